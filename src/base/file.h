@@ -1,0 +1,44 @@
+/* Files: mapped for reading, written whole under a temporary name and renamed. */
+#ifndef DK_BASE_FILE_H
+#define DK_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* A read-only mapping. data is NULL when the file is empty. */
+typedef struct dk_mapping {
+    const unsigned char *data;
+    size_t size;
+} dk_mapping;
+
+DK_MUST_USE dk_status dk_mapping_open(dk_mapping *out, const char *path, dk_error *err);
+void dk_mapping_close(dk_mapping *mapping);
+
+/* The whole file, NUL-terminated behind its size; owned (dk_free). Files over max_bytes are
+   refused as DK_FORMAT. */
+DK_MUST_USE dk_status dk_file_read(char **out, size_t *size, const char *path, size_t max_bytes,
+                                   dk_error *err);
+
+/* Writes path so that a reader sees the old file or the whole new one, never a part. */
+DK_MUST_USE dk_status dk_file_write(const char *path, const void *data, size_t size,
+                                    dk_error *err);
+
+/* The two halves of the same promise, for writers that need a name: a temporary path beside
+   `path` (owned), then a rename over it, or removal. */
+char *dk_file_temporary(const char *path);
+DK_MUST_USE dk_status dk_file_publish(const char *temporary, const char *path, dk_error *err);
+
+bool dk_path_exists(const char *path);
+bool dk_path_is_folder(const char *path);
+char *dk_path_join(const char *folder, const char *name); /* owned */
+const char *dk_path_name(const char *path);               /* borrowed from path: after the last '/' */
+DK_MUST_USE dk_status dk_make_folders(const char *path, dk_error *err); /* like mkdir -p */
+
+/* True for a plain relative name that stays inside its folder: not empty, no leading '/', no
+   ".." part, no control characters. `allow_subfolders` permits '/' inside. */
+bool dk_path_is_inside(const char *name, bool allow_subfolders);
+
+#endif
