@@ -13,7 +13,8 @@ typedef enum dk_log_level {
     DK_LOG_DEBUG
 } dk_log_level;
 
-/* One line without a final newline; `line` is borrowed for the call. May come from any thread. */
+/* One line without a final newline; `line` is borrowed for the call. May come from any thread.
+ */
 typedef void dk_log_fn(void *context, dk_log_level level, const char *line);
 
 #ifdef __cplusplus

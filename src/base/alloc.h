@@ -1,6 +1,7 @@
 /* Memory. Small host objects come from dk_alloc, which ends the process when there is no
    memory left, so that strings and lists need no error paths. Tensors and buffers whose size a
-   user or a file decides come from dk_try_alloc, which may fail. Both are freed with dk_free. */
+   user or a file decides come from dk_try_alloc, which may fail. Both are freed with dk_free.
+ */
 #ifndef DK_BASE_ALLOC_H
 #define DK_BASE_ALLOC_H
 
@@ -19,7 +20,8 @@ char *dk_strdup(const char *text);
 char *dk_strndup(const char *text, size_t bytes);
 void dk_free(void *memory); /* NULL is fine */
 
-/* Memory aligned to DK_ALIGNMENT, not zeroed; owned. `what` names it in the DK_MEMORY message. */
+/* Memory aligned to DK_ALIGNMENT, not zeroed; owned. `what` names it in the DK_MEMORY message.
+ */
 DK_MUST_USE dk_status dk_try_alloc(void **out, size_t bytes, const char *what, dk_error *err);
 
 /* *out = a * b (or a + b); false when the result does not fit. */

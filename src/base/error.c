@@ -10,10 +10,9 @@ typedef struct status_fact {
     const char *text;
 } status_fact;
 
-static const status_fact facts[DK_STATUS_COUNT] = {
-    [DK_OK] = {0, 200, "ok"},
+static const status_fact facts[DK_STATUS_COUNT] = {[DK_OK] = {0, 200, "ok"},
 #define DK_STATUS_FACT(name, exit_code, http, text) [DK_##name] = {exit_code, http, text},
-    DK_STATUS_MAP(DK_STATUS_FACT)
+                                                   DK_STATUS_MAP(DK_STATUS_FACT)
 #undef DK_STATUS_FACT
 };
 

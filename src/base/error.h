@@ -4,7 +4,7 @@
 
 #include "darkroom/error.h"
 
-#define DK_MUST_USE __attribute__((warn_unused_result))
+#define DK_MUST_USE           __attribute__((warn_unused_result))
 #define DK_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* Writes status and message into err (when not NULL) and returns status. Control characters

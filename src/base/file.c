@@ -88,7 +88,8 @@ static dk_status read_all(int fd, char *data, size_t size, const char *path, dk_
     return DK_OK;
 }
 
-dk_status dk_file_read(char **out, size_t *size, const char *path, size_t max_bytes, dk_error *err)
+dk_status dk_file_read(char **out, size_t *size, const char *path, size_t max_bytes,
+                       dk_error *err)
 {
     int fd;
     size_t bytes;
@@ -138,7 +139,8 @@ dk_status dk_file_publish(const char *temporary, const char *path, dk_error *err
     return DK_OK;
 }
 
-static dk_status write_all(int fd, const char *data, size_t size, const char *path, dk_error *err)
+static dk_status write_all(int fd, const char *data, size_t size, const char *path,
+                           dk_error *err)
 {
     size_t done = 0;
     while (done < size) {
@@ -240,7 +242,8 @@ bool dk_path_is_inside(const char *name, bool allow_subfolders)
     for (const char *part = name; part != NULL;) {
         const char *end = strchr(part, '/');
         size_t length = end != NULL ? (size_t)(end - part) : strlen(part);
-        bool dots = (length == 1 && part[0] == '.') || (length == 2 && memcmp(part, "..", 2) == 0);
+        bool dots =
+            (length == 1 && part[0] == '.') || (length == 2 && memcmp(part, "..", 2) == 0);
         if (length == 0 || dots || (end != NULL && !allow_subfolders)) {
             return false;
         }

@@ -34,7 +34,7 @@ DK_MUST_USE dk_status dk_file_publish(const char *temporary, const char *path, d
 bool dk_path_exists(const char *path);
 bool dk_path_is_folder(const char *path);
 char *dk_path_join(const char *folder, const char *name); /* owned */
-const char *dk_path_name(const char *path);               /* borrowed from path: after the last '/' */
+const char *dk_path_name(const char *path); /* borrowed from path: after the last '/' */
 DK_MUST_USE dk_status dk_make_folders(const char *path, dk_error *err); /* like mkdir -p */
 
 /* True for a plain relative name that stays inside its folder: not empty, no leading '/', no

@@ -7,8 +7,8 @@
 #include "base/alloc.h"
 #include "base/file.h"
 
-/* jansson recurses up to 2,048 levels; a scan before parsing keeps hostile nesting away from the
-   stack and holds the whole project to one limit. */
+/* jansson recurses up to 2,048 levels; a scan before parsing keeps hostile nesting away from
+   the stack and holds the whole project to one limit. */
 static bool nesting_is_fine(const char *text, size_t size)
 {
     int depth = 0;
@@ -86,8 +86,8 @@ const char *dk_json_type_name(const json_t *value)
 }
 
 /* Finds object[key]. *value stays NULL when the key may be, and is, absent. */
-static dk_status find(const json_t **value, const json_t *object, const char *key, unsigned flags,
-                      const char *where, dk_error *err)
+static dk_status find(const json_t **value, const json_t *object, const char *key,
+                      unsigned flags, const char *where, dk_error *err)
 {
     *value = NULL;
     if (!json_is_object(object)) {
@@ -120,8 +120,8 @@ static dk_status read_int(const json_t *value, const char *key, int64_t min, int
     }
     int64_t number = json_integer_value(value);
     if (number < min || number > max) {
-        return dk_fail(err, DK_FORMAT, "%s: '%s' is %lld, accepted are %lld to %lld", where, key,
-                       (long long)number, (long long)min, (long long)max);
+        return dk_fail(err, DK_FORMAT, "%s: '%s' is %lld, accepted are %lld to %lld", where,
+                       key, (long long)number, (long long)min, (long long)max);
     }
     *out = number;
     return DK_OK;
@@ -135,8 +135,8 @@ static dk_status read_double(const json_t *value, const char *key, double min, d
     }
     double number = json_number_value(value);
     if (!(number >= min && number <= max)) {
-        return dk_fail(err, DK_FORMAT, "%s: '%s' is %g, accepted are %g to %g", where, key, number,
-                       min, max);
+        return dk_fail(err, DK_FORMAT, "%s: '%s' is %g, accepted are %g to %g", where, key,
+                       number, min, max);
     }
     *out = number;
     return DK_OK;
@@ -173,8 +173,8 @@ dk_status dk_json_bool(const json_t *object, const char *key, unsigned flags, bo
     return DK_OK;
 }
 
-dk_status dk_json_string(const json_t *object, const char *key, unsigned flags, const char **out,
-                         const char *where, dk_error *err)
+dk_status dk_json_string(const json_t *object, const char *key, unsigned flags,
+                         const char **out, const char *where, dk_error *err)
 {
     const json_t *value;
     DK_TRY(find(&value, object, key, flags, where, err));

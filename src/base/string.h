@@ -20,7 +20,7 @@ void dk_string_putc(dk_string *string, char c);
 void dk_string_printf(dk_string *string, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 const char *dk_string_text(const dk_string *string); /* "" when empty; borrowed until changed */
-char *dk_string_take(dk_string *string);              /* owned by the caller; string is emptied */
+char *dk_string_take(dk_string *string); /* owned by the caller; string is emptied */
 
 bool dk_starts_with(const char *text, const char *prefix);
 bool dk_ends_with(const char *text, const char *suffix);

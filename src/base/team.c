@@ -28,8 +28,8 @@ int dk_available_cores(void)
 dk_status dk_team_create(dk_team **out, int threads, dk_error *err)
 {
     if (threads < 0 || threads > MAX_THREADS) {
-        return dk_fail(err, DK_INVALID, "threads: %d is not in 0..%d (0 = one per core)", threads,
-                       MAX_THREADS);
+        return dk_fail(err, DK_INVALID, "threads: %d is not in 0..%d (0 = one per core)",
+                       threads, MAX_THREADS);
     }
     dk_team *team = dk_alloc(sizeof *team);
     team->threads = threads > 0 ? threads : dk_available_cores();

@@ -1,4 +1,5 @@
-/* A tensor view: shape, element type and borrowed data, always contiguous, last axis fastest. */
+/* A tensor view: shape, element type and borrowed data, always contiguous, last axis fastest.
+ */
 #ifndef DK_TENSOR_TENSOR_H
 #define DK_TENSOR_TENSOR_H
 
@@ -13,9 +14,9 @@ enum { DK_MAX_RANK = 8, DK_SHAPE_TEXT_BYTES = 192 };
 
 typedef struct dk_tensor {
     dk_dtype dtype;
-    int rank;                    /* 0 for a scalar */
-    int64_t shape[DK_MAX_RANK];  /* [0, rank) */
-    void *data;                  /* borrowed */
+    int rank;                   /* 0 for a scalar */
+    int64_t shape[DK_MAX_RANK]; /* [0, rank) */
+    void *data;                 /* borrowed */
 } dk_tensor;
 
 /* A view of `data`; the shape is listed after rank, as int64_t. */
@@ -31,8 +32,8 @@ bool dk_tensor_has_shape(const dk_tensor *tensor, int rank, const int64_t *shape
 /* "[1, 16, 3, 60, 104]" into text; returns text. */
 const char *dk_shape_text(char text[DK_SHAPE_TEXT_BYTES], int rank, const int64_t *shape);
 
-/* count = product of the shape, bytes = count * element size; false when a dimension is negative
-   or a product does not fit in int64_t. */
+/* count = product of the shape, bytes = count * element size; false when a dimension is
+   negative or a product does not fit in int64_t. */
 bool dk_shape_count(int64_t *count, int rank, const int64_t *shape);
 
 #endif

@@ -1,0 +1,62 @@
+/* Scaled dot-product attention with online softmax: no score matrix is ever stored.
+   Sources: Dao et al., "FlashAttention" (2022); Milakov and Gimelshein, "Online normalizer
+   calculation for softmax" (2018). Statistics are f32. */
+#ifndef DK_KERNELS_ATTENTION_H
+#define DK_KERNELS_ATTENTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/gemm.h"
+#include "tensor/dtype.h"
+
+/* dst[q][h] = sum_k softmax_k(scale * q[q][h]·k[k][h] + bias[h][q][k]) v[k][h]. Head h of a row
+   starts at element h * head_dim; any head_dim from 1 to 512. */
+typedef struct dk_attention_args {
+    int heads, head_dim;
+    int64_t q_len, kv_len; /* kv_len > 0 */
+    const void *q, *k, *v; /* rows of heads * head_dim elements, F32 or BF16 */
+    dk_dtype type;         /* of q, k, v and dst */
+    int64_t q_stride, k_stride, v_stride, dst_stride; /* elements from row to row */
+    float scale;
+    bool causal; /* key j is seen by query i when j <= i + kv_len - q_len */
+    /* Additive bias of score (h, q, k) at bias[h * bias_head + q * bias_q + k * bias_k], f32,
+       or NULL. Strides may be 0 (a bias per key) or negative (a relative table: bias_q = -1,
+       bias_k = 1, bias pointing at distance 0). */
+    const float *bias;
+    int64_t bias_head, bias_q, bias_k;
+    void *dst;
+    float *lse; /* [heads][q_len] log-sum-exp of the scores, or NULL */
+} dk_attention_args;
+
+typedef struct dk_attention_plan {
+    const dk_gemm_kernel *kernel;
+    int block_q;          /* queries of one task */
+    int q_blocks;         /* tasks of stage 2 = heads * q_blocks */
+    int pack_blocks;      /* tasks of stage 1 = heads * pack_blocks */
+    size_t packed_bytes;  /* K and V of all heads, packed: shared memory, aligned to 64 */
+    size_t scratch_bytes; /* per thread, aligned to 64 */
+} dk_attention_plan;
+
+typedef struct dk_attention_kernels {
+    dk_gemm_kernels gemm;
+    /* One block of the online softmax over `rows` x `cols` scores (ld elements apart): takes
+       the running maximum and sum of each row, writes exp(score - new maximum) as an A panel
+       source (f32 rows in place) and the factor by which the row's earlier output shrinks. */
+    void (*softmax_block)(float *scores, int64_t ld, int rows, int cols, float *row_max,
+                          float *row_sum, float *shrink);
+} dk_attention_kernels;
+
+void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags);
+void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
+                            const dk_attention_args *args, bool exact);
+/* Stage 1: packs part of one head's K and V. All its tasks come before any task of stage 2. */
+void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *args, int task,
+                       void *packed);
+/* Stage 2: one block of queries of one head. */
+void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
+                        const dk_attention_args *args, int task, const void *packed,
+                        void *scratch);
+
+#endif

@@ -1,0 +1,58 @@
+/* Convolutions of channels-last pictures and clips as implicit matrix multiplies: no im2col
+   copy, rows of the A panel are gathered per kernel tap. A clip's frames come as a list of
+   pointers, so that a causal cache of earlier frames needs no concatenation. */
+#ifndef DK_KERNELS_CONV_H
+#define DK_KERNELS_CONV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/gemm.h"
+#include "kernels/linear.h"
+#include "tensor/dtype.h"
+
+/* Output frame t, pixel (y, x) sums over taps (a, b, c):
+     in[t * stride_t + a][(y * stride + b - pad_top)][(x * stride + c - pad_left)],
+   pixels outside the picture read as zero; with upsample = 2 the picture is first enlarged
+   twice in both directions by nearest neighbour, without being stored. */
+typedef struct dk_conv_args {
+    const void *const *frames; /* [(out_frames - 1) * stride_t + kernel_t] input frames, each
+                                  [height][width][in_channels]; NULL reads as zeros */
+    dk_dtype src_type;         /* F32 or BF16 */
+    int height, width, in_channels;
+    int kernel_t, kernel_h, kernel_w;
+    int stride_t, stride, pad_top, pad_left, upsample;
+    const void *packed_weight; /* from dk_conv_pack_weight */
+    const float *bias;         /* [out_channels] or NULL */
+    dk_activation activation;  /* after the bias, before the residual */
+    const void *residual;      /* like dst, or NULL: added last */
+    void *dst;                 /* frame t at dst + t * dst_frame_stride elements, each
+                                  [out_height][out_width][out_channels], F32 or BF16 */
+    dk_dtype dst_type;
+    int64_t dst_frame_stride;
+    int out_frames, out_height, out_width, out_channels;
+} dk_conv_args;
+
+typedef struct dk_conv_plan {
+    const dk_gemm_kernel *kernel;
+    int block_pixels, block_cols; /* of one task; tasks never cross a frame */
+    int pixel_blocks, col_blocks; /* tasks = out_frames * pixel_blocks * col_blocks */
+    int tasks;
+    size_t scratch_bytes; /* per thread, aligned to 64 */
+} dk_conv_plan;
+
+/* Packed weights: [col panel][tap][B panel over in_channels]. Their layout depends on the
+   kernel, so they are made once by the same process that uses them. weight:
+   [out][in][kt][kh][kw]. */
+size_t dk_conv_packed_bytes(const dk_gemm_kernel *kernel, int out_channels, int in_channels,
+                            int taps);
+void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void *weight,
+                         dk_dtype weight_type, int out_channels, int in_channels, int taps);
+
+void dk_conv_plan_init(dk_conv_plan *plan, const dk_gemm_kernel *kernel,
+                       const dk_conv_args *args);
+void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
+                   const dk_conv_args *args, int task, void *scratch);
+
+#endif

@@ -1,0 +1,66 @@
+/* Linear layers: dst = epilogue(src · Wᵀ + bias), W as stored in the weight file.
+   The caller splits the output into blocks whose borders do not depend on the thread count and
+   runs dk_linear_block on each, from any thread. */
+#ifndef DK_KERNELS_LINEAR_H
+#define DK_KERNELS_LINEAR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/gemm.h"
+#include "tensor/dtype.h"
+
+typedef enum dk_activation {
+    DK_ACT_NONE,
+    DK_ACT_SILU,      /* x / (1 + exp(-x)) */
+    DK_ACT_GELU_TANH, /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+} dk_activation;
+
+/* y = act(src · Wᵀ + bias); y *= multiply; y *= gate; y += residual; dst = y, in this order,
+   every absent (NULL) operand left out, all in f32. */
+typedef struct dk_linear_args {
+    int64_t rows, cols, depth;
+    const void *src; /* [rows][depth], F32 or BF16 */
+    dk_dtype src_type;
+    int64_t src_stride; /* elements from row to row */
+    const void *weight; /* [cols][depth], any float type */
+    dk_dtype weight_type;
+    const float *bias; /* [cols] */
+    dk_activation activation;
+    const void *multiply; /* [rows][cols], type and stride of dst */
+    const float *gate;    /* [cols], row r at r * gate_stride (0: one gate for all rows) */
+    int64_t gate_stride;
+    const float *residual; /* [rows][cols], stride dst_stride; may be dst itself when F32 */
+    void *dst;             /* [rows][cols], F32 or BF16 */
+    dk_dtype dst_type;
+    int64_t dst_stride;
+} dk_linear_args;
+
+typedef struct dk_linear_plan {
+    const dk_gemm_kernel *kernel;   /* NULL: the small-M path (rows <= 4) */
+    int64_t block_rows, block_cols; /* of one task */
+    int row_blocks, col_blocks;     /* tasks = row_blocks * col_blocks */
+    size_t scratch_bytes;           /* per thread, aligned to 64 */
+} dk_linear_plan;
+
+typedef struct dk_linear_kernels {
+    dk_gemm_kernels gemm;
+    /* Rows one by one against W read once: bound by memory. dst[n0..n1) of every row. */
+    void (*small)(const dk_linear_args *args, int64_t n0, int64_t n1);
+    /* Stores a finished f32 tile of `rows` x `cols` at (m0, n0) through the epilogue. */
+    void (*store)(const dk_linear_args *args, int64_t m0, int64_t n0, int rows, int cols,
+                  const float *tile, int64_t ld);
+} dk_linear_kernels;
+
+void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags);
+
+/* exact: f32 panels whatever the CPU multiplies faster. */
+void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
+                         const dk_linear_args *args, bool exact);
+
+/* Task `task` of the plan, with that thread's scratch. */
+void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
+                     const dk_linear_args *args, int task, void *scratch);
+
+#endif
