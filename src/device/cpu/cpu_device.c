@@ -1,0 +1,87 @@
+/* The CPU device: every operation is planned into tasks whose borders depend on the shapes
+   alone, and run by the team. Scratch memory is kept between operations and grows in the dry
+   run. */
+#include "device/cpu/cpu_device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/team.h"
+#include "device/cpu/cpu_ops.h"
+#include "kernels/cpu_flags.h"
+
+static void close_device(dk_device *device)
+{
+    dk_cpu_device *cpu = dk_cpu_device_of(device);
+    dk_team_destroy(&cpu->team);
+    dk_free(cpu->scratch);
+    dk_free(cpu->shared);
+    dk_free(cpu);
+}
+
+static dk_status alloc_memory(dk_device *device, void **out, size_t bytes, const char *what,
+                              dk_error *err)
+{
+    (void)device;
+    return dk_try_alloc(out, bytes, what, err);
+}
+
+static void free_memory(dk_device *device, void *memory)
+{
+    (void)device;
+    dk_free(memory);
+}
+
+static const dk_device_ops cpu_ops = {
+    .kind = "cpu",
+    .close = close_device,
+    .alloc = alloc_memory,
+    .free = free_memory,
+    .conv_prepare = dk_cpu_conv_prepare,
+    .linear = dk_cpu_linear,
+    .conv = dk_cpu_conv,
+    .attention = dk_cpu_attention,
+    .norm = dk_cpu_norm,
+    .norm_rope = dk_cpu_norm_rope,
+    .map = dk_cpu_map,
+    .combine = dk_cpu_combine,
+    .permute = dk_cpu_permute,
+    .embedding = dk_cpu_embedding,
+};
+
+dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *options,
+                             dk_error *err)
+{
+    unsigned flags = dk_cpu_flags_detect();
+    if (options->level != NULL && !dk_cpu_flags_cap(&flags, options->level)) {
+        return dk_fail(err, DK_INVALID,
+                       "cpu: unknown level '%s', accepted are c, avx2, avx512, avx512bf16, amx",
+                       options->level);
+    }
+    dk_team *team;
+    DK_TRY(dk_team_create(&team, options->threads, err));
+    dk_cpu_device *cpu = dk_alloc(sizeof *cpu);
+    cpu->head.ops = &cpu_ops;
+    cpu->head.exact = options->exact;
+    cpu->team = team;
+    cpu->level = dk_cpu_flags_name(flags);
+    dk_linear_kernels_init(&cpu->linear, flags);
+    dk_attention_kernels_init(&cpu->attention, flags);
+    dk_norm_kernels_init(&cpu->norm, flags);
+    dk_elementwise_kernels_init(&cpu->elementwise, flags);
+    snprintf(cpu->head.description, sizeof cpu->head.description, "cpu, %s, %d thread%s",
+             cpu->level, dk_team_threads(team), dk_team_threads(team) == 1 ? "" : "s");
+    *out = &cpu->head;
+    return DK_OK;
+}
+
+int dk_cpu_device_threads(const dk_device *device)
+{
+    return dk_team_threads(((const dk_cpu_device *)device)->team);
+}
+
+const char *dk_cpu_device_level(const dk_device *device)
+{
+    return ((const dk_cpu_device *)device)->level;
+}

@@ -1,0 +1,20 @@
+/* The CPU as a device: kernels over a thread team. */
+#ifndef DK_DEVICE_CPU_CPU_DEVICE_H
+#define DK_DEVICE_CPU_CPU_DEVICE_H
+
+#include "device/device.h"
+
+typedef struct dk_cpu_device_options {
+    int threads;       /* 0: one per available core */
+    const char *level; /* highest instruction set to use ("avx2"), NULL: what the CPU has */
+    bool exact;        /* f32 arithmetic throughout */
+} dk_cpu_device_options;
+
+/* Owned; closed with dk_device_close. */
+DK_MUST_USE dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *options,
+                                         dk_error *err);
+
+int dk_cpu_device_threads(const dk_device *device);
+const char *dk_cpu_device_level(const dk_device *device);
+
+#endif

@@ -1,0 +1,129 @@
+/* The CPU device's matrix operations: linear, convolution, attention. */
+#include <assert.h>
+
+#include "base/alloc.h"
+#include "device/cpu/cpu_ops.h"
+
+bool dk_cpu_reserve(dk_cpu_device *cpu, size_t thread_bytes, size_t shared_bytes)
+{
+    size_t per_thread = (thread_bytes + DK_ALIGNMENT - 1) / DK_ALIGNMENT * DK_ALIGNMENT;
+    dk_status status = DK_OK;
+    if (per_thread > cpu->scratch_bytes) {
+        dk_free(cpu->scratch);
+        cpu->scratch = NULL;
+        cpu->scratch_bytes = 0;
+        size_t threads = (size_t)dk_team_threads(cpu->team);
+        status = dk_try_alloc(&cpu->scratch, per_thread * threads, "kernel scratch",
+                              &cpu->head.failure);
+        cpu->scratch_bytes = status == DK_OK ? per_thread : 0;
+    }
+    if (status == DK_OK && shared_bytes > cpu->shared_bytes) {
+        dk_free(cpu->shared);
+        cpu->shared = NULL;
+        cpu->shared_bytes = 0;
+        status = dk_try_alloc(&cpu->shared, shared_bytes, "packed keys and values",
+                              &cpu->head.failure);
+        cpu->shared_bytes = status == DK_OK ? shared_bytes : 0;
+    }
+    if (status != DK_OK) {
+        cpu->head.failed = status;
+    }
+    return status == DK_OK;
+}
+
+void *dk_cpu_scratch(const dk_cpu_device *cpu, int thread)
+{
+    return (char *)cpu->scratch + (size_t)thread * cpu->scratch_bytes;
+}
+
+typedef struct linear_job {
+    dk_cpu_device *cpu;
+    const dk_linear_args *args;
+    dk_linear_plan plan;
+} linear_job;
+
+static void linear_task(void *context, int task, int thread)
+{
+    linear_job *job = context;
+    dk_linear_block(&job->cpu->linear, &job->plan, job->args, task,
+                    dk_cpu_scratch(job->cpu, thread));
+}
+
+void dk_cpu_linear(dk_device *device, const dk_linear_args *args)
+{
+    linear_job job = {.cpu = dk_cpu_device_of(device), .args = args};
+    dk_linear_plan_init(&job.plan, &job.cpu->linear, args, device->exact);
+    if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, 0) && !device->dry) {
+        dk_team_run(job.cpu->team, job.plan.row_blocks * job.plan.col_blocks, linear_task,
+                    &job);
+    }
+}
+
+static const dk_gemm_kernel *conv_kernel(const dk_cpu_device *cpu)
+{
+    return cpu->head.exact ? &cpu->linear.gemm.f32 : &cpu->linear.gemm.bf16;
+}
+
+dk_status dk_cpu_conv_prepare(dk_device *device, void **packed, const void *weight,
+                              dk_dtype weight_type, const int *shape, dk_error *err)
+{
+    const dk_gemm_kernel *kernel = conv_kernel(dk_cpu_device_of(device));
+    int taps = shape[2] * shape[3] * shape[4];
+    size_t bytes = dk_conv_packed_bytes(kernel, shape[0], shape[1], taps);
+    DK_TRY(dk_try_alloc(packed, bytes, "packed convolution weight", err));
+    dk_conv_pack_weight(*packed, kernel, weight, weight_type, shape[0], shape[1], taps);
+    return DK_OK;
+}
+
+typedef struct conv_job {
+    dk_cpu_device *cpu;
+    const dk_conv_args *args;
+    dk_conv_plan plan;
+} conv_job;
+
+static void conv_task(void *context, int task, int thread)
+{
+    conv_job *job = context;
+    dk_conv_block(&job->plan, &job->cpu->linear, job->args, task,
+                  dk_cpu_scratch(job->cpu, thread));
+}
+
+void dk_cpu_conv(dk_device *device, const dk_conv_args *args)
+{
+    conv_job job = {.cpu = dk_cpu_device_of(device), .args = args};
+    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args);
+    if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, 0) && !device->dry) {
+        dk_team_run(job.cpu->team, job.plan.tasks, conv_task, &job);
+    }
+}
+
+typedef struct attention_job {
+    dk_cpu_device *cpu;
+    const dk_attention_args *args;
+    dk_attention_plan plan;
+} attention_job;
+
+static void pack_task(void *context, int task, int thread)
+{
+    (void)thread;
+    attention_job *job = context;
+    dk_attention_pack(&job->plan, job->args, task, job->cpu->shared);
+}
+
+static void attention_task(void *context, int task, int thread)
+{
+    attention_job *job = context;
+    dk_attention_block(&job->cpu->attention, &job->plan, job->args, task, job->cpu->shared,
+                       dk_cpu_scratch(job->cpu, thread));
+}
+
+void dk_cpu_attention(dk_device *device, const dk_attention_args *args)
+{
+    attention_job job = {.cpu = dk_cpu_device_of(device), .args = args};
+    dk_attention_plan_init(&job.plan, &job.cpu->attention, args, device->exact);
+    if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, job.plan.packed_bytes) &&
+        !device->dry) {
+        dk_team_run(job.cpu->team, args->heads * job.plan.pack_blocks, pack_task, &job);
+        dk_team_run(job.cpu->team, args->heads * job.plan.q_blocks, attention_task, &job);
+    }
+}

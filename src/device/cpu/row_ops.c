@@ -1,0 +1,180 @@
+/* The CPU device's row-wise and element-wise operations, split into blocks of fixed size. */
+#include <assert.h>
+#include <string.h>
+
+#include "device/cpu/cpu_ops.h"
+#include "tensor/convert.h"
+
+enum { ROW_ELEMENTS = 16 * 1024, CHUNK = 64 * 1024 }; /* elements of work per task */
+
+static int64_t rows_per_task(int64_t cols)
+{
+    int64_t rows = ROW_ELEMENTS / (cols > 0 ? cols : 1);
+    return rows > 0 ? rows : 1;
+}
+
+static int task_count(int64_t items, int64_t per_task)
+{
+    return (int)((items + per_task - 1) / per_task);
+}
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+typedef struct rows_job {
+    dk_cpu_device *cpu;
+    const void *args;
+    int64_t rows, per_task;
+} rows_job;
+
+static void norm_task(void *context, int task, int thread)
+{
+    (void)thread;
+    rows_job *job = context;
+    int64_t row0 = task * job->per_task;
+    job->cpu->norm.norm(job->args, row0, min64(row0 + job->per_task, job->rows));
+}
+
+void dk_cpu_norm(dk_device *device, const dk_norm_args *args)
+{
+    rows_job job = {dk_cpu_device_of(device), args, args->rows, rows_per_task(args->cols)};
+    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), norm_task, &job);
+}
+
+static void norm_rope_task(void *context, int task, int thread)
+{
+    (void)thread;
+    rows_job *job = context;
+    int64_t row0 = task * job->per_task;
+    job->cpu->norm.norm_rope(job->args, row0, min64(row0 + job->per_task, job->rows));
+}
+
+void dk_cpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
+{
+    int64_t cols = (int64_t)args->heads * args->head_dim;
+    rows_job job = {dk_cpu_device_of(device), args, args->rows, rows_per_task(cols)};
+    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), norm_rope_task, &job);
+}
+
+typedef struct map_job {
+    dk_cpu_device *cpu;
+    char *dst;
+    const char *src;
+    dk_dtype dst_type, src_type;
+    dk_activation activation;
+    int64_t count;
+} map_job;
+
+static void map_task(void *context, int task, int thread)
+{
+    (void)thread;
+    map_job *job = context;
+    int64_t first = (int64_t)task * CHUNK;
+    job->cpu->elementwise.map(job->dst + first * (int64_t)dk_dtype_bytes(job->dst_type),
+                              job->dst_type,
+                              job->src + first * (int64_t)dk_dtype_bytes(job->src_type),
+                              job->src_type, job->activation, min64(CHUNK, job->count - first));
+}
+
+void dk_cpu_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
+                dk_dtype src_type, dk_activation activation, int64_t count)
+{
+    map_job job = {dk_cpu_device_of(device), dst, src, dst_type, src_type, activation, count};
+    dk_team_run(job.cpu->team, task_count(count, CHUNK), map_task, &job);
+}
+
+typedef struct combine_job {
+    dk_cpu_device *cpu;
+    float *dst;
+    const float *const *src;
+    const float *coef;
+    int terms;
+    int64_t count;
+} combine_job;
+
+static void combine_task(void *context, int task, int thread)
+{
+    (void)thread;
+    combine_job *job = context;
+    int64_t first = (int64_t)task * CHUNK;
+    const float *src[DK_COMBINE_MAX_TERMS];
+    for (int i = 0; i < job->terms; i++) {
+        src[i] = job->src[i] + first;
+    }
+    job->cpu->elementwise.combine(job->dst + first, src, job->coef, job->terms,
+                                  min64(CHUNK, job->count - first));
+}
+
+void dk_cpu_combine(dk_device *device, float *dst, const float *const *src, const float *coef,
+                    int terms, int64_t count)
+{
+    assert(terms >= 1 && terms <= DK_COMBINE_MAX_TERMS);
+    combine_job job = {dk_cpu_device_of(device), dst, src, coef, terms, count};
+    dk_team_run(job.cpu->team, task_count(count, CHUNK), combine_task, &job);
+}
+
+/* Copies one run of `count` elements with strides and a cast. */
+static void copy_run(void *dst, dk_dtype dst_type, int64_t dst_stride, const void *src,
+                     dk_dtype src_type, int64_t src_stride, int64_t count)
+{
+    if (dst_type == src_type && dst_stride == 1 && src_stride == 1) {
+        memcpy(dst, src, (size_t)count * dk_dtype_bytes(dst_type));
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        float value = src_type == DK_F32
+                          ? ((const float *)src)[i * src_stride]
+                          : dk_f32_from_bf16(((const uint16_t *)src)[i * src_stride]);
+        if (dst_type == DK_F32) {
+            ((float *)dst)[i * dst_stride] = value;
+        } else {
+            ((uint16_t *)dst)[i * dst_stride] = dk_bf16_from_f32(value);
+        }
+    }
+}
+
+/* One task per index of the first axis. */
+static void permute_task(void *context, int task, int thread)
+{
+    (void)thread;
+    const dk_permute_args *args = ((rows_job *)context)->args;
+    int last = args->rank - 1;
+    int64_t index[8] = {task}, outer = 1;
+    for (int i = 1; i < last; i++) {
+        outer *= args->shape[i];
+    }
+    for (int64_t n = 0; n < outer; n++) {
+        int64_t src = 0, dst = 0;
+        for (int i = 0; i < last; i++) {
+            src += index[i] * args->src_stride[i];
+            dst += index[i] * args->dst_stride[i];
+        }
+        copy_run((char *)args->dst + dst * (int64_t)dk_dtype_bytes(args->dst_type),
+                 args->dst_type, args->dst_stride[last],
+                 (const char *)args->src + src * (int64_t)dk_dtype_bytes(args->src_type),
+                 args->src_type, args->src_stride[last], args->shape[last]);
+        for (int i = last - 1; i >= 1 && ++index[i] == args->shape[i]; i--) {
+            index[i] = 0;
+        }
+    }
+}
+
+void dk_cpu_permute(dk_device *device, const dk_permute_args *args)
+{
+    assert(args->rank >= 2 && args->rank <= 8);
+    rows_job job = {.cpu = dk_cpu_device_of(device), .args = args};
+    dk_team_run(job.cpu->team, (int)args->shape[0], permute_task, &job);
+}
+
+void dk_cpu_embedding(dk_device *device, const dk_embedding_args *args)
+{
+    (void)device;
+    size_t row_bytes = (size_t)args->cols * dk_dtype_bytes(args->table_type);
+    for (int64_t row = 0; row < args->rows; row++) {
+        dk_convert_to_f32(args->dst + row * args->cols,
+                          (const char *)args->table + (size_t)args->ids[row] * row_bytes,
+                          args->table_type, args->cols);
+    }
+}

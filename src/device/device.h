@@ -1,0 +1,106 @@
+/* What a device offers: memory, and operations at the grain that deserves fusion. Models are
+   written once over nn/, which calls these functions; no model knows which device it runs on.
+
+   Operations are enqueued in order and return nothing: a failure (no memory for scratch, a lost
+   device) is kept and reported by dk_device_sync, and later operations do nothing.
+
+   A dry run (dk_device_set_dry) performs no arithmetic and touches no operand: it adds up the
+   floating-point operations and finds the scratch memory that the same calls will need, so that
+   the step loop allocates nothing. */
+#ifndef DK_DEVICE_DEVICE_H
+#define DK_DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kernels/attention.h"
+#include "kernels/conv.h"
+#include "kernels/elementwise.h"
+#include "kernels/linear.h"
+#include "kernels/norm.h"
+
+typedef struct dk_device dk_device;
+
+/* dst[shape] = src[shape], both walked with their own strides (in elements), cast between F32
+   and BF16. Patchify, transposes and channel moves are all this. */
+typedef struct dk_permute_args {
+    int rank; /* 2..8 */
+    int64_t shape[8], src_stride[8], dst_stride[8];
+    const void *src;
+    dk_dtype src_type;
+    void *dst;
+    dk_dtype dst_type;
+} dk_permute_args;
+
+/* dst[row] = table[ids[row]], converted to f32. Every id is inside the table. */
+typedef struct dk_embedding_args {
+    int64_t rows, cols;
+    const int32_t *ids;
+    const void *table; /* [vocabulary][cols], any float type */
+    dk_dtype table_type;
+    float *dst; /* [rows][cols] */
+} dk_embedding_args;
+
+typedef struct dk_device_ops {
+    const char *kind; /* "cpu" */
+    void (*close)(dk_device *device);
+    dk_status (*alloc)(dk_device *device, void **out, size_t bytes, const char *what,
+                       dk_error *err);
+    void (*free)(dk_device *device, void *memory);
+    dk_status (*conv_prepare)(dk_device *device, void **packed, const void *weight,
+                              dk_dtype weight_type, const int *shape, dk_error *err);
+    void (*linear)(dk_device *device, const dk_linear_args *args);
+    void (*conv)(dk_device *device, const dk_conv_args *args);
+    void (*attention)(dk_device *device, const dk_attention_args *args);
+    void (*norm)(dk_device *device, const dk_norm_args *args);
+    void (*norm_rope)(dk_device *device, const dk_norm_rope_args *args);
+    void (*map)(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
+                dk_dtype src_type, dk_activation activation, int64_t count);
+    void (*combine)(dk_device *device, float *dst, const float *const *src, const float *coef,
+                    int terms, int64_t count);
+    void (*permute)(dk_device *device, const dk_permute_args *args);
+    void (*embedding)(dk_device *device, const dk_embedding_args *args);
+} dk_device_ops;
+
+/* The common head of every device; each kind extends it. */
+struct dk_device {
+    const dk_device_ops *ops;
+    char description[128]; /* "cpu, avx2, 2 threads" */
+    bool exact;            /* f32 arithmetic throughout: --dtype f32 */
+    bool dry;
+    double flops;     /* added up by every operation, dry or not */
+    dk_status failed; /* first failure since the last sync */
+    dk_error failure;
+};
+
+void dk_device_close(dk_device **device);
+void dk_device_set_dry(dk_device *device, bool dry);
+/* Waits for everything enqueued; returns and clears the first failure. */
+DK_MUST_USE dk_status dk_device_sync(dk_device *device, dk_error *err);
+
+/* Owned device memory, freed with dk_device_free; NULL is fine there. */
+DK_MUST_USE dk_status dk_device_alloc(dk_device *device, void **out, size_t bytes,
+                                      const char *what, dk_error *err);
+void dk_device_free(dk_device *device, void *memory);
+
+/* A convolution weight [out][in][kt][kh][kw] in the layout that dk_device_conv takes; owned
+   device memory. shape: those five numbers. */
+DK_MUST_USE dk_status dk_device_conv_prepare(dk_device *device, void **packed,
+                                             const void *weight, dk_dtype weight_type,
+                                             const int shape[5], dk_error *err);
+
+void dk_device_linear(dk_device *device, const dk_linear_args *args);
+void dk_device_conv(dk_device *device, const dk_conv_args *args);
+void dk_device_attention(dk_device *device, const dk_attention_args *args);
+void dk_device_norm(dk_device *device, const dk_norm_args *args);
+void dk_device_norm_rope(dk_device *device, const dk_norm_rope_args *args);
+void dk_device_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
+                   dk_dtype src_type, dk_activation activation, int64_t count);
+void dk_device_combine(dk_device *device, float *dst, const float *const *src,
+                       const float *coef, int terms, int64_t count);
+void dk_device_permute(dk_device *device, const dk_permute_args *args);
+void dk_device_embedding(dk_device *device, const dk_embedding_args *args);
+
+#endif
