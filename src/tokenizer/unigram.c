@@ -111,12 +111,12 @@ typedef struct node {
     bool reached;
 } node;
 
-/* SentencePiece compares the unrounded sum and keeps it as a float. */
-static void offer(const dk_unigram *unigram, node *target, double score, size_t start,
-                  int32_t id)
+/* SentencePiece adds up in float. Of two paths with equal sums the first found stays. */
+static void offer(const dk_unigram *unigram, node *target, double score, size_t start, int32_t id)
 {
+    score = unigram->spm ? (float)score : score;
     if (!target->reached || score > target->score) {
-        *target = (node){unigram->spm ? (float)score : score, start, id, true};
+        *target = (node){score, start, id, true};
     }
 }
 
@@ -141,9 +141,8 @@ static void search(const dk_unigram *unigram, node *nodes, const char *text, siz
             has_single = has_single || walk.length == character;
         }
         if (!has_single) {
-            double score = unigram->unk_score + so_far;
-            score = unigram->spm ? (float)score : score;
-            offer(unigram, &nodes[at + character], score, at, unigram->unk_id);
+            offer(unigram, &nodes[at + character], unigram->unk_score + so_far, at,
+                  unigram->unk_id);
         }
         at += character;
     }

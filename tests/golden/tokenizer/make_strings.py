@@ -53,7 +53,7 @@ WRITTEN = [
     "“curly” ‘single’ ‚low‛ „low‟ ʼmodifier", "dash – — ― ‐ ‑ ‒ minus − hyphen-minus", "ellipsis … · • ‣ ※",
     "½ ¼ ¾ ⅓ ① ② ⑳ Ⅷ ⅷ ㎏ ㎡ ™ ℃ № ℡ ㍿ ﷺ ﷽", "10³ x² H₂O µm Ω K Å", "\u00a0nbsp\u00a0\u00a0x\u2007y\u202fz\u3000w\u1680q\u205f",
     "zero\u200bwidth\u200cnon\u200djoin\u2060er\ufeffbom\u00adsoft", "\u200e\u200fltr rtl \u202aembed\u202c \u2066iso\u2069 \u206anational\u206f",
-    "control\x00\x01\x02\x07\x08\x0e\x1b\x1f\x7fend", "\x1b[31mred\x1b[0m \x1b[1;32mgreen\x1b[m \x1b[", "\x1c\x1d\x1e\x1f sep",
+    "control\x01\x02\x07\x08\x0e\x1b\x1f\x7fend", "\x1b[31mred\x1b[0m \x1b[1;32mgreen\x1b[m \x1b[", "\x1c\x1d\x1e\x1f sep",
     "\u0085next\u0085line \u2028ls\u2029ps", "\ufff9a\ufffab\ufffbc\ufffc \ufffd", "\ufdd0 \uffff \U0001fffe nonchar",
     "😀😃😄 👍🏽 👩‍🚀 👨‍👩‍👧‍👦 🏳️‍🌈 🇩🇪🇫🇷 1️⃣ ❤️ ☺️ 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "🐱 cat 🌕 moon!", "\U0001f9d1\u200d\U0001f4bb\ufe0f",
     "一只猫在草地上行走，写实风格。", "電影感，柔和的光線，４Ｋ高清", "吾輩は猫である。名前はまだ無い。", "カタカナ ひらがな 漢字 ヴ が か\u3099 は\u309a", "고양이가 풀밭을 걷는다", "\u1112\u1161\u11ab\u1100\u1173\u11af jamo \u3131\u314f ﾡￂ",
@@ -80,7 +80,7 @@ BLOCKS = [
     (0x20D0, 0x20F0), (0x2100, 0x218B), (0x2190, 0x21FF), (0x2200, 0x22FF), (0x2300, 0x23FF), (0x2460, 0x24FF), (0x2500, 0x259F), (0x25A0, 0x27BF),
     (0x2E80, 0x2FD5), (0x3000, 0x303F), (0x3041, 0x30FF), (0x3131, 0x318E), (0x3200, 0x33FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3),
     (0xF900, 0xFAD9), (0xFB00, 0xFB4F), (0xFB50, 0xFDFF), (0xFE20, 0xFE6B), (0xFF00, 0xFFEF), (0x1D400, 0x1D7FF), (0x1F000, 0x1F0FF),
-    (0x1F100, 0x1F1FF), (0x1F300, 0x1FAF8), (0x20000, 0x2A6DF), (0x2F800, 0x2FA1D), (0x0, 0x1F), (0x80, 0x9F),
+    (0x1F100, 0x1F1FF), (0x1F300, 0x1FAF8), (0x20000, 0x2A6DF), (0x2F800, 0x2FA1D), (0x1, 0x1F), (0x80, 0x9F),
 ]
 
 
