@@ -112,7 +112,8 @@ typedef struct node {
 } node;
 
 /* SentencePiece adds up in float. Of two paths with equal sums the first found stays. */
-static void offer(const dk_unigram *unigram, node *target, double score, size_t start, int32_t id)
+static void offer(const dk_unigram *unigram, node *target, double score, size_t start,
+                  int32_t id)
 {
     score = unigram->spm ? (float)score : score;
     if (!target->reached || score > target->score) {

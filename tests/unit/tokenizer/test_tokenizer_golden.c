@@ -207,9 +207,8 @@ static void test_clean_strings(void **state)
         }
     }
     json_decref(root);
-    print_message("mojibake repaired differently: %d\n", mojibake);
     assert_int_equal(wrong, 0);
-    assert_true(mojibake <= 10);
+    assert_true(mojibake <= 1); /* the one with a lost byte (U+FFFD) is left as it is */
 }
 
 int main(void)
