@@ -169,7 +169,7 @@ bool dk_charsmap_apply(const dk_charsmap *map, dk_string *out, const char *text,
                 continue;
             }
         }
-        while (at < end) {
+        while (at < end && out->length <= limit) {
             size_t length = dk_utf8_length((unsigned char)text[at]);
             const char *mapped = dk_charsmap_find(map, text + at, length, false, &unused);
             if (mapped != NULL) {

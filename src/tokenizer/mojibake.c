@@ -162,28 +162,33 @@ static bool is_lonely_capital(const uint32_t *c, size_t at)
            (at > 1 && dk_is_python_space(c[-1]) && is_letter(c[-2], true));
 }
 
+/* What the first byte of a two-byte sequence is read as, with what would follow it. */
+static bool is_capital_pair(const uint32_t *c, unsigned k0, unsigned k1)
+{
+    static const uint32_t followers[] = {0x20AC, 0x153, 0x160,  0x161,  0xA2, 0xA3, 0x178,
+                                         0x17E,  0xA0,  0xAD,   0xAE,   0xA9, 0xB0, 0xB7,
+                                         0xBB,   0xB4,  0x2013, 0x2014, 0};
+    bool capital = c[0] == 0xC2 || c[0] == 0xC3 || c[0] == 0xCE || c[0] == 0xD0;
+    return (capital && (k1 & (START | END) || is_one_of(c[1], followers))) ||
+           (c[0] == 0xC3 && c[1] == 0xA1) || (k0 & UPPER && c[1] == 0xB0);
+}
+
 /* Sequences that mojibake is full of. Two characters before c and three behind it may be read.
  */
 static bool is_bad_sequence(const uint32_t *c, size_t at, size_t left)
 {
-    static const uint32_t after_capital[] = {0x20AC, 0x153,  0x160,  0x161, 0xA2, 0xA3, 0x178,
-                                             0x17E,  0xA0,   0xAD,   0xAE,  0xA9, 0xB0, 0xB7,
-                                             0xBB,   0x2013, 0x2014, 0xB4,  0};
     static const uint32_t after_a_grave[] = {0xB2, 0xB5, 0xB9, 0xBC, 0xBD, 0xBE, 0};
+    static const uint32_t squares[] = {0xB2, 0xB3, 0}, marks[] = {'.', ',', '?', '!', 0};
     unsigned k0 = class_of(c[0]), k1 = class_of(c[1]);
-    bool capital = c[0] == 0xC2 || c[0] == 0xC3 || c[0] == 0xCE || c[0] == 0xD0;
     if ((c[0] == 0x152 || c[0] == 0x153) && left > 1 && !is_letter(c[1], false)) {
         return true;
     }
-    if ((k0 & UPPER && c[1] == 0xB0) || (capital && k1 & (START | END)) ||
-        (capital && is_one_of(c[1], after_capital)) ||
-        (c[0] == 0xD7 && (c[1] == 0xB2 || c[1] == 0xB3)) ||
+    if (is_capital_pair(c, k0, k1) || is_lonely_capital(c, at) ||
         (is_stroke_pair(c) && is_stroke_pair(c + 2)) ||
-        (c[0] == 0xE0 && is_one_of(c[1], after_a_grave)) ||
-        (c[0] == 0xC3 && (c[1] == 0xA0 || c[1] == 0xA1)) || is_lonely_capital(c, at)) {
+        (c[0] == 0xD7 && is_one_of(c[1], squares)) ||
+        (c[0] == 0xE0 && is_one_of(c[1], after_a_grave))) {
         return true;
     }
-    static const uint32_t marks[] = {'.', ',', '?', '!', 0};
     bool before = is_letter(c[0], true) || k0 & END || is_one_of(c[0], marks);
     return before && c[1] == 0xC2 && (c[2] == ' ' || class_of(c[2]) & (START | END));
 }

@@ -6,12 +6,11 @@
 
 #include "base/alloc.h"
 
-/* What is sorted: the first eight bytes as a number decide nearly every comparison. */
+/* What is sorted: the first sixteen bytes as numbers decide nearly every comparison. */
 typedef struct sort_key {
-    uint64_t head;
+    uint64_t head[2];
     const char *text;
-    dk_vocab_piece piece;
-    uint32_t order;
+    uint32_t length, index;
 } sort_key;
 
 void dk_vocab_init(dk_vocab *vocab)
@@ -49,10 +48,10 @@ bool dk_vocab_add(dk_vocab *vocab, const char *text, size_t length, int32_t id)
     return true;
 }
 
-static uint64_t head_of(const char *text, size_t length)
+static uint64_t head_of(const char *text, size_t length, size_t from)
 {
     uint64_t head = 0;
-    for (size_t i = 0; i < 8; i++) {
+    for (size_t i = from; i < from + 8; i++) {
         head = head << 8 | (i < length ? (unsigned char)text[i] : 0);
     }
     return head;
@@ -62,44 +61,50 @@ static uint64_t head_of(const char *text, size_t length)
 static int compare_keys(const void *left, const void *right)
 {
     const sort_key *a = left, *b = right;
-    if (a->head != b->head) {
-        return a->head < b->head ? -1 : 1;
+    for (int i = 0; i < 2; i++) {
+        if (a->head[i] != b->head[i]) {
+            return a->head[i] < b->head[i] ? -1 : 1;
+        }
     }
-    size_t shorter = a->piece.length < b->piece.length ? a->piece.length : b->piece.length;
+    uint32_t shorter = a->length < b->length ? a->length : b->length;
     int order = memcmp(a->text, b->text, shorter);
     if (order != 0) {
         return order;
     }
-    if (a->piece.length != b->piece.length) {
-        return a->piece.length < b->piece.length ? -1 : 1;
+    if (a->length != b->length) {
+        return a->length < b->length ? -1 : 1;
     }
-    return a->order > b->order ? -1 : 1;
+    return a->index > b->index ? -1 : 1;
 }
 
 static bool same_text(const sort_key *a, const sort_key *b)
 {
-    return a->piece.length == b->piece.length && memcmp(a->text, b->text, a->piece.length) == 0;
+    return a->length == b->length && memcmp(a->text, b->text, a->length) == 0;
 }
 
 void dk_vocab_sort(dk_vocab *vocab)
 {
     sort_key *keys = dk_alloc(vocab->count * sizeof(*keys));
     for (size_t i = 0; i < vocab->count; i++) {
-        dk_vocab_piece piece = vocab->pieces[i];
-        const char *text = vocab->bytes + piece.offset;
-        keys[i] = (sort_key){head_of(text, piece.length), text, piece, (uint32_t)i};
+        uint32_t length = vocab->pieces[i].length;
+        const char *text = vocab->bytes + vocab->pieces[i].offset;
+        keys[i] = (sort_key){
+            {head_of(text, length, 0), head_of(text, length, 8)}, text, length, (uint32_t)i};
     }
     if (vocab->count > 0) {
         qsort(keys, vocab->count, sizeof(*keys), compare_keys);
     }
+    dk_vocab_piece *sorted = dk_alloc(vocab->count * sizeof(*sorted));
     size_t kept = 0;
     for (size_t i = 0; i < vocab->count; i++) {
         if (i == 0 || !same_text(&keys[i], &keys[i - 1])) {
-            vocab->pieces[kept++] = keys[i].piece;
+            sorted[kept++] = vocab->pieces[keys[i].index];
         }
     }
-    vocab->count = kept;
     dk_free(keys);
+    dk_free(vocab->pieces);
+    vocab->pieces = sorted;
+    vocab->count = vocab->capacity = kept;
     size_t at = 0;
     for (unsigned b = 0; b < 256; b++) {
         vocab->first[b] = (uint32_t)at;
