@@ -1,0 +1,14 @@
+/* Fuzz target: the reader of spiece.model, and encoding with what it accepts. */
+#include "encode_some.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    dk_tokenizer *t = NULL;
+    if (dk_tokenizer_parse_spiece(&t, data, size, "input", NULL) == DK_OK) {
+        encode_some(t);
+        dk_tokenizer_close(&t);
+    }
+    return 0;
+}
