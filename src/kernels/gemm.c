@@ -1,0 +1,99 @@
+/* The plain-C matrix-multiply kernel, and the choice of kernel for a CPU. */
+#include "kernels/gemm.h"
+
+#include <string.h>
+
+#include "kernels/x86/gemm_x86.h"
+#include "tensor/convert.h"
+
+enum { REF_MR = 4, REF_NR = 8 };
+
+static void tile_c(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+                   bool accumulate)
+{
+    const float *pa = a, *pb = b;
+    float sum[REF_MR][REF_NR] = {0};
+    for (int64_t i = 0; i < k; i++, pa += REF_MR, pb += REF_NR) {
+        for (int m = 0; m < REF_MR; m++) {
+            for (int n = 0; n < REF_NR; n++) {
+                sum[m][n] += pa[m] * pb[n];
+            }
+        }
+    }
+    for (int m = 0; m < REF_MR; m++) {
+        for (int n = 0; n < REF_NR; n++) {
+            float *out = &c[m * ldc + n];
+            *out = accumulate ? *out + sum[m][n] : sum[m][n];
+        }
+    }
+}
+
+/* Element i of a row of any float type. */
+static float element(const void *row, dk_dtype type, int64_t i)
+{
+    switch (type) {
+    case DK_F32:
+        return ((const float *)row)[i];
+    case DK_BF16:
+        return dk_f32_from_bf16(((const uint16_t *)row)[i]);
+    default: {
+        float value;
+        dk_convert_to_f32(&value, (const char *)row + (size_t)i * dk_dtype_bytes(type), type,
+                          1);
+        return value;
+    }
+    }
+}
+
+static void pack_rows_c(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
+                        int64_t k)
+{
+    float *out = panel;
+    for (int m = 0; m < REF_MR; m++) {
+        const void *row = m < rows ? src_rows[m] : NULL;
+        for (int64_t i = 0; i < k; i++) {
+            out[i * REF_MR + m] = row ? element(row, src_type, i) : 0.0f;
+        }
+    }
+}
+
+static void pack_weight_c(void *panel, const void *w, dk_dtype w_type, int64_t ld, int cols,
+                          int64_t k)
+{
+    float *out = panel;
+    for (int n = 0; n < REF_NR; n++) {
+        const void *row = (const char *)w + (size_t)(n * ld) * dk_dtype_bytes(w_type);
+        for (int64_t i = 0; i < k; i++) {
+            out[i * REF_NR + n] = n < cols ? element(row, w_type, i) : 0.0f;
+        }
+    }
+}
+
+static void pack_matrix_c(void *panel, const void *src, dk_dtype src_type, int64_t ld, int cols,
+                          int64_t k)
+{
+    float *out = panel;
+    for (int64_t i = 0; i < k; i++) {
+        const void *row = (const char *)src + (size_t)(i * ld) * dk_dtype_bytes(src_type);
+        for (int n = 0; n < REF_NR; n++) {
+            out[i * REF_NR + n] = n < cols ? element(row, src_type, n) : 0.0f;
+        }
+    }
+}
+
+void dk_gemm_kernels_init(dk_gemm_kernels *kernels, unsigned cpu_flags)
+{
+    kernels->f32 = (dk_gemm_kernel){
+        .name = "c-f32-4x8",
+        .type = DK_F32,
+        .mr = REF_MR,
+        .nr = REF_NR,
+        .kg = 1,
+        .tile = tile_c,
+        .pack_rows = pack_rows_c,
+        .pack_weight = pack_weight_c,
+        .pack_matrix = pack_matrix_c,
+    };
+    kernels->bf16 = kernels->f32;
+    dk_gemm_kernels_init_x86(kernels, cpu_flags);
+}
