@@ -62,17 +62,15 @@ dk_status dk_fail(dk_error *err, dk_status status, const char *format, ...)
 dk_status dk_fail_in(dk_error *err, dk_status status, const char *format, ...)
 {
     if (err != NULL) {
-        char cause[sizeof err->message], prefix[sizeof err->message];
+        char prefix[sizeof err->message], joined[2 * sizeof err->message + 2];
         va_list args;
         va_start(args, format);
         vsnprintf(prefix, sizeof prefix, format, args);
         va_end(args);
-        memcpy(cause, err->message, sizeof cause);
+        snprintf(joined, sizeof joined, "%s: %s", prefix, err->message);
+        joined[sizeof err->message - 1] = '\0';
+        memcpy(err->message, joined, sizeof err->message);
         err->status = status;
-        int used = snprintf(err->message, sizeof err->message, "%s: ", prefix);
-        if (used >= 0 && (size_t)used < sizeof err->message) {
-            strncat(err->message, cause, sizeof err->message - (size_t)used - 1);
-        }
         sanitize(err->message);
     }
     return status;

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 
 float dk_f32_from_f16(uint16_t value)
 {
@@ -94,7 +95,7 @@ void dk_convert_to_f32(float *dst, const void *src, dk_dtype src_dtype, int64_t 
         }
         break;
     default:
-        assert(!"not a float type");
+        assert(false && "not a float type");
     }
 }
 
@@ -115,6 +116,6 @@ void dk_convert_from_f32(void *dst, dk_dtype dst_dtype, const float *src, int64_
         }
         break;
     default:
-        assert(!"not a type that f32 is converted to");
+        assert(false && "not a type that f32 is converted to");
     }
 }
