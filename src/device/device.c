@@ -34,6 +34,20 @@ void dk_device_free(dk_device *device, void *memory)
     }
 }
 
+void dk_device_write(dk_device *device, void *dst, const void *host, size_t bytes)
+{
+    if (device->failed == DK_OK && !device->dry) {
+        device->ops->write(device, dst, host, bytes);
+    }
+}
+
+void dk_device_read(dk_device *device, void *host, const void *src, size_t bytes)
+{
+    if (device->failed == DK_OK && !device->dry) {
+        device->ops->read(device, host, src, bytes);
+    }
+}
+
 dk_status dk_device_conv_prepare(dk_device *device, void **packed, const void *weight,
                                  dk_dtype weight_type, const int shape[5], dk_error *err)
 {

@@ -33,11 +33,19 @@ static void free_memory(dk_device *device, void *memory)
     dk_free(memory);
 }
 
+static void copy_memory(dk_device *device, void *dst, const void *src, size_t bytes)
+{
+    (void)device;
+    memcpy(dst, src, bytes);
+}
+
 static const dk_device_ops cpu_ops = {
     .kind = "cpu",
     .close = close_device,
     .alloc = alloc_memory,
     .free = free_memory,
+    .write = copy_memory,
+    .read = copy_memory,
     .conv_prepare = dk_cpu_conv_prepare,
     .linear = dk_cpu_linear,
     .conv = dk_cpu_conv,

@@ -1,0 +1,100 @@
+/* Planned memory: two bump stacks, measured dry, allocated once. */
+#include "nn/context.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+
+void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *cancel)
+{
+    *nn = (dk_nn){.device = device, .type = type, .cancel = cancel};
+}
+
+void dk_nn_release(dk_nn *nn)
+{
+    if (nn->device != NULL) {
+        dk_device_free(nn->device, nn->temp.memory);
+        dk_device_free(nn->device, nn->keep.memory);
+    }
+    *nn = (dk_nn){0};
+}
+
+void dk_nn_dry_begin(dk_nn *nn)
+{
+    dk_device_set_dry(nn->device, true);
+    nn->temp.used = nn->temp.peak = 0;
+    nn->keep.used = nn->keep.peak = 0;
+}
+
+static dk_status grow(dk_nn *nn, dk_nn_stack *stack, const char *what, dk_error *err)
+{
+    stack->used = 0;
+    if (stack->peak <= stack->size) {
+        return DK_OK;
+    }
+    dk_device_free(nn->device, stack->memory);
+    stack->memory = NULL;
+    stack->size = 0;
+    void *memory;
+    DK_TRY(dk_device_alloc(nn->device, &memory, stack->peak, what, err));
+    stack->memory = memory;
+    stack->size = stack->peak;
+    return DK_OK;
+}
+
+dk_status dk_nn_dry_end(dk_nn *nn, dk_error *err)
+{
+    dk_device_set_dry(nn->device, false);
+    DK_TRY(dk_device_sync(nn->device, err));
+    DK_TRY(grow(nn, &nn->temp, "activations", err));
+    return grow(nn, &nn->keep, "caches of a generation", err);
+}
+
+/* A dry address is a number that nobody follows: its place in a stack that starts at 64. */
+static dk_tensor take(dk_nn *nn, dk_nn_stack *stack, dk_dtype type, int64_t rows, int64_t cols)
+{
+    dk_tensor tensor = DK_TENSOR(NULL, type, rows, cols);
+    size_t bytes = (dk_tensor_bytes(&tensor) + DK_ALIGNMENT - 1) / DK_ALIGNMENT * DK_ALIGNMENT;
+    size_t start = stack->used;
+    stack->used += bytes;
+    if (nn->device->dry) {
+        stack->peak = stack->used > stack->peak ? stack->used : stack->peak;
+        tensor.data = (void *)(uintptr_t)(DK_ALIGNMENT + start);
+    } else if (stack->used <= stack->size) {
+        tensor.data = stack->memory + start;
+    } else if (nn->device->failed == DK_OK) {
+        nn->device->failed = dk_fail(&nn->device->failure, DK_INTERNAL,
+                                     "a forward pass needs more memory than its dry run");
+    }
+    return tensor;
+}
+
+dk_tensor dk_nn_temp(dk_nn *nn, dk_dtype type, int64_t rows, int64_t cols)
+{
+    return take(nn, &nn->temp, type, rows, cols);
+}
+
+dk_tensor dk_nn_keep(dk_nn *nn, dk_dtype type, int64_t rows, int64_t cols)
+{
+    return take(nn, &nn->keep, type, rows, cols);
+}
+
+dk_status dk_nn_check(dk_nn *nn, dk_error *err)
+{
+    if (nn->device->failed != DK_OK) {
+        return dk_device_sync(nn->device, err);
+    }
+    if (nn->cancel != NULL && atomic_load_explicit(nn->cancel, memory_order_relaxed)) {
+        return dk_fail(err, DK_CANCELLED, "stopped on request");
+    }
+    return DK_OK;
+}
+
+void dk_nn_tap(dk_nn *nn, const char *name, int index, const dk_tensor *tensor)
+{
+    if (nn->tap != NULL && !nn->device->dry && nn->device->failed == DK_OK) {
+        char full[64];
+        snprintf(full, sizeof full, "%s.%d", name, index);
+        nn->tap(nn->tap_context, full, tensor);
+    }
+}

@@ -1,0 +1,60 @@
+/* What a model's forward functions run in: the device, the type of activations, planned memory
+   and the wish to stop.
+
+   Memory. A forward function takes its buffers from two stacks: `temp`, unwound at the end of
+   each scope, and `keep`, for what lives until the caller lets go (key/value caches, a
+   convolution's history). The pipeline first runs the same functions dry (no arithmetic), which
+   measures both stacks, then allocates them once; the step loop allocates nothing. */
+#ifndef DK_NN_CONTEXT_H
+#define DK_NN_CONTEXT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "device/device.h"
+#include "tensor/tensor.h"
+
+typedef struct dk_nn_stack {
+    char *memory; /* owned device memory; NULL before the first dry run ended */
+    size_t size, used, peak;
+} dk_nn_stack;
+
+/* For tests and --dump-tensors: sees named tensors as they come out of a model. */
+typedef void dk_nn_tap_fn(void *context, const char *name, const dk_tensor *tensor);
+
+typedef struct dk_nn {
+    dk_device *device;         /* borrowed */
+    dk_dtype type;             /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
+    const atomic_bool *cancel; /* borrowed, may be NULL */
+    dk_nn_tap_fn *tap;         /* may be NULL */
+    void *tap_context;
+    dk_nn_stack temp, keep;
+} dk_nn;
+
+void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *cancel);
+void dk_nn_release(dk_nn *nn);
+
+/* Between these two calls everything runs dry. The end allocates what the peak asked for, and
+   empties both stacks. */
+void dk_nn_dry_begin(dk_nn *nn);
+DK_MUST_USE dk_status dk_nn_dry_end(dk_nn *nn, dk_error *err);
+
+/* Uninitialised buffers, aligned to 64 bytes, borrowed until the stack is unwound. */
+dk_tensor dk_nn_temp(dk_nn *nn, dk_dtype type, int64_t rows, int64_t cols);
+dk_tensor dk_nn_keep(dk_nn *nn, dk_dtype type, int64_t rows, int64_t cols);
+
+static inline size_t dk_nn_mark(const dk_nn *nn)
+{
+    return nn->temp.used;
+}
+static inline void dk_nn_unwind(dk_nn *nn, size_t mark)
+{
+    nn->temp.used = mark;
+}
+
+/* Called between blocks: DK_CANCELLED when asked to stop, or the device's failure. */
+DK_MUST_USE dk_status dk_nn_check(dk_nn *nn, dk_error *err);
+
+void dk_nn_tap(dk_nn *nn, const char *name, int index, const dk_tensor *tensor);
+
+#endif

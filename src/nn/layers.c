@@ -1,0 +1,139 @@
+/* Shared layers: each fills the argument struct of one device operation. */
+#include "nn/layers.h"
+
+#include <assert.h>
+#include <math.h>
+
+static int64_t rows_of(const dk_tensor *x)
+{
+    return x->shape[0];
+}
+
+static int64_t cols_of(const dk_tensor *x)
+{
+    return x->shape[1];
+}
+
+void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
+                          const dk_tensor *src, const dk_nn_epilogue *epilogue)
+{
+    static const dk_nn_epilogue none = {.activation = DK_ACT_NONE};
+    const dk_nn_epilogue *end = epilogue != NULL ? epilogue : &none;
+    assert(dk_tensor_count(&layer->weight) == cols_of(dst) * cols_of(src));
+    assert(rows_of(dst) == rows_of(src) && (!end->residual || dst->dtype == DK_F32));
+    dk_linear_args args = {
+        .rows = rows_of(src),
+        .cols = cols_of(dst),
+        .depth = cols_of(src),
+        .src = src->data,
+        .src_type = src->dtype,
+        .src_stride = cols_of(src),
+        .weight = layer->weight.data,
+        .weight_type = layer->weight.dtype,
+        .bias = layer->bias,
+        .activation = end->activation,
+        .multiply = end->multiply != NULL ? end->multiply->data : NULL,
+        .gate = end->gate,
+        .residual = end->residual ? dst->data : NULL,
+        .dst = dst->data,
+        .dst_type = dst->dtype,
+        .dst_stride = cols_of(dst),
+    };
+    dk_device_linear(nn->device, &args);
+}
+
+void dk_nn_norm_forward(dk_nn *nn, const dk_nn_norm *norm, const dk_tensor *dst,
+                        const dk_tensor *src)
+{
+    assert(dk_tensor_count(dst) == dk_tensor_count(src));
+    dk_norm_args args = {
+        .kind = norm->kind,
+        .activation = norm->activation,
+        .rows = rows_of(src),
+        .cols = cols_of(src),
+        .src = src->data,
+        .src_type = src->dtype,
+        .dst = dst->data,
+        .dst_type = dst->dtype,
+        .weight = norm->weight,
+        .bias = norm->bias,
+        .scale = norm->scale,
+        .shift = norm->shift,
+        .eps = norm->eps,
+    };
+    dk_device_norm(nn->device, &args);
+}
+
+void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const float *weight, float eps,
+                     const dk_nn_rope *rope)
+{
+    dk_norm_rope_args args = {
+        .rows = rows_of(x),
+        .heads = heads,
+        .head_dim = (int)(cols_of(x) / heads),
+        .data = x->data,
+        .type = x->dtype,
+        .stride = cols_of(x),
+        .weight = weight,
+        .eps = eps,
+        .cos = rope != NULL ? rope->cos : NULL,
+        .sin = rope != NULL ? rope->sin : NULL,
+    };
+    dk_device_norm_rope(nn->device, &args);
+}
+
+void dk_nn_attention(dk_nn *nn, const dk_tensor *dst, const dk_tensor *q, const dk_tensor *k,
+                     const dk_tensor *v, int heads, float scale, const dk_nn_bias *bias)
+{
+    assert(rows_of(k) == rows_of(v) && cols_of(q) == cols_of(k) && q->dtype == k->dtype);
+    dk_attention_args args = {
+        .heads = heads,
+        .head_dim = (int)(cols_of(q) / heads),
+        .q_len = rows_of(q),
+        .kv_len = rows_of(k),
+        .q = q->data,
+        .k = k->data,
+        .v = v->data,
+        .type = q->dtype,
+        .q_stride = cols_of(q),
+        .k_stride = cols_of(k),
+        .v_stride = cols_of(v),
+        .dst_stride = cols_of(dst),
+        .scale = scale,
+        .bias = bias != NULL ? bias->values : NULL,
+        .bias_head = bias != NULL ? bias->head : 0,
+        .bias_q = bias != NULL ? bias->q : 0,
+        .bias_k = bias != NULL ? bias->k : 0,
+        .dst = dst->data,
+    };
+    dk_device_attention(nn->device, &args);
+}
+
+void dk_nn_map(dk_nn *nn, const dk_tensor *dst, const dk_tensor *src, dk_activation activation)
+{
+    assert(dk_tensor_count(dst) == dk_tensor_count(src));
+    dk_device_map(nn->device, dst->data, dst->dtype, src->data, src->dtype, activation,
+                  dk_tensor_count(src));
+}
+
+void dk_nn_add(dk_nn *nn, const dk_tensor *dst, const dk_tensor *a, const dk_tensor *b)
+{
+    const float *sources[] = {a->data, b->data};
+    const float ones[] = {1.0f, 1.0f};
+    dk_device_combine(nn->device, dst->data, sources, ones, 2, dk_tensor_count(dst));
+}
+
+void dk_nn_timestep_embedding(dk_nn *nn, const dk_tensor *dst, float timestep)
+{
+    enum { MAX = 4096 };
+    float values[MAX];
+    int half = (int)(cols_of(dst) / 2);
+    assert(2 * half <= MAX);
+    for (int i = 0; i < half; i++) {
+        float frequency = expf(-logf(10000.0f) * (float)i / (float)half);
+        float angle = timestep * frequency;
+        values[i] = cosf(angle);
+        values[half + i] = sinf(angle);
+    }
+    dk_device_write(nn->device, dst->data, values, 2 * (size_t)half * sizeof *values);
+}

@@ -1,0 +1,68 @@
+/* Layers that the models share, over tensors [rows][cols]. Each call is one operation of the
+   device; a layer's struct holds borrowed views of weights. */
+#ifndef DK_NN_LAYERS_H
+#define DK_NN_LAYERS_H
+
+#include "nn/context.h"
+
+/* y = x Wᵀ + bias. weight: [out][in] as stored, further unit axes allowed; bias: [out] or
+   NULL. */
+typedef struct dk_nn_linear {
+    dk_tensor weight;
+    const float *bias;
+} dk_nn_linear;
+
+/* What happens to a linear layer's result before it is stored, in this order. */
+typedef struct dk_nn_epilogue {
+    dk_activation activation;
+    const dk_tensor *multiply; /* like dst */
+    const float *gate;         /* [out], one for all rows */
+    bool residual;             /* adds what dst (F32) holds */
+} dk_nn_epilogue;
+
+/* dst: [rows][out], src: [rows][in]; epilogue may be NULL. */
+void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
+                          const dk_tensor *src, const dk_nn_epilogue *epilogue);
+
+/* Affine or modulated normalisation of rows; absent operands NULL, vectors [cols]. */
+typedef struct dk_nn_norm {
+    dk_norm_kind kind;
+    float eps;
+    const float *weight, *bias;
+    const float *scale, *shift; /* y (1 + scale) + shift */
+    dk_activation activation;
+} dk_nn_norm;
+void dk_nn_norm_forward(dk_nn *nn, const dk_nn_norm *norm, const dk_tensor *dst,
+                        const dk_tensor *src);
+
+/* Rotary tables of one sequence: [rows][head_dim / 2]. */
+typedef struct dk_nn_rope {
+    const float *cos, *sin;
+} dk_nn_rope;
+
+/* RMS norm over all heads of a row, then rotary embedding, in place; each may be NULL. */
+void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const float *weight, float eps,
+                     const dk_nn_rope *rope);
+
+/* Bias of attention scores; see dk_attention_args. */
+typedef struct dk_nn_bias {
+    const float *values;
+    int64_t head, q, k; /* strides */
+} dk_nn_bias;
+
+/* dst, q: [q_len][heads * head_dim]; k, v: [kv_len][heads * head_dim]. bias may be NULL. */
+void dk_nn_attention(dk_nn *nn, const dk_tensor *dst, const dk_tensor *q, const dk_tensor *k,
+                     const dk_tensor *v, int heads, float scale, const dk_nn_bias *bias);
+
+/* dst = activation(src), converting between F32 and BF16. */
+void dk_nn_map(dk_nn *nn, const dk_tensor *dst, const dk_tensor *src, dk_activation activation);
+
+/* dst = a + b, all F32 of one size; dst may be a or b. */
+void dk_nn_add(dk_nn *nn, const dk_tensor *dst, const dk_tensor *a, const dk_tensor *b);
+
+/* Sinusoidal embedding of a timestep as in Ho et al., "Denoising Diffusion Probabilistic
+   Models" (2020): dst[i] = cos(t f_i), dst[half + i] = sin(t f_i), f_i = 10000^(-i / half);
+   dst: [1][2 half] F32. */
+void dk_nn_timestep_embedding(dk_nn *nn, const dk_tensor *dst, float timestep);
+
+#endif
