@@ -41,6 +41,13 @@ void dk_device_write(dk_device *device, void *dst, const void *host, size_t byte
     }
 }
 
+void dk_device_zero(dk_device *device, void *dst, size_t bytes)
+{
+    if (device->failed == DK_OK && !device->dry) {
+        device->ops->zero(device, dst, bytes);
+    }
+}
+
 void dk_device_read(dk_device *device, void *host, const void *src, size_t bytes)
 {
     if (device->failed == DK_OK && !device->dry) {

@@ -50,6 +50,7 @@ typedef struct dk_device_ops {
                        dk_error *err);
     void (*free)(dk_device *device, void *memory);
     void (*write)(dk_device *device, void *dst, const void *host, size_t bytes);
+    void (*zero)(dk_device *device, void *dst, size_t bytes);
     void (*read)(dk_device *device, void *host, const void *src, size_t bytes);
     dk_status (*conv_prepare)(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err);
@@ -90,6 +91,7 @@ void dk_device_free(dk_device *device, void *memory);
 /* Copies between the caller's memory and the device's, done when the function returns. A dry run
    copies nothing. */
 void dk_device_write(dk_device *device, void *dst, const void *host, size_t bytes);
+void dk_device_zero(dk_device *device, void *dst, size_t bytes);
 void dk_device_read(dk_device *device, void *host, const void *src, size_t bytes);
 
 /* A convolution weight [out][in][kt][kh][kw] in the layout that dk_device_conv takes; owned

@@ -26,7 +26,7 @@ typedef struct dk_conv_args {
     const void *packed_weight; /* from dk_conv_pack_weight */
     const float *bias;         /* [out_channels] or NULL */
     dk_activation activation;  /* after the bias, before the residual */
-    const void *residual;      /* like dst, or NULL: added last */
+    const void *residual;      /* like dst, may be dst, or NULL: added last */
     void *dst;                 /* frame t at dst + t * dst_frame_stride elements, each
                                   [out_height][out_width][out_channels], F32 or BF16 */
     dk_dtype dst_type;

@@ -39,12 +39,19 @@ static void copy_memory(dk_device *device, void *dst, const void *src, size_t by
     memcpy(dst, src, bytes);
 }
 
+static void zero_memory(dk_device *device, void *dst, size_t bytes)
+{
+    (void)device;
+    memset(dst, 0, bytes);
+}
+
 static const dk_device_ops cpu_ops = {
     .kind = "cpu",
     .close = close_device,
     .alloc = alloc_memory,
     .free = free_memory,
     .write = copy_memory,
+    .zero = zero_memory,
     .read = copy_memory,
     .conv_prepare = dk_cpu_conv_prepare,
     .linear = dk_cpu_linear,

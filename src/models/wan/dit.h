@@ -1,0 +1,64 @@
+/* The Wan 2.1 diffusion transformer (WanTransformer3DModel): Wan Team, "Wan: Open and Advanced
+   Large-Scale Video Generative Models" (2025); behaviour as in diffusers 0.42. */
+#ifndef DK_MODELS_WAN_DIT_H
+#define DK_MODELS_WAN_DIT_H
+
+#include <jansson.h>
+
+#include "nn/context.h"
+#include "nn/layers.h"
+#include "weights/weights.h"
+
+typedef struct dk_wan_dit_config {
+    int64_t patch[3]; /* frames, rows, columns */
+    int64_t heads, head_dim, in_channels, out_channels, text_dim, freq_dim, ffn_dim, layers;
+    int64_t rope_positions; /* longest axis, in patches */
+    bool cross_attn_norm;
+    float eps;
+} dk_wan_dit_config;
+
+DK_MUST_USE dk_status dk_wan_dit_config_parse(dk_wan_dit_config *out, const json_t *json,
+                                              const char *where, dk_error *err);
+
+typedef struct dk_wan_dit dk_wan_dit;
+
+/* Binds the weights (which the model keeps a reference to). Owned. */
+DK_MUST_USE dk_status dk_wan_dit_create(dk_wan_dit **out, const dk_wan_dit_config *config,
+                                        dk_weights *weights, const char *where, dk_error *err);
+void dk_wan_dit_destroy(dk_wan_dit **dit);
+const dk_wan_dit_config *dk_wan_dit_get_config(const dk_wan_dit *dit);
+
+/* A latent's geometry and its rotary tables, which lie in the keep stack. */
+typedef struct dk_wan_dit_grid {
+    int64_t frames, height, width; /* of the latent */
+    int64_t tokens;
+    dk_nn_rope rope;
+} dk_wan_dit_grid;
+
+DK_MUST_USE dk_status dk_wan_dit_grid_init(dk_nn *nn, const dk_wan_dit *dit,
+                                           dk_wan_dit_grid *out, int64_t frames, int64_t height,
+                                           int64_t width, dk_error *err);
+
+/* Keys and values of one prompt for every block, computed once per generation (keep stack). */
+typedef struct dk_wan_dit_text {
+    dk_tensor *k, *v; /* [layers], each [rows][dim]; owned */
+    dk_nn_bias bias;  /* of the folded padding row; values NULL when there is none */
+} dk_wan_dit_text;
+
+/* embeds: [rows][text_dim] F32. The prompt is followed by padding_rows rows of zeros, which
+   take part in attention; as they are all alike, one stands for all, its score raised by
+   log(padding_rows). */
+DK_MUST_USE dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit,
+                                           dk_wan_dit_text *out, const dk_tensor *embeds,
+                                           int64_t padding_rows, dk_error *err);
+void dk_wan_dit_text_release(dk_wan_dit_text *text);
+
+/* out, latent: F32 [channels][frames * height * width]. Cancellation is looked at between
+   blocks. */
+DK_MUST_USE dk_status dk_wan_dit_forward(dk_nn *nn, const dk_wan_dit *dit,
+                                         const dk_wan_dit_grid *grid,
+                                         const dk_wan_dit_text *text, const dk_tensor *out,
+                                         const dk_tensor *latent, float timestep,
+                                         dk_error *err);
+
+#endif

@@ -1,0 +1,190 @@
+/* Collects every problem of a checkpoint before it reports them. */
+#include "weights/binder.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "tensor/convert.h"
+
+enum { NAMED_PROBLEMS = 8, NAME_BYTES = 256 };
+
+void dk_bound_release(dk_bound *bound)
+{
+    for (int i = 0; i < bound->count; i++) {
+        dk_free(bound->values[i]);
+    }
+    dk_free(bound->values);
+    *bound = (dk_bound){0};
+}
+
+void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, const char *where)
+{
+    *binder = (dk_binder){.weights = weights, .bound = bound, .where = where};
+    binder->used = dk_alloc((size_t)dk_weights_count(weights) + 1);
+}
+
+bool dk_binder_has(const dk_binder *binder, const char *name)
+{
+    return dk_weights_are_random(binder->weights) ||
+           dk_weights_find(binder->weights, name) != NULL;
+}
+
+static void report(dk_binder *binder, const char *format, ...) DK_PRINTF(2, 3);
+static void report(dk_binder *binder, const char *format, ...)
+{
+    char text[512];
+    if (binder->problem_count++ < NAMED_PROBLEMS) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(text, sizeof text, format, args);
+        va_end(args);
+        dk_string_printf(&binder->problems, "%s%s", binder->problem_count > 1 ? "; " : "", text);
+    }
+}
+
+static int index_of(const dk_binder *binder, const char *name)
+{
+    int low = 0, high = dk_weights_count(binder->weights) - 1;
+    while (low <= high) {
+        int middle = low + (high - low) / 2;
+        int order = strcmp(dk_weights_at(binder->weights, middle)->name, name);
+        if (order == 0) {
+            return middle;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return -1;
+}
+
+/* The tensor of that name, made when the weights are random; NULL after a report. */
+static const dk_weight *take(dk_binder *binder, const char *name, int rank, const int64_t *shape)
+{
+    const dk_weight *weight = NULL;
+    if (dk_weights_are_random(binder->weights)) {
+        dk_error err;
+        dk_status status = dk_weights_make(binder->weights, &weight, name, rank, shape, &err);
+        if (status != DK_OK) {
+            binder->status = status;
+            report(binder, "%s", err.message);
+        }
+        return weight;
+    }
+    int index = index_of(binder, name);
+    if (index < 0) {
+        report(binder, "'%s' is missing", name);
+        return NULL;
+    }
+    binder->used[index] = 1;
+    weight = dk_weights_at(binder->weights, index);
+    if (!dk_dtype_is_float(weight->tensor.dtype)) {
+        report(binder, "'%s' has type %s, expected a float type", name,
+               dk_dtype_name(weight->tensor.dtype));
+        return NULL;
+    }
+    return weight;
+}
+
+void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
+                    const char *format, ...)
+{
+    char name[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    *out = dk_tensor_view(NULL, DK_F32, rank, shape);
+    const dk_weight *weight = take(binder, name, rank, shape);
+    if (weight == NULL) {
+        return;
+    }
+    if (!dk_tensor_has_shape(&weight->tensor, rank, shape)) {
+        char is[DK_SHAPE_TEXT_BYTES], expected[DK_SHAPE_TEXT_BYTES];
+        report(binder, "'%s' is %s, expected %s", name,
+               dk_shape_text(is, weight->tensor.rank, weight->tensor.shape),
+               dk_shape_text(expected, rank, shape));
+        return;
+    }
+    *out = weight->tensor;
+}
+
+void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char *format, ...)
+{
+    char name[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    *out = NULL;
+    const dk_weight *weight = take(binder, name, 1, &count);
+    if (weight == NULL) {
+        return;
+    }
+    if (dk_tensor_count(&weight->tensor) != count) {
+        char is[DK_SHAPE_TEXT_BYTES];
+        report(binder, "'%s' is %s, expected %lld values", name,
+               dk_shape_text(is, weight->tensor.rank, weight->tensor.shape), (long long)count);
+        return;
+    }
+    dk_bound *bound = binder->bound;
+    float *values = dk_alloc((size_t)count * sizeof *values);
+    dk_convert_to_f32(values, weight->tensor.data, weight->tensor.dtype, count);
+    bound->values =
+        dk_realloc(bound->values, ((size_t)bound->count + 1) * sizeof *bound->values);
+    bound->values[bound->count++] = values;
+    *out = values;
+}
+
+static bool matches(const char *name, const char *pattern)
+{
+    size_t length = strlen(pattern);
+    if (length > 0 && pattern[length - 1] == '*') {
+        return strncmp(name, pattern, length - 1) == 0;
+    }
+    if (pattern[0] == '*') {
+        return dk_ends_with(name, pattern + 1);
+    }
+    return strcmp(name, pattern) == 0;
+}
+
+static void report_extras(dk_binder *binder, const char *const *extras)
+{
+    for (int i = 0; i < dk_weights_count(binder->weights); i++) {
+        const char *name = dk_weights_at(binder->weights, i)->name;
+        bool known = binder->used[i] != 0;
+        for (int k = 0; !known && extras[k] != NULL; k++) {
+            known = matches(name, extras[k]);
+        }
+        if (!known) {
+            report(binder, "'%s' is not a tensor of this model", name);
+        }
+    }
+}
+
+dk_status dk_binder_finish(dk_binder *binder, const char *const *extras, dk_error *err)
+{
+    if (!dk_weights_are_random(binder->weights)) {
+        report_extras(binder, extras);
+    }
+    dk_status status = DK_OK;
+    if (binder->problem_count > 0) {
+        status = binder->status != DK_OK ? binder->status : DK_MISMATCH;
+        int more = binder->problem_count - NAMED_PROBLEMS;
+        char tail[32] = "";
+        if (more > 0) {
+            snprintf(tail, sizeof tail, "; and %d more", more);
+        }
+        status = dk_fail(err, status, "%s: %d of its tensors do not fit the configuration: %s%s",
+                         binder->where, binder->problem_count,
+                         dk_string_text(&binder->problems), tail);
+    }
+    dk_string_release(&binder->problems);
+    dk_free(binder->used);
+    *binder = (dk_binder){0};
+    return status;
+}

@@ -1,0 +1,43 @@
+/* Binding: a model names every tensor it needs, with its shape, and gets a view or an f32 copy.
+   What is missing, misshapen or left over becomes one error that names the tensors. */
+#ifndef DK_WEIGHTS_BINDER_H
+#define DK_WEIGHTS_BINDER_H
+
+#include "base/string.h"
+#include "weights/weights.h"
+
+/* Owns the f32 copies; lives as long as the model. Zero is a valid empty value. */
+typedef struct dk_bound {
+    float **values;
+    int count;
+} dk_bound;
+void dk_bound_release(dk_bound *bound);
+
+typedef struct dk_binder {
+    dk_weights *weights; /* borrowed */
+    dk_bound *bound;
+    const char *where;
+    unsigned char *used; /* [dk_weights_count] */
+    dk_string problems;
+    int problem_count;
+    dk_status status;
+} dk_binder;
+
+/* where: names the component in messages; borrowed until the finish. */
+void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, const char *where);
+bool dk_binder_has(const dk_binder *binder, const char *name);
+
+/* A view of a float tensor of exactly this shape. On a problem *out has data NULL. */
+void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
+                    const char *format, ...) DK_PRINTF(5, 6);
+/* `count` values as f32, whatever the shape (norm weights come with unit axes). */
+void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char *format, ...)
+    DK_PRINTF(4, 5);
+
+/* Ends the binding and releases the binder. Tensors that nobody bound are problems too, unless
+   their name matches one of `extras` (NULL-ended; a '*' at the start or end stands for
+   anything). On failure the caller releases `bound`. */
+DK_MUST_USE dk_status dk_binder_finish(dk_binder *binder, const char *const *extras,
+                                       dk_error *err);
+
+#endif

@@ -1,0 +1,36 @@
+/* The weights of one component of a model: a folder's safetensors file or shards, mapped and
+   shared by reference counting, or random numbers made in memory for benchmarks. */
+#ifndef DK_WEIGHTS_WEIGHTS_H
+#define DK_WEIGHTS_WEIGHTS_H
+
+#include "weights/safetensors.h"
+
+typedef struct dk_weights dk_weights;
+
+/* Opens <stem>.safetensors or <stem>.safetensors.index.json with its shards, where stem is
+   diffusion_pytorch_model or model. Owned: one reference. */
+DK_MUST_USE dk_status dk_weights_open(dk_weights **out, const char *folder, dk_error *err);
+
+/* Weights that have every tensor that is asked for: normal numbers, spread 0.02, in `dtype`,
+   drawn from the seed and the tensor's name; norm weights are near 1. */
+dk_weights *dk_weights_create_random(dk_dtype dtype, uint64_t seed);
+
+dk_weights *dk_weights_ref(dk_weights *weights); /* returns weights */
+void dk_weights_unref(dk_weights *weights);      /* NULL is fine */
+
+/* Borrowed until the last reference goes; NULL when absent. */
+const dk_weight *dk_weights_find(const dk_weights *weights, const char *name);
+int dk_weights_count(const dk_weights *weights);
+const dk_weight *dk_weights_at(const dk_weights *weights, int index);
+
+/* Random weights only: makes the tensor. */
+bool dk_weights_are_random(const dk_weights *weights);
+DK_MUST_USE dk_status dk_weights_make(dk_weights *weights, const dk_weight **out,
+                                      const char *name, int rank, const int64_t *shape,
+                                      dk_error *err);
+
+/* The files behind the weights, in order; paths are borrowed. None for random ones. */
+int dk_weights_file_count(const dk_weights *weights);
+const char *dk_weights_file(const dk_weights *weights, int index);
+
+#endif
