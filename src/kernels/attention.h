@@ -41,11 +41,14 @@ typedef struct dk_attention_plan {
 
 typedef struct dk_attention_kernels {
     dk_gemm_kernels gemm;
-    /* One block of the online softmax over `rows` x `cols` scores (ld elements apart): takes
-       the running maximum and sum of each row, writes exp(score - new maximum) as an A panel
-       source (f32 rows in place) and the factor by which the row's earlier output shrinks. */
-    void (*softmax_block)(float *scores, int64_t ld, int rows, int cols, float *row_max,
-                          float *row_sum, float *shrink);
+    /* One block of the online softmax over `rows` x `cols` scores (ld elements apart; cols a
+       multiple of 16, what is masked holds -inf): multiplies them by scale, takes the running
+       maximum and sum of each row, leaves exp(score - new maximum) in place and the factor by
+       which the row's earlier output and sum shrink. */
+    void (*softmax_block)(float *scores, int64_t ld, int rows, int cols, float scale,
+                          float *row_max, float *row_sum, float *shrink);
+    /* dst[i] = src[i] * factor, F32 or BF16. */
+    void (*scale_row)(void *dst, dk_dtype type, const float *src, float factor, int64_t count);
 } dk_attention_kernels;
 
 void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags);

@@ -31,7 +31,7 @@ typedef struct dk_linear_args {
     const void *multiply; /* [rows][cols], type and stride of dst */
     const float *gate;    /* [cols], row r at r * gate_stride (0: one gate for all rows) */
     int64_t gate_stride;
-    const float *residual; /* [rows][cols], stride dst_stride; may be dst itself when F32 */
+    const void *residual; /* [rows][cols], type and stride of dst; may be dst itself */
     void *dst;             /* [rows][cols], F32 or BF16 */
     dk_dtype dst_type;
     int64_t dst_stride;

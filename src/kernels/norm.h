@@ -2,6 +2,7 @@
 #ifndef DK_KERNELS_NORM_H
 #define DK_KERNELS_NORM_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,18 @@ typedef struct dk_norm_args {
     int64_t modulation_stride;
     float eps;
 } dk_norm_args;
+
+/* The factor that a row is multiplied by, from the sum of the squares of its (centred) values.
+ */
+static inline float dk_norm_factor(const dk_norm_args *args, float squares)
+{
+    float n = (float)args->cols;
+    if (args->kind == DK_NORM_L2) {
+        float length = sqrtf(squares);
+        return sqrtf(n) / (length > args->eps ? length : args->eps);
+    }
+    return 1.0f / sqrtf(squares / n + args->eps);
+}
 
 typedef void dk_norm_fn(const dk_norm_args *args, int64_t row0, int64_t row1);
 

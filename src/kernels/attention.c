@@ -1,0 +1,310 @@
+/* Attention over any micro-kernel: blocks of queries run through blocks of keys. */
+#include "kernels/attention.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "kernels/x86/attention_x86.h"
+#include "tensor/convert.h"
+
+enum {
+    QUERY_PANELS = 8, /* of mr queries in one task */
+    KEY_BLOCK = 256,  /* keys whose scores are held at a time; a multiple of every nr */
+    PACK_KEYS = 1024, /* keys of one packing task; a multiple of KEY_BLOCK */
+    MOST_MR = 64,
+};
+
+static const float LOWEST = -1e30f; /* the maximum before any key: finite, so no inf - inf */
+
+static void softmax_block_c(float *scores, int64_t ld, int rows, int cols, float scale,
+                            float *row_max, float *row_sum, float *shrink)
+{
+    for (int m = 0; m < rows; m++) {
+        float *row = scores + m * ld, top = row_max[m], sum = 0;
+        for (int n = 0; n < cols; n++) {
+            row[n] *= scale;
+            top = row[n] > top ? row[n] : top;
+        }
+        for (int n = 0; n < cols; n++) {
+            row[n] = expf(row[n] - top);
+            sum += row[n];
+        }
+        shrink[m] = expf(row_max[m] - top);
+        row_sum[m] = row_sum[m] * shrink[m] + sum;
+        row_max[m] = top;
+    }
+}
+
+static void scale_row_c(void *dst, dk_dtype type, const float *src, float factor, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (type == DK_F32) {
+            ((float *)dst)[i] = src[i] * factor;
+        } else {
+            ((uint16_t *)dst)[i] = dk_bf16_from_f32(src[i] * factor);
+        }
+    }
+}
+
+void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags)
+{
+    dk_gemm_kernels_init(&kernels->gemm, cpu_flags);
+    kernels->softmax_block = softmax_block_c;
+    kernels->scale_row = scale_row_c;
+    dk_attention_kernels_init_x86(kernels, cpu_flags);
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static size_t align(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Packed memory: for each head its K panels, then for each block of keys its V panels. */
+static int64_t k_head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
+{
+    return ceil_div(args->kv_len, kernel->nr) *
+           dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
+}
+
+static int64_t v_block_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
+{
+    return ceil_div(args->head_dim, kernel->nr) *
+           dk_gemm_panel_bytes(kernel, kernel->nr, KEY_BLOCK);
+}
+
+static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
+{
+    return (int64_t)align((size_t)(k_head_bytes(kernel, args) +
+                                   ceil_div(args->kv_len, KEY_BLOCK) *
+                                       v_block_bytes(kernel, args)));
+}
+
+/* Scratch of a task, in this order. */
+typedef struct workspace {
+    char *q, *p;     /* A panels of queries and of probabilities */
+    float *s, *o;    /* [block_q][KEY_BLOCK] scores, [block_q][o_ld] output */
+    float *max, *sum, *shrink; /* [block_q] */
+    int64_t o_ld;
+    size_t bytes;
+} workspace;
+
+static workspace lay_out(const dk_gemm_kernel *kernel, const dk_attention_args *args,
+                         int block_q, char *memory)
+{
+    workspace w = {.o_ld = ceil_div(args->head_dim, kernel->nr) * kernel->nr};
+    int panels = block_q / kernel->mr;
+    size_t q = align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim)));
+    size_t p = align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, KEY_BLOCK)));
+    size_t s = align((size_t)block_q * KEY_BLOCK * sizeof(float));
+    size_t o = align((size_t)(block_q * w.o_ld) * sizeof(float));
+    size_t row = align((size_t)block_q * sizeof(float));
+    w.bytes = q + p + s + o + 3 * row;
+    if (memory != NULL) {
+        w.q = memory;
+        w.p = w.q + q;
+        w.s = (float *)(void *)(w.p + p);
+        w.o = w.s + s / sizeof(float);
+        w.max = w.o + o / sizeof(float);
+        w.sum = w.max + row / sizeof(float);
+        w.shrink = w.sum + row / sizeof(float);
+    }
+    return w;
+}
+
+void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
+                            const dk_attention_args *args, bool exact)
+{
+    const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
+    int64_t panels = ceil_div(args->q_len, kernel->mr);
+    panels = ceil_div(panels, ceil_div(panels, QUERY_PANELS));
+    assert(KEY_BLOCK % kernel->nr == 0 && kernel->mr <= MOST_MR);
+    *plan = (dk_attention_plan){.kernel = kernel};
+    plan->block_q = (int)panels * kernel->mr;
+    plan->q_blocks = (int)ceil_div(args->q_len, plan->block_q);
+    plan->pack_blocks = (int)ceil_div(args->kv_len, PACK_KEYS);
+    plan->packed_bytes = (size_t)(args->heads * head_bytes(kernel, args));
+    plan->scratch_bytes = lay_out(kernel, args, plan->block_q, NULL).bytes;
+}
+
+static const char *element(const void *base, dk_dtype type, int64_t row, int64_t stride,
+                           int64_t column)
+{
+    return (const char *)base + (size_t)(row * stride + column) * dk_dtype_bytes(type);
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *args, int task,
+                       void *packed)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t head = task / plan->pack_blocks, column = head * args->head_dim;
+    int64_t key0 = (int64_t)(task % plan->pack_blocks) * PACK_KEYS;
+    int64_t key1 = smaller(key0 + PACK_KEYS, args->kv_len);
+    char *k_panels = (char *)packed + head * head_bytes(kernel, args);
+    char *v_panels = k_panels + k_head_bytes(kernel, args);
+    int64_t k_panel = dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
+    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, KEY_BLOCK);
+    for (int64_t key = key0; key < key1; key += kernel->nr) {
+        kernel->pack_weight(k_panels + key / kernel->nr * k_panel,
+                            element(args->k, args->type, key, args->k_stride, column),
+                            args->type, args->k_stride, (int)smaller(kernel->nr, key1 - key),
+                            args->head_dim);
+    }
+    for (int64_t key = key0; key < key1; key += KEY_BLOCK) {
+        char *panel = v_panels + key / KEY_BLOCK * v_block_bytes(kernel, args);
+        for (int64_t n = 0; n < args->head_dim; n += kernel->nr, panel += v_panel) {
+            kernel->pack_matrix(panel,
+                                element(args->v, args->type, key, args->v_stride, column + n),
+                                args->type, args->v_stride,
+                                (int)smaller(kernel->nr, args->head_dim - n),
+                                smaller(KEY_BLOCK, key1 - key));
+        }
+    }
+}
+
+typedef struct block {
+    int64_t head, q0, rows;   /* queries of this task */
+    int64_t key0, keys, cols; /* keys of this block; cols: rounded up, masked with -inf */
+} block;
+
+/* Scores that need more than a factor: bias and the causal mask. */
+static void adjust_scores(const dk_attention_args *args, const block *at, float *scores)
+{
+    for (int64_t m = 0; m < at->rows; m++) {
+        float *row = scores + m * KEY_BLOCK;
+        int64_t q = at->q0 + m, seen = args->kv_len;
+        for (int64_t n = 0; n < at->keys; n++) {
+            row[n] *= args->scale;
+        }
+        if (args->bias != NULL) {
+            const float *bias = args->bias + at->head * args->bias_head + q * args->bias_q;
+            for (int64_t n = 0; n < at->keys; n++) {
+                row[n] += bias[(at->key0 + n) * args->bias_k];
+            }
+        }
+        if (args->causal) {
+            seen = q + args->kv_len - args->q_len + 1;
+        }
+        for (int64_t n = seen > at->key0 ? seen - at->key0 : 0; n < at->keys; n++) {
+            row[n] = -INFINITY;
+        }
+    }
+}
+
+static void scores_of(const dk_attention_plan *plan, const dk_attention_args *args,
+                      const block *at, const char *k_panels, const workspace *w)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t q_panel = dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim);
+    int64_t k_panel = dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
+    for (int64_t n = 0; n < at->keys; n += kernel->nr) {
+        const char *b = k_panels + (at->key0 + n) / kernel->nr * k_panel;
+        for (int64_t m = 0; m < at->rows; m += kernel->mr) {
+            kernel->tile(w->s + m * KEY_BLOCK + n, KEY_BLOCK, w->q + m / kernel->mr * q_panel,
+                         b, args->head_dim, false);
+        }
+    }
+    for (int64_t m = 0; m < at->rows; m++) {
+        for (int64_t n = at->keys; n < at->cols; n++) {
+            w->s[m * KEY_BLOCK + n] = -INFINITY;
+        }
+    }
+}
+
+/* o = o * shrink + p · v for one block of keys. */
+static void add_values(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
+                       const dk_attention_args *args, const block *at, const char *v_panels,
+                       const workspace *w)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t p_panel = dk_gemm_panel_bytes(kernel, kernel->mr, at->keys);
+    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, KEY_BLOCK);
+    const void *rows[MOST_MR];
+    for (int64_t m = 0; m < at->rows; m += kernel->mr) {
+        int count = (int)smaller(kernel->mr, at->rows - m);
+        for (int i = 0; i < count; i++) {
+            rows[i] = w->s + (m + i) * KEY_BLOCK;
+        }
+        kernel->pack_rows(w->p + m / kernel->mr * p_panel, rows, DK_F32, count, at->keys);
+    }
+    for (int64_t m = 0; at->key0 > 0 && m < at->rows; m++) {
+        if (w->shrink[m] != 1.0f) {
+            float *row = w->o + m * w->o_ld;
+            kernels->scale_row(row, DK_F32, row, w->shrink[m], w->o_ld);
+        }
+    }
+    for (int64_t n = 0; n < args->head_dim; n += kernel->nr, v_panels += v_panel) {
+        for (int64_t m = 0; m < at->rows; m += kernel->mr) {
+            kernel->tile(w->o + m * w->o_ld + n, w->o_ld, w->p + m / kernel->mr * p_panel,
+                         v_panels, at->keys, at->key0 > 0);
+        }
+    }
+}
+
+static void pack_queries(const dk_attention_plan *plan, const dk_attention_args *args,
+                         const block *at, const workspace *w)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t panel = dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim);
+    const void *rows[MOST_MR];
+    for (int64_t m = 0; m < at->rows; m += kernel->mr) {
+        int count = (int)smaller(kernel->mr, at->rows - m);
+        for (int i = 0; i < count; i++) {
+            rows[i] = element(args->q, args->type, at->q0 + m + i, args->q_stride,
+                              at->head * args->head_dim);
+        }
+        kernel->pack_rows(w->q + m / kernel->mr * panel, rows, args->type, count,
+                          args->head_dim);
+    }
+}
+
+void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
+                        const dk_attention_args *args, int task, const void *packed,
+                        void *scratch)
+{
+    enum { VECTOR = 16 }; /* the softmax takes whole vectors */
+    const dk_gemm_kernel *kernel = plan->kernel;
+    workspace w = lay_out(kernel, args, plan->block_q, scratch);
+    block at = {.head = task / plan->q_blocks,
+                .q0 = (int64_t)(task % plan->q_blocks) * plan->block_q};
+    at.rows = smaller(plan->block_q, args->q_len - at.q0);
+    const char *k_panels = (const char *)packed + at.head * head_bytes(kernel, args);
+    const char *v_panels = k_panels + k_head_bytes(kernel, args);
+    bool adjusted = args->bias != NULL || args->causal;
+    for (int64_t m = 0; m < at.rows; m++) {
+        w.max[m] = LOWEST;
+        w.sum[m] = 0;
+    }
+    pack_queries(plan, args, &at, &w);
+    for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += KEY_BLOCK) {
+        at.keys = smaller(KEY_BLOCK, args->kv_len - at.key0);
+        at.cols = ceil_div(at.keys, VECTOR) * VECTOR;
+        scores_of(plan, args, &at, k_panels, &w);
+        if (adjusted) {
+            adjust_scores(args, &at, w.s);
+        }
+        kernels->softmax_block(w.s, KEY_BLOCK, (int)at.rows, (int)at.cols,
+                               adjusted ? 1.0f : args->scale, w.max, w.sum, w.shrink);
+        add_values(kernels, plan, args, &at, v_panels, &w);
+        v_panels += v_block_bytes(kernel, args);
+    }
+    size_t width = dk_dtype_bytes(args->type);
+    for (int64_t m = 0; m < at.rows; m++) {
+        int64_t to = (at.q0 + m) * args->dst_stride + at.head * args->head_dim;
+        kernels->scale_row((char *)args->dst + (size_t)to * width, args->type,
+                           w.o + m * w.o_ld, w.sum[m] > 0 ? 1.0f / w.sum[m] : 0.0f,
+                           args->head_dim);
+        if (args->lse != NULL) {
+            args->lse[at.head * args->q_len + at.q0 + m] = w.max[m] + logf(w.sum[m]);
+        }
+    }
+}

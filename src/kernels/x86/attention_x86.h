@@ -1,0 +1,17 @@
+/* The x86 versions of attention's softmax and scaling. */
+#ifndef DK_KERNELS_X86_ATTENTION_X86_H
+#define DK_KERNELS_X86_ATTENTION_X86_H
+
+#include "kernels/attention.h"
+
+void dk_attention_kernels_init_x86(dk_attention_kernels *kernels, unsigned cpu_flags);
+
+void dk_softmax_block_avx2(float *scores, int64_t ld, int rows, int cols, float scale,
+                           float *row_max, float *row_sum, float *shrink);
+void dk_softmax_block_avx512(float *scores, int64_t ld, int rows, int cols, float scale,
+                             float *row_max, float *row_sum, float *shrink);
+void dk_scale_row_avx2(void *dst, dk_dtype type, const float *src, float factor, int64_t count);
+void dk_scale_row_avx512(void *dst, dk_dtype type, const float *src, float factor,
+                         int64_t count);
+
+#endif

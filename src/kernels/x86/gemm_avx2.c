@@ -1,0 +1,139 @@
+/* f32 micro-kernel of 6 rows by 16 columns: 12 accumulators, two B vectors, one broadcast. */
+#include <string.h>
+
+#include "kernels/x86/gemm_x86.h"
+#include "kernels/x86/vec_avx2.h"
+
+enum { MR = 6, NR = 16, LANES = 8 };
+
+static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k, bool accumulate)
+{
+    const float *pa = a, *pb = b;
+    __m256 sum[MR][2];
+    for (int m = 0; m < MR; m++) {
+        sum[m][0] = sum[m][1] = _mm256_setzero_ps();
+    }
+    for (int64_t i = 0; i < k; i++, pa += MR, pb += NR) {
+        __m256 b0 = _mm256_loadu_ps(pb), b1 = _mm256_loadu_ps(pb + LANES);
+#pragma GCC unroll 6
+        for (int m = 0; m < MR; m++) {
+            __m256 value = _mm256_broadcast_ss(pa + m);
+            sum[m][0] = _mm256_fmadd_ps(value, b0, sum[m][0]);
+            sum[m][1] = _mm256_fmadd_ps(value, b1, sum[m][1]);
+        }
+    }
+    for (int m = 0; m < MR; m++) {
+        float *row = c + m * ldc;
+        if (accumulate) {
+            sum[m][0] = _mm256_add_ps(sum[m][0], _mm256_loadu_ps(row));
+            sum[m][1] = _mm256_add_ps(sum[m][1], _mm256_loadu_ps(row + LANES));
+        }
+        _mm256_storeu_ps(row, sum[m][0]);
+        _mm256_storeu_ps(row + LANES, sum[m][1]);
+    }
+}
+
+static inline void transpose(__m256 r[LANES])
+{
+    __m256 t[LANES], s[LANES];
+    for (int i = 0; i < LANES; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4) {
+        s[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        s[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        s[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        s[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x31);
+    }
+}
+
+/* Eight elements of a row of any float type, from element k on; zeros behind `count`. */
+static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t count)
+{
+    if (row == NULL) {
+        return _mm256_setzero_ps();
+    }
+    if (count >= LANES && type == DK_F32) {
+        return _mm256_loadu_ps((const float *)row + k);
+    }
+    if (count >= LANES && type == DK_BF16) {
+        return vec_load_bf16((const uint16_t *)row + k);
+    }
+    if (count >= LANES && type == DK_F16) {
+        return _mm256_cvtph_ps(
+            _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)row + k)));
+    }
+    float values[LANES] = {0};
+    const char *at = (const char *)row + (size_t)k * dk_dtype_bytes(type);
+    dk_convert_to_f32(values, at, type, count < LANES ? count : LANES);
+    return _mm256_loadu_ps(values);
+}
+
+static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
+                      int64_t k)
+{
+    float *out = panel;
+    for (int64_t i = 0; i < k; i += LANES) {
+        __m256 r[LANES];
+        for (int m = 0; m < LANES; m++) {
+            r[m] = load_row(m < rows ? src_rows[m] : NULL, src_type, i, k - i);
+        }
+        transpose(r);
+        for (int j = 0; j < LANES && i + j < k; j++) {
+            float *dst = out + (i + j) * MR;
+            _mm_storeu_ps(dst, _mm256_castps256_ps128(r[j]));
+            _mm_storel_pi((__m64 *)(void *)(dst + 4), _mm256_extractf128_ps(r[j], 1));
+        }
+    }
+}
+
+static void pack_weight(void *panel, const void *w, dk_dtype w_type, int64_t ld, int cols,
+                        int64_t k)
+{
+    float *out = panel;
+    size_t row_bytes = (size_t)ld * dk_dtype_bytes(w_type);
+    for (int64_t i = 0; i < k; i += LANES) {
+        for (int half = 0; half < NR; half += LANES) {
+            __m256 r[LANES];
+            for (int n = 0; n < LANES; n++) {
+                const char *row = (const char *)w + (size_t)(half + n) * row_bytes;
+                r[n] = load_row(half + n < cols ? row : NULL, w_type, i, k - i);
+            }
+            transpose(r);
+            for (int j = 0; j < LANES && i + j < k; j++) {
+                _mm256_storeu_ps(out + (i + j) * NR + half, r[j]);
+            }
+        }
+    }
+}
+
+static void pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t ld, int cols,
+                        int64_t k)
+{
+    float *out = panel;
+    size_t row_bytes = (size_t)ld * dk_dtype_bytes(src_type);
+    for (int64_t i = 0; i < k; i++) {
+        const char *row = (const char *)src + (size_t)i * row_bytes;
+        for (int n = 0; n < NR; n += LANES) {
+            __m256 value = n < cols ? load_row(row, src_type, n, cols - n) : _mm256_setzero_ps();
+            _mm256_storeu_ps(out + i * NR + n, value);
+        }
+    }
+}
+
+const dk_gemm_kernel dk_gemm_f32_avx2 = {
+    .name = "avx2-f32-6x16",
+    .type = DK_F32,
+    .mr = MR,
+    .nr = NR,
+    .kg = 1,
+    .tile = tile,
+    .pack_rows = pack_rows,
+    .pack_weight = pack_weight,
+    .pack_matrix = pack_matrix,
+};

@@ -1,0 +1,96 @@
+/* f32 micro-kernel of 14 rows by 32 columns: 28 accumulators, two B vectors, broadcasts from
+   memory. */
+#include "kernels/x86/gemm_x86.h"
+#include "kernels/x86/transpose_avx512.h"
+
+enum { MR = 14, NR = 32, LANES = 16 };
+
+static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k, bool accumulate)
+{
+    const float *pa = a, *pb = b;
+    __m512 sum[MR][2];
+    for (int m = 0; m < MR; m++) {
+        sum[m][0] = sum[m][1] = _mm512_setzero_ps();
+    }
+    for (int64_t i = 0; i < k; i++, pa += MR, pb += NR) {
+        __m512 b0 = _mm512_loadu_ps(pb), b1 = _mm512_loadu_ps(pb + LANES);
+#pragma GCC unroll 14
+        for (int m = 0; m < MR; m++) {
+            __m512 value = _mm512_set1_ps(pa[m]);
+            sum[m][0] = _mm512_fmadd_ps(value, b0, sum[m][0]);
+            sum[m][1] = _mm512_fmadd_ps(value, b1, sum[m][1]);
+        }
+    }
+    for (int m = 0; m < MR; m++) {
+        float *row = c + m * ldc;
+        if (accumulate) {
+            sum[m][0] = _mm512_add_ps(sum[m][0], _mm512_loadu_ps(row));
+            sum[m][1] = _mm512_add_ps(sum[m][1], _mm512_loadu_ps(row + LANES));
+        }
+        _mm512_storeu_ps(row, sum[m][0]);
+        _mm512_storeu_ps(row + LANES, sum[m][1]);
+    }
+}
+
+static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
+                      int64_t k)
+{
+    float *out = panel;
+    for (int64_t i = 0; i < k; i += LANES) {
+        __m512i r[LANES];
+        for (int m = 0; m < LANES; m++) {
+            r[m] = _mm512_castps_si512(
+                dk_load_row_f32(m < rows ? src_rows[m] : NULL, src_type, i, k - i));
+        }
+        dk_transpose_16x16(r);
+        for (int j = 0; j < LANES && i + j < k; j++) {
+            _mm512_mask_storeu_epi32(out + (i + j) * MR, (1u << MR) - 1, r[j]);
+        }
+    }
+}
+
+static void pack_weight(void *panel, const void *w, dk_dtype w_type, int64_t ld, int cols,
+                        int64_t k)
+{
+    float *out = panel;
+    size_t row_bytes = (size_t)ld * dk_dtype_bytes(w_type);
+    for (int64_t i = 0; i < k; i += LANES) {
+        for (int half = 0; half < NR; half += LANES) {
+            __m512i r[LANES];
+            for (int n = 0; n < LANES; n++) {
+                const char *row = (const char *)w + (size_t)(half + n) * row_bytes;
+                r[n] = _mm512_castps_si512(
+                    dk_load_row_f32(half + n < cols ? row : NULL, w_type, i, k - i));
+            }
+            dk_transpose_16x16(r);
+            for (int j = 0; j < LANES && i + j < k; j++) {
+                _mm512_storeu_si512(out + (i + j) * NR + half, r[j]);
+            }
+        }
+    }
+}
+
+static void pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t ld, int cols,
+                        int64_t k)
+{
+    float *out = panel;
+    size_t row_bytes = (size_t)ld * dk_dtype_bytes(src_type);
+    for (int64_t i = 0; i < k; i++) {
+        const char *row = (const char *)src + (size_t)i * row_bytes;
+        for (int n = 0; n < NR; n += LANES) {
+            _mm512_storeu_ps(out + i * NR + n, dk_load_row_f32(row, src_type, n, cols - n));
+        }
+    }
+}
+
+const dk_gemm_kernel dk_gemm_f32_avx512 = {
+    .name = "avx512-f32-14x32",
+    .type = DK_F32,
+    .mr = MR,
+    .nr = NR,
+    .kg = 1,
+    .tile = tile,
+    .pack_rows = pack_rows,
+    .pack_weight = pack_weight,
+    .pack_matrix = pack_matrix,
+};

@@ -1,0 +1,55 @@
+/* 16 x 16 transpose of 32-bit units, and the loads that both AVX-512 kernels pack with. Included
+   only by files compiled for AVX-512. */
+#ifndef DK_KERNELS_X86_TRANSPOSE_AVX512_H
+#define DK_KERNELS_X86_TRANSPOSE_AVX512_H
+
+#include "kernels/x86/vec_avx512.h"
+
+static inline void dk_transpose_16x16(__m512i r[16])
+{
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    /* r[4 q + j] holds column j + 4 l of rows 4 q to 4 q + 3 in its 128-bit lane l. */
+    for (int j = 0; j < 4; j++) {
+        t[j] = _mm512_shuffle_i32x4(r[j], r[j + 4], 0x88);
+        t[j + 4] = _mm512_shuffle_i32x4(r[j], r[j + 4], 0xdd);
+        t[j + 8] = _mm512_shuffle_i32x4(r[j + 8], r[j + 12], 0x88);
+        t[j + 12] = _mm512_shuffle_i32x4(r[j + 8], r[j + 12], 0xdd);
+    }
+    for (int j = 0; j < 4; j++) {
+        r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+        r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
+        r[j + 4] = _mm512_shuffle_i32x4(t[j + 4], t[j + 12], 0x88);
+        r[j + 12] = _mm512_shuffle_i32x4(t[j + 4], t[j + 12], 0xdd);
+    }
+}
+
+/* Sixteen elements of a row of any float type as f32; zeros behind `count` and for NULL. */
+static inline __m512 dk_load_row_f32(const void *row, dk_dtype type, int64_t k, int64_t count)
+{
+    if (row == NULL || count <= 0) {
+        return _mm512_setzero_ps();
+    }
+    if (type == DK_F32) {
+        __mmask16 mask = count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
+        return _mm512_maskz_loadu_ps(mask, (const float *)row + k);
+    }
+    if (count >= 16 && type == DK_BF16) {
+        return vec_load_bf16((const uint16_t *)row + k);
+    }
+    float values[16] = {0};
+    const char *at = (const char *)row + (size_t)k * dk_dtype_bytes(type);
+    dk_convert_to_f32(values, at, type, count < 16 ? count : 16);
+    return _mm512_loadu_ps(values);
+}
+
+#endif
