@@ -200,7 +200,7 @@ dk_status dk_hub_resolve(char **folder, const char *model, const dk_hub_options 
         *folder = dk_strdup(model);
         return DK_OK;
     }
-    if (!dk_hub_is_model_name(model)) {
+    if (dk_path_exists(model) || !dk_hub_is_model_name(model)) {
         return fail_name(model, err);
     }
     const char *revision = options->revision != NULL ? options->revision : "main";

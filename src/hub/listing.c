@@ -214,11 +214,11 @@ bool dk_hub_file_is_needed(const dk_hub_listing *listing, const dk_hub_component
         return component->kind == DK_HUB_MODEL &&
                is_needed_weight(listing, component->name, leaf);
     }
-    if (dk_starts_with(leaf, "flax_") || dk_ends_with(leaf, ".index.json")) {
-        return false;
+    if (component->kind == DK_HUB_TOKENIZER) {
+        return !ends_with_any(leaf, unwanted);
     }
-    return component->kind == DK_HUB_TOKENIZER ? !ends_with_any(leaf, unwanted)
-                                               : ends_with_any(leaf, wanted);
+    return ends_with_any(leaf, wanted) && strchr(leaf, '/') == NULL &&
+           !dk_ends_with(leaf, ".index.json") && !dk_starts_with(leaf, "flax_");
 }
 
 dk_status dk_hub_file_check(const dk_hub_file *file, const char *model, dk_error *err)
