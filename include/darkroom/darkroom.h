@@ -1,0 +1,129 @@
+/* Darkroom's library: a model folder becomes an engine, a request becomes frames.
+
+   Ownership in comments: "owned" is the caller's to release, "borrowed" belongs to somebody
+   else. Functions that return dk_status leave their outputs untouched when they fail and put
+   one line into err (which may be NULL). docs/example.c is a whole program. */
+#ifndef DARKROOM_DARKROOM_H
+#define DARKROOM_DARKROOM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "darkroom/error.h"
+#include "darkroom/log.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+const char *dk_version(void); /* "0.1.0" */
+
+typedef struct dk_engine dk_engine;
+
+/* Start from dk_engine_options_init. Strings are borrowed during dk_engine_open. */
+typedef struct dk_engine_options {
+    const char *model_path; /* a folder in diffusers layout, or a hub name "org/model" */
+    const char *device;     /* "cpu" */
+    const char *dtype;      /* "bf16": fast; "f32": for comparisons */
+    const char *cpu_level;  /* highest instruction set: "c", "avx2", "avx512", "avx512bf16",
+                               "amx"; NULL: what the CPU has */
+    int threads;            /* 0: one per core */
+    const char *hub_cache;  /* folder of downloaded models; NULL: hub names are refused */
+    const char *hub_endpoint, *hub_token; /* NULL: huggingface.co, none */
+    bool offline;                         /* never download */
+    dk_log_fn *log;                       /* NULL: silence */
+    void *log_context;
+    dk_log_level log_level;
+    /* Bytes of a download; NULL: not told. */
+    void (*download)(void *context, const char *file, uint64_t done, uint64_t total);
+    void *download_context;
+} dk_engine_options;
+
+void dk_engine_options_init(dk_engine_options *options);
+
+/* Maps the weights and prepares them. Owned. */
+dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_error *err);
+void dk_engine_close(dk_engine **engine);
+
+/* "cpu, avx2, 2 threads", and the pipeline's class; borrowed from the engine. */
+const char *dk_engine_device(const dk_engine *engine);
+const char *dk_engine_pipeline(const dk_engine *engine);
+
+/* What to generate. dk_request_init fills in the model's defaults; set what differs. Strings
+   are borrowed until dk_generate returns. */
+typedef struct dk_request {
+    const char *prompt;          /* required, may be "" */
+    const char *negative_prompt; /* used when guidance_scale > 1 */
+    int width, height;           /* pixels */
+    int num_frames;              /* 1: a picture */
+    int num_inference_steps;
+    double guidance_scale;
+    double flow_shift; /* NAN: the scheduler file's */
+    const char *sampler; /* "unipc", "euler", "dpm++"; NULL: the scheduler file's */
+    uint64_t seed;       /* output i uses seed + i */
+    const char *noise;   /* "torch-cpu" or "philox" */
+    int num_outputs_per_prompt;
+    double fps;                  /* goes into video files */
+    const char *initial_latents; /* safetensors file with one F32 tensor, or NULL: drawn */
+    const char *dump_tensors;    /* writes intermediate tensors there, or NULL */
+} dk_request;
+
+void dk_request_init(dk_request *request, const dk_engine *engine);
+
+typedef enum dk_event_kind {
+    DK_EVENT_STAGE_BEGIN,
+    DK_EVENT_STAGE_END, /* ms */
+    DK_EVENT_STEP,      /* one denoising step ended: step of steps, ms of this one, eta_ms */
+    DK_EVENT_WARNING,   /* message */
+} dk_event_kind;
+
+typedef struct dk_event {
+    dk_event_kind kind;
+    const char *stage; /* "text encoding", … */
+    int output;        /* which of num_outputs_per_prompt, from 0 */
+    int step, steps;
+    double ms, eta_ms;
+    const char *message;
+} dk_event;
+
+/* Called from the thread that runs dk_generate; the event is borrowed for the call. */
+typedef void dk_event_fn(void *context, const dk_event *event);
+
+typedef struct dk_timing {
+    const char *stage; /* static text */
+    int output;
+    double ms;
+} dk_timing;
+
+typedef struct dk_result {
+    int outputs, frames, height, width;
+    uint8_t *rgb;    /* [outputs][frames][height][width][3] */
+    uint64_t *seeds; /* [outputs] */
+    double fps;
+    dk_timing *timings; /* [timing_count]: stages in order */
+    int timing_count;
+    double *step_ms; /* [step_count]: all denoising steps in order */
+    int step_count;
+    char **recipes; /* [outputs] JSON: everything that made the output, and its checksum */
+} dk_result;
+
+/* Runs one request; events may be NULL. A result is owned: dk_result_release. */
+dk_status dk_generate(dk_engine *engine, const dk_request *request, dk_event_fn *events,
+                      void *context, dk_result *result, dk_error *err);
+void dk_result_release(dk_result *result);
+
+/* Makes the running dk_generate (or the next one, when none runs) return DK_CANCELLED within
+   one block of the model. May be called from any thread and from signal handlers. */
+void dk_engine_cancel(dk_engine *engine);
+
+/* Writes one output. The format follows the extension: png, jpg, webp for one frame, mp4, webm,
+   gif for any number. quality: 1 to 100, or 0 for the format's default. The file appears whole
+   or not at all and carries the recipe. */
+dk_status dk_result_save(const dk_result *result, int output, const char *path, int quality,
+                         dk_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

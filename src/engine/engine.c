@@ -1,0 +1,225 @@
+/* The engine: a device, an opened pipeline, and one request at a time. */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "darkroom/darkroom.h"
+#include "device/cpu/cpu_device.h"
+#include "engine/recipe.h"
+#include "hub/hub.h"
+#include "nn/context.h"
+#include "pipeline/pipeline.h"
+
+struct dk_engine {
+    dk_log log;
+    dk_device *device;
+    dk_pipeline *pipeline;
+    dk_nn nn;
+    atomic_bool cancel;
+    char *model;  /* as the caller named it */
+    char *folder; /* where it lies */
+    char *dtype;
+    json_t *weights; /* checksums, computed with the first result */
+};
+
+const char *dk_version(void)
+{
+    return DK_VERSION;
+}
+
+void dk_engine_options_init(dk_engine_options *options)
+{
+    *options = (dk_engine_options){.device = "cpu", .dtype = "bf16", .log_level = DK_LOG_WARNING};
+}
+
+typedef struct download_context {
+    const dk_engine_options *options;
+} download_context;
+
+static void report_download(void *context, const char *file, uint64_t done, uint64_t total,
+                            uint64_t all_done, uint64_t all_total)
+{
+    (void)done;
+    (void)total;
+    const dk_engine_options *options = ((const download_context *)context)->options;
+    if (options->download != NULL) {
+        options->download(options->download_context, file, all_done, all_total);
+    }
+}
+
+static dk_status resolve_model(dk_engine *engine, const dk_engine_options *options,
+                               dk_error *err)
+{
+    download_context context = {.options = options};
+    const dk_hub_options hub = {.cache_folder = options->hub_cache,
+                                .endpoint = options->hub_endpoint,
+                                .token = options->hub_token,
+                                .offline = options->offline,
+                                .log = &engine->log,
+                                .progress = report_download,
+                                .progress_context = &context,
+                                .cancel = &engine->cancel};
+    return dk_hub_resolve(&engine->folder, options->model_path, &hub, err);
+}
+
+static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
+{
+    bool exact = strcmp(options->dtype, "f32") == 0;
+    if (!exact && strcmp(options->dtype, "bf16") != 0) {
+        return dk_fail(err, DK_INVALID, "dtype is '%s', accepted are bf16, f32",
+                       options->dtype);
+    }
+    if (strcmp(options->device, "cpu") != 0) {
+        return dk_fail(err, DK_INVALID, "device is '%s', accepted is cpu", options->device);
+    }
+    if (options->threads < 0 || options->threads > 1024) {
+        return dk_fail(err, DK_INVALID, "threads is %d, accepted are 0 (one per core) to 1024",
+                       options->threads);
+    }
+    const dk_cpu_device_options cpu = {
+        .threads = options->threads, .level = options->cpu_level, .exact = exact};
+    DK_TRY(dk_cpu_device_open(&engine->device, &cpu, err));
+    dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16, &engine->cancel);
+    return DK_OK;
+}
+
+static dk_status open_pipeline(dk_engine *engine, dk_error *err)
+{
+    dk_model_folder *folder;
+    DK_TRY(dk_model_folder_open(&folder, engine->folder, err));
+    dk_status status =
+        dk_pipeline_open(&engine->pipeline, folder, engine->device, &engine->log, err);
+    dk_model_folder_close(&folder);
+    return status;
+}
+
+dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_error *err)
+{
+    if (options->model_path == NULL || options->device == NULL || options->dtype == NULL) {
+        return dk_fail(err, DK_INVALID, "model_path, device and dtype must be set");
+    }
+    dk_engine *engine = dk_alloc(sizeof *engine);
+    engine->log = (dk_log){.write = options->log,
+                           .context = options->log_context,
+                           .level = options->log_level};
+    atomic_init(&engine->cancel, false);
+    engine->model = dk_strdup(options->model_path);
+    engine->dtype = dk_strdup(options->dtype);
+    dk_status status = open_device(engine, options, err);
+    if (status == DK_OK) {
+        status = resolve_model(engine, options, err);
+    }
+    if (status == DK_OK) {
+        status = open_pipeline(engine, err);
+    }
+    if (status != DK_OK) {
+        dk_engine_close(&engine);
+        return status;
+    }
+    *out = engine;
+    return DK_OK;
+}
+
+void dk_engine_close(dk_engine **engine)
+{
+    if (*engine != NULL) {
+        dk_engine *e = *engine;
+        dk_pipeline_close(&e->pipeline);
+        dk_nn_release(&e->nn);
+        dk_device_close(&e->device);
+        json_decref(e->weights);
+        dk_free(e->model);
+        dk_free(e->folder);
+        dk_free(e->dtype);
+        dk_free(e);
+        *engine = NULL;
+    }
+}
+
+const char *dk_engine_device(const dk_engine *engine)
+{
+    return engine->device->description;
+}
+
+const char *dk_engine_pipeline(const dk_engine *engine)
+{
+    return engine->pipeline->class_name;
+}
+
+void dk_request_init(dk_request *request, const dk_engine *engine)
+{
+    *request = engine->pipeline->defaults;
+    request->prompt = NULL;
+}
+
+void dk_engine_cancel(dk_engine *engine)
+{
+    atomic_store(&engine->cancel, true);
+}
+
+void dk_result_release(dk_result *result)
+{
+    dk_free(result->rgb);
+    dk_free(result->seeds);
+    dk_free(result->timings);
+    dk_free(result->step_ms);
+    for (int i = 0; result->recipes != NULL && i < result->outputs; i++) {
+        dk_free(result->recipes[i]);
+    }
+    dk_free(result->recipes);
+    *result = (dk_result){0};
+}
+
+static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *result,
+                               dk_error *err)
+{
+    if (engine->weights == NULL) {
+        DK_TRY(dk_recipe_weights(&engine->weights, engine->folder,
+                                 engine->pipeline->weight_files, err));
+    }
+    size_t bytes = (size_t)result->frames * (size_t)result->height * (size_t)result->width * 3;
+    result->recipes = dk_alloc((size_t)result->outputs * sizeof *result->recipes);
+    for (int i = 0; i < result->outputs; i++) {
+        const dk_recipe_facts facts = {.request = &job->request,
+                                       .model = engine->model,
+                                       .pipeline = engine->pipeline->class_name,
+                                       .dtype = engine->dtype,
+                                       .weights = engine->weights,
+                                       .seed = result->seeds[i],
+                                       .rgb = result->rgb + (size_t)i * bytes,
+                                       .rgb_bytes = bytes};
+        DK_TRY(dk_recipe_text(&result->recipes[i], &facts, err));
+    }
+    return DK_OK;
+}
+
+dk_status dk_generate(dk_engine *engine, const dk_request *request, dk_event_fn *events,
+                      void *context, dk_result *result, dk_error *err)
+{
+    dk_result made = {0};
+    dk_job job = {.pipeline = engine->pipeline,
+                  .nn = &engine->nn,
+                  .request = *request,
+                  .events = events,
+                  .event_context = context,
+                  .result = &made};
+    if (request->dump_tensors != NULL) {
+        job.dump = dk_dump_create();
+    }
+    dk_status status = dk_job_run(&job, err);
+    if (status == DK_OK && job.dump != NULL) {
+        status = dk_dump_write(job.dump, request->dump_tensors, err);
+    }
+    if (status == DK_OK) {
+        status = write_recipes(engine, &job, &made, err);
+    }
+    dk_dump_destroy(&job.dump);
+    dk_job_release(&job);
+    atomic_store(&engine->cancel, false);
+    if (status != DK_OK) {
+        dk_result_release(&made);
+        return status;
+    }
+    *result = made;
+    return DK_OK;
+}

@@ -1,0 +1,96 @@
+/* Stage: the last latent becomes frames. */
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/stage.h"
+
+/* A sample value in [-1, 1] as a share of white; what lies outside is cut off. */
+static float unit(float sample)
+{
+    float value = sample * 0.5f + 0.5f;
+    return value < 0.0f ? 0.0f : value > 1.0f ? 1.0f : value; /* NaN falls through */
+}
+
+static dk_status emit(void *context, int64_t first_frame, int64_t count, const dk_tensor *sample,
+                      dk_error *err)
+{
+    dk_job *job = context;
+    const dk_result *result = job->result;
+    int64_t frame = (int64_t)result->height * result->width * 3;
+    uint8_t *rgb = result->rgb + ((int64_t)job->output * result->frames + first_frame) * frame;
+    float *values;
+    void *memory;
+    DK_TRY(dk_try_alloc(&memory, (size_t)(count * frame) * sizeof(float), "a frame", err));
+    values = memory;
+    dk_device_read(job->nn->device, values, sample->data, dk_tensor_bytes(sample));
+    dk_status status = dk_device_sync(job->nn->device, err);
+    for (int64_t i = 0; i < count * frame && status == DK_OK; i++) {
+        values[i] = unit(values[i]);
+        if (isnan(values[i])) {
+            status = dk_fail(err, DK_INTERNAL,
+                             "frame %lld is not a number at pixel %lld: the weights or the "
+                             "settings overflow the arithmetic",
+                             (long long)(first_frame + i / frame), (long long)(i % frame / 3));
+        }
+        rgb[i] = (uint8_t)lrintf(values[i] * 255.0f);
+    }
+    if (job->frames != NULL) {
+        memcpy(job->frames + first_frame * frame, values, (size_t)(count * frame) * sizeof(float));
+    }
+    dk_free(values);
+    return status;
+}
+
+/* z * std + mean, per channel. */
+static void denormalise(const dk_job *job)
+{
+    const dk_wan_vae_config *vae = dk_wan_vae_get_config(job->pipeline->vae);
+    int64_t pixels = dk_job_latent_count(job) / job->latent_channels;
+    for (int64_t c = 0; c < job->latent_channels; c++) {
+        /* diffusers divides by 1 / std in f32. */
+        float scale = 1.0f / (float)vae->latents_std[c], mean = (float)vae->latents_mean[c];
+        float *plane = job->latent + c * pixels;
+        for (int64_t i = 0; i < pixels; i++) {
+            plane[i] = plane[i] / scale + mean;
+        }
+    }
+    dk_tensor latent = DK_TENSOR(job->latent, DK_F32, 1, job->latent_channels,
+                                 job->latent_frames, job->latent_height, job->latent_width);
+    dk_dump_add(job->dump, "vae_in", &latent);
+}
+
+static dk_status decode(dk_job *job, dk_error *err)
+{
+    dk_nn *nn = job->nn;
+    dk_tensor latent =
+        dk_nn_keep(nn, DK_F32, job->latent_channels,
+                   job->latent_frames * job->latent_height * job->latent_width);
+    dk_device_write(nn->device, latent.data, job->latent, dk_tensor_bytes(&latent));
+    return dk_wan_vae_decode(nn, job->pipeline->vae, &latent, job->latent_frames,
+                             job->latent_height, job->latent_width, emit, job, err);
+}
+
+static dk_status run(dk_job *job, dk_error *err)
+{
+    denormalise(job);
+    dk_nn_dry_begin(job->nn);
+    dk_status status = decode(job, err);
+    dk_status ended = dk_nn_dry_end(job->nn, status == DK_OK ? err : NULL);
+    if (status != DK_OK || ended != DK_OK) {
+        return status != DK_OK ? status : ended;
+    }
+    const dk_result *result = job->result;
+    dk_tensor frames = DK_TENSOR(job->frames, DK_F32, 1, result->frames, result->height,
+                                 result->width, 3);
+    if (job->dump != NULL && job->frames == NULL) {
+        DK_TRY(dk_try_alloc(&frames.data, dk_tensor_bytes(&frames), "dumped frames", err));
+        job->frames = frames.data;
+    }
+    DK_TRY(decode(job, err));
+    dk_dump_add(job->dump, "frames", &frames);
+    return DK_OK;
+}
+
+const dk_stage dk_stage_decoding = {.name = "decoding", .per_output = true, .run = run};

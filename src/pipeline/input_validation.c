@@ -1,0 +1,204 @@
+/* Stage: the request against what the model can do. Nothing is computed before this passed. */
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/stage.h"
+#include "weights/safetensors.h"
+
+enum {
+    MAX_SIDE = 8192, /* pixels */
+    MAX_FRAMES = 4097,
+    MAX_OUTPUTS = 64,
+    MAX_PROMPT_BYTES = 64 * 1024,
+};
+
+static dk_status check_text(const char *name, const char *text, dk_error *err)
+{
+    if (text == NULL) {
+        return dk_fail(err, DK_INVALID, "%s is missing, accepted is a text", name);
+    }
+    if (strlen(text) > MAX_PROMPT_BYTES) {
+        return dk_fail(err, DK_INVALID, "%s has %zu bytes, accepted are up to %d", name,
+                       strlen(text), MAX_PROMPT_BYTES);
+    }
+    return DK_OK;
+}
+
+static dk_status check_int(const char *name, int value, int low, int high, dk_error *err)
+{
+    if (value < low || value > high) {
+        return dk_fail(err, DK_INVALID, "%s is %d, accepted are %d to %d", name, value, low,
+                       high);
+    }
+    return DK_OK;
+}
+
+static dk_status check_real(const char *name, double value, double low, double high,
+                            dk_error *err)
+{
+    if (!(value >= low && value <= high)) {
+        return dk_fail(err, DK_INVALID, "%s is %g, accepted are %g to %g", name, value, low,
+                       high);
+    }
+    return DK_OK;
+}
+
+static dk_status check_side(const char *name, int value, int unit, dk_error *err)
+{
+    DK_TRY(check_int(name, value, 1, MAX_SIDE, err));
+    if (value % unit == 0) {
+        return DK_OK;
+    }
+    int below = value / unit * unit, above = below + unit;
+    if (below == 0 || above > MAX_SIDE) {
+        return dk_fail(err, DK_INVALID,
+                       "%s is %d, but this model needs a multiple of %d: the nearest is %d", name,
+                       value, unit, below == 0 ? above : below);
+    }
+    return dk_fail(err, DK_INVALID,
+                   "%s is %d, but this model needs a multiple of %d: the nearest are %d and %d",
+                   name, value, unit, below, above);
+}
+
+static dk_status check_sizes(dk_job *job, dk_error *err)
+{
+    const dk_wan_vae_config *vae = dk_wan_vae_get_config(job->pipeline->vae);
+    const dk_wan_dit_config *dit = dk_wan_dit_get_config(job->pipeline->transformer);
+    dk_request *r = &job->request;
+    DK_TRY(check_side("width", r->width, vae->spatial_factor * (int)dit->patch[2], err));
+    DK_TRY(check_side("height", r->height, vae->spatial_factor * (int)dit->patch[1], err));
+    DK_TRY(check_int("num_frames", r->num_frames, 1, MAX_FRAMES, err));
+    int factor = vae->temporal_factor;
+    if (r->num_frames % factor != 1 % factor) {
+        int rounded = r->num_frames / factor * factor + 1;
+        dk_job_warn(job, "num_frames %d becomes %d: this model makes 1 + a multiple of %d",
+                    r->num_frames, rounded, factor);
+        r->num_frames = rounded;
+    }
+    job->latent_channels = vae->z_dim;
+    job->latent_frames = (r->num_frames - 1) / factor + 1;
+    job->latent_height = r->height / vae->spatial_factor;
+    job->latent_width = r->width / vae->spatial_factor;
+    if (job->latent_frames % dit->patch[0] != 0) {
+        return dk_fail(err, DK_INVALID,
+                       "num_frames is %d: its %lld latent frames are no multiple of %lld",
+                       r->num_frames, (long long)job->latent_frames, (long long)dit->patch[0]);
+    }
+    const int64_t patches[3] = {job->latent_frames / dit->patch[0],
+                                job->latent_height / dit->patch[1],
+                                job->latent_width / dit->patch[2]};
+    for (int axis = 0; axis < 3; axis++) {
+        if (patches[axis] > dit->rope_positions) {
+            return dk_fail(err, DK_INVALID,
+                           "%d x %d pixels and %d frames: %lld patches along one axis, this "
+                           "model takes up to %lld",
+                           r->width, r->height, r->num_frames, (long long)patches[axis],
+                           (long long)dit->rope_positions);
+        }
+    }
+    return DK_OK;
+}
+
+/* One F32 tensor [n][channels][frames][height][width], or without n, in the file. */
+static dk_status load_latents(dk_job *job, dk_error *err)
+{
+    const char *path = job->request.initial_latents;
+    const int64_t shape[5] = {1, job->latent_channels, job->latent_frames, job->latent_height,
+                              job->latent_width};
+    dk_safetensors *file = NULL;
+    DK_TRY(dk_safetensors_open(&file, path, err));
+    dk_status status = DK_OK;
+    const dk_weight *weight = dk_safetensors_find(file, "latents_init");
+    if (weight == NULL && dk_safetensors_count(file) == 1) {
+        weight = dk_safetensors_at(file, 0);
+    }
+    char expected[DK_SHAPE_TEXT_BYTES], is[DK_SHAPE_TEXT_BYTES];
+    dk_shape_text(expected, 5, shape);
+    if (weight == NULL) {
+        status = dk_fail(err, DK_FORMAT,
+                         "%s: expected a tensor 'latents_init' or one tensor alone", path);
+        goto done;
+    }
+    const dk_tensor *tensor = &weight->tensor;
+    int lead = tensor->rank - 4;
+    if (tensor->dtype != DK_F32 || lead < 0 || lead > 1 ||
+        memcmp(tensor->shape + lead, shape + 1, 4 * sizeof *shape) != 0 ||
+        (lead == 1 && tensor->shape[0] < 1)) {
+        status = dk_fail(err, DK_FORMAT, "%s: tensor '%s' is %s %s, expected F32 %s", path,
+                         weight->name, dk_dtype_name(tensor->dtype),
+                         dk_shape_text(is, tensor->rank, tensor->shape), expected);
+        goto done;
+    }
+    void *copy;
+    DK_TRY_DONE(dk_try_alloc(&copy, dk_tensor_bytes(tensor), "initial latents", err));
+    memcpy(copy, tensor->data, dk_tensor_bytes(tensor));
+    job->given_latents = copy;
+    job->given_count = lead == 1 ? tensor->shape[0] : 1;
+    if (job->given_count < job->request.num_outputs_per_prompt) {
+        status = dk_fail(err, DK_INVALID, "%s: %lld latents for %d outputs", path,
+                         (long long)job->given_count, job->request.num_outputs_per_prompt);
+    }
+    for (int64_t i = 0; i < dk_tensor_count(tensor) && status == DK_OK; i++) {
+        if (!isfinite(job->given_latents[i])) {
+            status = dk_fail(err, DK_FORMAT, "%s: value %lld of tensor '%s' is not finite", path,
+                             (long long)i, weight->name);
+        }
+    }
+done:
+    dk_safetensors_close(&file);
+    return status;
+}
+
+static dk_status allocate_result(dk_job *job, dk_error *err)
+{
+    const dk_request *r = &job->request;
+    dk_result *result = job->result;
+    size_t frame = (size_t)r->width * (size_t)r->height * 3, bytes = 0;
+    void *rgb;
+    if (!dk_mul_size(&bytes, frame,
+                     (size_t)r->num_frames * (size_t)r->num_outputs_per_prompt)) {
+        return dk_fail(err, DK_INVALID, "%d outputs of %d frames of %d x %d pixels are too many",
+                       r->num_outputs_per_prompt, r->num_frames, r->width, r->height);
+    }
+    DK_TRY(dk_try_alloc(&rgb, bytes, "frames", err));
+    memset(rgb, 0, bytes);
+    result->rgb = rgb;
+    result->outputs = r->num_outputs_per_prompt;
+    result->frames = r->num_frames;
+    result->height = r->height;
+    result->width = r->width;
+    result->fps = r->fps;
+    result->seeds = dk_alloc((size_t)result->outputs * sizeof *result->seeds);
+    for (int i = 0; i < result->outputs; i++) {
+        result->seeds[i] = r->seed + (uint64_t)i;
+    }
+    return DK_OK;
+}
+
+static dk_status run(dk_job *job, dk_error *err)
+{
+    const dk_request *r = &job->request;
+    DK_TRY(check_text("prompt", r->prompt, err));
+    DK_TRY(check_text("negative_prompt", r->negative_prompt, err));
+    DK_TRY(check_int("num_inference_steps", r->num_inference_steps, 1, 1000, err));
+    DK_TRY(check_int("num_outputs_per_prompt", r->num_outputs_per_prompt, 1, MAX_OUTPUTS, err));
+    DK_TRY(check_real("guidance_scale", r->guidance_scale, 0, 1000, err));
+    DK_TRY(check_real("fps", r->fps, 1, 240, err));
+    if (!isnan(r->flow_shift)) {
+        DK_TRY(check_real("flow_shift", r->flow_shift, 1e-3, 1000, err));
+    }
+    if (r->noise == NULL || !dk_noise_from_name(&job->noise, r->noise)) {
+        return dk_fail(err, DK_INVALID, "noise is '%s', accepted are torch-cpu, philox",
+                       r->noise != NULL ? r->noise : "");
+    }
+    job->guided = r->guidance_scale > 1.0;
+    DK_TRY(check_sizes(job, err));
+    if (r->initial_latents != NULL) {
+        DK_TRY(load_latents(job, err));
+    }
+    return allocate_result(job, err);
+}
+
+const dk_stage dk_stage_input_validation = {.name = "input validation", .run = run};

@@ -1,0 +1,52 @@
+/* One request on its way through the stages. Each stage fills in its part; docs/architecture.md
+   draws the whole way. */
+#ifndef DK_PIPELINE_JOB_H
+#define DK_PIPELINE_JOB_H
+
+#include "base/log.h"
+#include "darkroom/darkroom.h"
+#include "nn/context.h"
+#include "pipeline/dump.h"
+#include "samplers/sampler.h"
+#include "tensor/random.h"
+
+typedef struct dk_pipeline dk_pipeline;
+
+/* Text embeddings in host memory: the real rows; the rest up to `padded` rows is zeros. */
+typedef struct dk_text_embeds {
+    float *values; /* [rows][width], owned */
+    int64_t rows, padded, width;
+} dk_text_embeds;
+
+typedef struct dk_job {
+    const dk_pipeline *pipeline; /* borrowed */
+    dk_nn *nn;                   /* borrowed */
+    dk_request request;          /* validated copy */
+    dk_event_fn *events;
+    void *event_context;
+    dk_dump *dump; /* NULL: nothing is dumped */
+    int output;    /* of the outputs, the one being made */
+
+    bool guided; /* guidance is on: a second, unconditional call per step */
+    int64_t latent_channels, latent_frames, latent_height, latent_width;
+    dk_noise noise;
+
+    dk_text_embeds prompt, negative; /* negative only when guided */
+    float *given_latents;            /* [given_count][latent], owned; NULL: drawn */
+    int64_t given_count;
+    float *latent;       /* [channels][frames][height][width], host, owned */
+    dk_sampler *sampler; /* owned */
+    float *frames;       /* [frames][height][width][3] in 0..1, owned; only for a dump */
+    dk_result *result;   /* borrowed; frames go to rgb[output] */
+} dk_job;
+
+/* Elements of one latent. */
+int64_t dk_job_latent_count(const dk_job *job);
+
+void dk_job_warn(dk_job *job, const char *format, ...) DK_PRINTF(2, 3);
+void dk_job_release(dk_job *job);
+
+/* Runs a pipeline's stages for a request: the first ones once, the rest for every output. */
+DK_MUST_USE dk_status dk_job_run(dk_job *job, dk_error *err);
+
+#endif

@@ -1,0 +1,33 @@
+/* An opened pipeline: the components that model_index.json names, bound and ready. */
+#ifndef DK_PIPELINE_PIPELINE_H
+#define DK_PIPELINE_PIPELINE_H
+
+#include <jansson.h>
+
+#include "models/t5/encoder.h"
+#include "models/wan/dit.h"
+#include "models/wan/vae.h"
+#include "pipeline/job.h"
+#include "tokenizer/tokenizer.h"
+#include "weights/model_folder.h"
+
+enum { DK_WAN_TEXT_ROWS = 512 }; /* prompts are padded to this many rows */
+
+struct dk_pipeline {
+    const char *class_name; /* "WanPipeline" */
+    dk_tokenizer *tokenizer;
+    dk_t5_encoder *text_encoder;
+    dk_wan_dit *transformer;
+    dk_wan_vae *vae;
+    json_t *scheduler_config; /* owned */
+    char *scheduler_where;    /* its file, for messages */
+    char **weight_files;      /* owned paths of all weight files, NULL-ended */
+    dk_request defaults;
+};
+
+/* Opens the components of a folder for a device. Owned; closed before the device. */
+DK_MUST_USE dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder,
+                                       dk_device *device, const dk_log *log, dk_error *err);
+void dk_pipeline_close(dk_pipeline **pipeline);
+
+#endif

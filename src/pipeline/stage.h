@@ -1,0 +1,23 @@
+/* Stages, and the recipe of a pipeline class as an array of them. */
+#ifndef DK_PIPELINE_STAGE_H
+#define DK_PIPELINE_STAGE_H
+
+#include "pipeline/job.h"
+
+typedef struct dk_stage {
+    const char *name; /* in events and timings */
+    bool per_output;  /* runs for every output, not once */
+    dk_status (*run)(dk_job *job, dk_error *err);
+} dk_stage;
+
+/* The stages of WanPipeline, in order. */
+extern const dk_stage dk_stage_input_validation;
+extern const dk_stage dk_stage_text_encoding;
+extern const dk_stage dk_stage_latent_preparation;
+extern const dk_stage dk_stage_timestep_preparation;
+extern const dk_stage dk_stage_denoising;
+extern const dk_stage dk_stage_decoding;
+
+extern const dk_stage *const dk_recipe_wan[]; /* NULL-ended */
+
+#endif

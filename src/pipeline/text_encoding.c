@@ -1,0 +1,82 @@
+/* Stage: prompts become text embeddings. Only real tokens are computed: masked padding changes
+   nothing for them, and WanPipeline zeroes its rows afterwards. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/stage.h"
+#include "tokenizer/clean.h"
+
+static dk_status tokenize(const dk_pipeline *pipeline, const char *name, const char *text,
+                          dk_tokens *tokens, dk_error *err)
+{
+    dk_string clean = DK_STRING_EMPTY;
+    dk_status status = dk_clean_prompt_wan(&clean, text, strlen(text), err);
+    if (status == DK_OK) {
+        status = dk_tokenizer_encode(pipeline->tokenizer, dk_string_text(&clean), clean.length,
+                                     DK_WAN_TEXT_ROWS, tokens, err);
+    }
+    dk_string_release(&clean);
+    return status == DK_OK ? DK_OK : dk_fail_in(err, status, "%s", name);
+}
+
+static dk_status forward(dk_job *job, const dk_tokens *tokens, dk_text_embeds *out,
+                         dk_error *err)
+{
+    dk_nn *nn = job->nn;
+    const dk_t5_encoder *encoder = job->pipeline->text_encoder;
+    int count = (int)tokens->count;
+    int64_t width = dk_t5_encoder_config(encoder)->d_model;
+    void *values = NULL;
+    dk_status status = DK_OK;
+    dk_nn_dry_begin(nn);
+    dk_tensor hidden = dk_nn_keep(nn, DK_F32, count, width);
+    status = dk_t5_encoder_forward(nn, encoder, &hidden, tokens->ids, count, err);
+    dk_status planned = dk_nn_dry_end(nn, err);
+    if (status != DK_OK || planned != DK_OK) {
+        return status != DK_OK ? status : planned;
+    }
+    hidden = dk_nn_keep(nn, DK_F32, count, width);
+    DK_TRY(dk_t5_encoder_forward(nn, encoder, &hidden, tokens->ids, count, err));
+    DK_TRY(dk_try_alloc(&values, dk_tensor_bytes(&hidden), "text embeddings", err));
+    dk_device_read(nn->device, values, hidden.data, dk_tensor_bytes(&hidden));
+    *out = (dk_text_embeds){
+        .values = values, .rows = count, .padded = DK_WAN_TEXT_ROWS, .width = width};
+    return dk_device_sync(nn->device, err);
+}
+
+static void dump(dk_dump *dump, const char *name, const dk_text_embeds *embeds)
+{
+    if (dump != NULL) {
+        size_t row = (size_t)embeds->width * sizeof(float);
+        float *padded = dk_alloc((size_t)embeds->padded * row);
+        memcpy(padded, embeds->values, (size_t)embeds->rows * row);
+        dk_tensor tensor = DK_TENSOR(padded, DK_F32, 1, embeds->padded, embeds->width);
+        dk_dump_add(dump, name, &tensor);
+        dk_free(padded);
+    }
+}
+
+static dk_status encode(dk_job *job, const char *name, const char *text, dk_text_embeds *out,
+                        dk_error *err)
+{
+    dk_tokens tokens = {0};
+    DK_TRY(tokenize(job->pipeline, name, text, &tokens, err));
+    dk_status status = forward(job, &tokens, out, err);
+    dk_tokens_release(&tokens);
+    return status;
+}
+
+static dk_status run(dk_job *job, dk_error *err)
+{
+    DK_TRY(encode(job, "prompt", job->request.prompt, &job->prompt, err));
+    dump(job->dump, "prompt_embeds", &job->prompt);
+    if (job->guided) {
+        DK_TRY(encode(job, "negative_prompt", job->request.negative_prompt, &job->negative,
+                      err));
+        dump(job->dump, "negative_prompt_embeds", &job->negative);
+    }
+    return DK_OK;
+}
+
+const dk_stage dk_stage_text_encoding = {.name = "text encoding", .run = run};

@@ -1,0 +1,26 @@
+/* Stage: the sampler with its schedule of timesteps and sigmas. */
+#include <math.h>
+
+#include "pipeline/pipeline.h"
+#include "pipeline/stage.h"
+
+static dk_status run(dk_job *job, dk_error *err)
+{
+    const dk_request *r = &job->request;
+    const dk_sampler_options options = {.name = r->sampler,
+                                        .flow_shift = r->flow_shift,
+                                        .steps = r->num_inference_steps,
+                                        .mu = NAN};
+    DK_TRY(dk_sampler_create(&job->sampler, job->pipeline->scheduler_config, &options,
+                             job->pipeline->scheduler_where, err));
+    int steps = dk_sampler_steps(job->sampler);
+    dk_tensor sigmas =
+        DK_TENSOR((void *)dk_sampler_sigmas(job->sampler), DK_F32, (int64_t)steps + 1);
+    dk_tensor timesteps =
+        DK_TENSOR((void *)dk_sampler_timesteps(job->sampler), DK_F32, (int64_t)steps);
+    dk_dump_add(job->dump, "sigmas", &sigmas);
+    dk_dump_add(job->dump, "timesteps", &timesteps);
+    return DK_OK;
+}
+
+const dk_stage dk_stage_timestep_preparation = {.name = "timestep preparation", .run = run};

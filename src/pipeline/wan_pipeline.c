@@ -1,0 +1,237 @@
+/* WanPipeline: text to video and pictures with Wan 2.1. */
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/stage.h"
+
+const dk_stage *const dk_recipe_wan[] = {
+    &dk_stage_input_validation,
+    &dk_stage_text_encoding,
+    &dk_stage_latent_preparation,
+    &dk_stage_timestep_preparation,
+    &dk_stage_denoising,
+    &dk_stage_decoding,
+    NULL,
+};
+
+static dk_status check_index(const dk_model_folder *folder, dk_error *err)
+{
+    const json_t *index = dk_model_folder_index(folder);
+    if (strcmp(dk_model_folder_class(folder), "WanPipeline") != 0) {
+        return dk_fail(err, DK_UNSUPPORTED,
+                       "%s: pipeline class '%s' is not supported, accepted is 'WanPipeline'",
+                       dk_model_folder_path(folder), dk_model_folder_class(folder));
+    }
+    bool expand = false;
+    DK_TRY(dk_json_bool(index, "expand_timesteps", DK_JSON_NULL_IS_ABSENT, &expand,
+                        "model_index.json", err));
+    if (expand || dk_model_folder_has(folder, "transformer_2") ||
+        dk_model_folder_has(folder, "image_encoder")) {
+        return dk_fail(err, DK_UNSUPPORTED,
+                       "%s: expand_timesteps, transformer_2 and image_encoder (Wan 2.2 and "
+                       "image-to-video) are not supported, accepted is Wan 2.1 text-to-video",
+                       dk_model_folder_path(folder));
+    }
+    return DK_OK;
+}
+
+/* Keeps the paths of a component's weight files, for recipes. */
+static void note_files(dk_pipeline *pipeline, const dk_weights *weights)
+{
+    size_t count = 0;
+    while (pipeline->weight_files != NULL && pipeline->weight_files[count] != NULL) {
+        count++;
+    }
+    for (int i = 0; i < dk_weights_file_count(weights); i++, count++) {
+        pipeline->weight_files =
+            dk_realloc(pipeline->weight_files, (count + 2) * sizeof(char *));
+        pipeline->weight_files[count] = dk_strdup(dk_weights_file(weights, i));
+        pipeline->weight_files[count + 1] = NULL;
+    }
+}
+
+/* What opening a component begins with: its config and its weights. */
+typedef struct component {
+    json_t *config;
+    char *where, *path;
+    dk_weights *weights;
+} component;
+
+static void release(component *c)
+{
+    json_decref(c->config);
+    dk_free(c->where);
+    dk_free(c->path);
+    dk_weights_unref(c->weights);
+}
+
+static dk_status open_component(component *c, const dk_model_folder *folder, const char *name,
+                                const char *const *classes, dk_error *err)
+{
+    *c = (component){0};
+    DK_TRY(dk_model_folder_component(folder, name, classes, &c->path, err));
+    DK_TRY(dk_model_folder_config(folder, name, "config.json", &c->config, &c->where, err));
+    return dk_weights_open(&c->weights, c->path, err);
+}
+
+static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder *folder,
+                                   dk_error *err)
+{
+    static const char *const classes[] = {"UMT5EncoderModel", "T5EncoderModel", NULL};
+    static const char *const tokenizers[] = {"T5TokenizerFast", "T5Tokenizer", NULL};
+    component c;
+    dk_t5_config config;
+    char *tokenizer = NULL;
+    dk_status status = open_component(&c, folder, "text_encoder", classes, err);
+    if (status == DK_OK) {
+        status = dk_t5_config_parse(&config, c.config, c.where, err);
+    }
+    if (status == DK_OK) {
+        note_files(pipeline, c.weights);
+        status = dk_t5_encoder_create(&pipeline->text_encoder, &config, c.weights, c.path, err);
+    }
+    if (status == DK_OK) {
+        status = dk_model_folder_component(folder, "tokenizer", tokenizers, &tokenizer, err);
+    }
+    if (status == DK_OK) {
+        status = dk_tokenizer_open(&pipeline->tokenizer, tokenizer, err);
+    }
+    if (status == DK_OK &&
+        dk_tokenizer_largest_id(pipeline->tokenizer) >= config.vocab_size) {
+        status = dk_fail(err, DK_MISMATCH,
+                         "%s: its largest id is %d, but the text encoder has %lld embeddings",
+                         tokenizer, (int)dk_tokenizer_largest_id(pipeline->tokenizer),
+                         (long long)config.vocab_size);
+    }
+    dk_free(tokenizer);
+    release(&c);
+    return status;
+}
+
+static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *folder,
+                                  dk_error *err)
+{
+    static const char *const classes[] = {"WanTransformer3DModel", NULL};
+    component c;
+    dk_wan_dit_config config;
+    dk_status status = open_component(&c, folder, "transformer", classes, err);
+    if (status == DK_OK) {
+        status = dk_wan_dit_config_parse(&config, c.config, c.where, err);
+    }
+    if (status == DK_OK) {
+        note_files(pipeline, c.weights);
+        status = dk_wan_dit_create(&pipeline->transformer, &config, c.weights, c.path, err);
+    }
+    release(&c);
+    return status;
+}
+
+static dk_status open_vae(dk_pipeline *pipeline, const dk_model_folder *folder,
+                          dk_device *device, dk_error *err)
+{
+    static const char *const classes[] = {"AutoencoderKLWan", NULL};
+    component c;
+    dk_wan_vae_config config;
+    dk_status status = open_component(&c, folder, "vae", classes, err);
+    if (status == DK_OK) {
+        status = dk_wan_vae_config_parse(&config, c.config, c.where, err);
+    }
+    if (status == DK_OK) {
+        note_files(pipeline, c.weights);
+        status = dk_wan_vae_create(&pipeline->vae, &config, c.weights, device,
+                                   DK_WAN_VAE_DECODER, c.path, err);
+    }
+    release(&c);
+    return status;
+}
+
+static dk_status check_widths(const dk_pipeline *pipeline, const char *path, dk_error *err)
+{
+    const dk_wan_dit_config *dit = dk_wan_dit_get_config(pipeline->transformer);
+    int64_t text = dk_t5_encoder_config(pipeline->text_encoder)->d_model;
+    int64_t channels = dk_wan_vae_get_config(pipeline->vae)->z_dim;
+    if (text != dit->text_dim || channels != dit->in_channels) {
+        return dk_fail(err, DK_MISMATCH,
+                       "%s: the transformer takes text of width %lld and %lld latent channels, "
+                       "but the text encoder gives %lld and the VAE %lld",
+                       path, (long long)dit->text_dim, (long long)dit->in_channels,
+                       (long long)text, (long long)channels);
+    }
+    return DK_OK;
+}
+
+/* The published models were made for 832 x 480 and 81 frames. A transformer much narrower than
+   theirs is a miniature, made for small clips. */
+static dk_request defaults_of(const dk_pipeline *pipeline)
+{
+    enum { MINIATURE_WIDTH = 512 };
+    const dk_wan_dit_config *dit = dk_wan_dit_get_config(pipeline->transformer);
+    bool miniature = dit->heads * dit->head_dim <= MINIATURE_WIDTH;
+    return (dk_request){
+        .prompt = "",
+        .negative_prompt = "",
+        .width = miniature ? 128 : 832,
+        .height = miniature ? 128 : 480,
+        .num_frames = miniature ? 17 : 81,
+        .num_inference_steps = miniature ? 20 : 50,
+        .guidance_scale = miniature ? 4.0 : 5.0,
+        .flow_shift = NAN,
+        .seed = 0,
+        .noise = "torch-cpu",
+        .num_outputs_per_prompt = 1,
+        .fps = 16,
+    };
+}
+
+dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_device *device,
+                           const dk_log *log, dk_error *err)
+{
+    DK_TRY(check_index(folder, err));
+    dk_pipeline *pipeline = dk_alloc(sizeof *pipeline);
+    pipeline->class_name = "WanPipeline";
+    dk_status status = dk_model_folder_config(folder, "scheduler", "scheduler_config.json",
+                                              &pipeline->scheduler_config,
+                                              &pipeline->scheduler_where, err);
+    if (status == DK_OK) {
+        status = open_text_encoder(pipeline, folder, err);
+    }
+    if (status == DK_OK) {
+        status = open_transformer(pipeline, folder, err);
+    }
+    if (status == DK_OK) {
+        status = open_vae(pipeline, folder, device, err);
+    }
+    if (status == DK_OK) {
+        status = check_widths(pipeline, dk_model_folder_path(folder), err);
+    }
+    if (status != DK_OK) {
+        dk_pipeline_close(&pipeline);
+        return status;
+    }
+    pipeline->defaults = defaults_of(pipeline);
+    dk_log_debug(log, "%s: %s opened", dk_model_folder_path(folder), pipeline->class_name);
+    *out = pipeline;
+    return DK_OK;
+}
+
+void dk_pipeline_close(dk_pipeline **pipeline)
+{
+    if (*pipeline != NULL) {
+        dk_pipeline *p = *pipeline;
+        dk_tokenizer_close(&p->tokenizer);
+        dk_t5_encoder_destroy(&p->text_encoder);
+        dk_wan_dit_destroy(&p->transformer);
+        dk_wan_vae_destroy(&p->vae);
+        json_decref(p->scheduler_config);
+        dk_free(p->scheduler_where);
+        for (size_t i = 0; p->weight_files != NULL && p->weight_files[i] != NULL; i++) {
+            dk_free(p->weight_files[i]);
+        }
+        dk_free(p->weight_files);
+        dk_free(p);
+        *pipeline = NULL;
+    }
+}
