@@ -1,7 +1,7 @@
 # What every target of ours is compiled with: one interface library, linked by name.
 add_library(dk_options INTERFACE)
 target_compile_features(dk_options INTERFACE c_std_17)
-target_compile_definitions(dk_options INTERFACE _POSIX_C_SOURCE=200809L DK_VERSION="${PROJECT_VERSION}")
+target_compile_definitions(dk_options INTERFACE _XOPEN_SOURCE=700 DK_VERSION="${PROJECT_VERSION}")
 target_include_directories(dk_options INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_compile_options(dk_options INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla -Wundef -Werror

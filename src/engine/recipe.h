@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "base/error.h"
 #include "darkroom/darkroom.h"
 
 /* SHA-256 of every weight file, as an object path -> digits, paths relative to `folder`. A file

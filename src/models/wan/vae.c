@@ -103,6 +103,7 @@ dk_status dk_wan_vae_decode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *l
     dk_wan_stream stream;
     dk_status status = DK_OK;
     int64_t done = 0;
+    size_t kept = nn->keep.used;
     dk_wan_stream_init(&stream, &vae->decoder);
     for (int64_t i = 0; i < frames && status == DK_OK; i++) {
         size_t mark = dk_nn_mark(nn);
@@ -118,6 +119,7 @@ dk_status dk_wan_vae_decode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *l
         dk_nn_unwind(nn, mark);
     }
     dk_wan_stream_release(&stream);
+    nn->keep.used = kept;
     return status;
 }
 
@@ -156,6 +158,7 @@ dk_status dk_wan_vae_encode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *m
     dk_wan_stream stream;
     dk_status status = DK_OK;
     int64_t latents = 1 + (frames - 1) / c->temporal_factor;
+    size_t kept = nn->keep.used;
     dk_wan_stream_init(&stream, &vae->encoder);
     for (int64_t i = 0; i < latents && status == DK_OK; i++) {
         size_t mark = dk_nn_mark(nn);
@@ -164,5 +167,6 @@ dk_status dk_wan_vae_encode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *m
         dk_nn_unwind(nn, mark);
     }
     dk_wan_stream_release(&stream);
+    nn->keep.used = kept;
     return status;
 }
