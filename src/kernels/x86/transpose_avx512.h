@@ -40,7 +40,8 @@ static inline __m512 dk_load_row_f32(const void *row, dk_dtype type, int64_t k, 
         return _mm512_setzero_ps();
     }
     if (type == DK_F32) {
-        __mmask16 mask = count >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << count) - 1);
+        int lanes = count >= 16 ? 16 : (int)count;
+        __mmask16 mask = (__mmask16)((1u << lanes) - 1u);
         return _mm512_maskz_loadu_ps(mask, (const float *)row + k);
     }
     if (count >= 16 && type == DK_BF16) {
