@@ -58,7 +58,7 @@ typedef struct dk_request {
     int num_frames;              /* 1: a picture */
     int num_inference_steps;
     double guidance_scale;
-    double flow_shift; /* NAN: the scheduler file's */
+    double flow_shift;   /* NAN: the scheduler file's */
     const char *sampler; /* "unipc", "euler", "dpm++"; NULL: the scheduler file's */
     uint64_t seed;       /* output i uses seed + i */
     const char *noise;   /* "torch-cpu" or "philox" */

@@ -88,8 +88,8 @@ DK_MUST_USE dk_status dk_device_alloc(dk_device *device, void **out, size_t byte
                                       const char *what, dk_error *err);
 void dk_device_free(dk_device *device, void *memory);
 
-/* Copies between the caller's memory and the device's, done when the function returns. A dry run
-   copies nothing. */
+/* Copies between the caller's memory and the device's, done when the function returns. A dry
+   run copies nothing. */
 void dk_device_write(dk_device *device, void *dst, const void *host, size_t bytes);
 void dk_device_zero(dk_device *device, void *dst, size_t bytes);
 void dk_device_read(dk_device *device, void *host, const void *src, size_t bytes);

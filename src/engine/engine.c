@@ -29,7 +29,8 @@ const char *dk_version(void)
 
 void dk_engine_options_init(dk_engine_options *options)
 {
-    *options = (dk_engine_options){.device = "cpu", .dtype = "bf16", .log_level = DK_LOG_WARNING};
+    *options =
+        (dk_engine_options){.device = "cpu", .dtype = "bf16", .log_level = DK_LOG_WARNING};
 }
 
 typedef struct download_context {
@@ -99,9 +100,8 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
         return dk_fail(err, DK_INVALID, "model_path, device and dtype must be set");
     }
     dk_engine *engine = dk_alloc(sizeof *engine);
-    engine->log = (dk_log){.write = options->log,
-                           .context = options->log_context,
-                           .level = options->log_level};
+    engine->log = (dk_log){
+        .write = options->log, .context = options->log_context, .level = options->log_level};
     atomic_init(&engine->cancel, false);
     engine->model = dk_strdup(options->model_path);
     engine->dtype = dk_strdup(options->dtype);

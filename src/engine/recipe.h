@@ -16,8 +16,8 @@ typedef struct dk_recipe_facts {
     const dk_request *request; /* validated */
     const char *model, *pipeline, *dtype;
     const json_t *weights;
-    uint64_t seed;          /* of this output */
-    const uint8_t *rgb;     /* its frames */
+    uint64_t seed;      /* of this output */
+    const uint8_t *rgb; /* its frames */
     size_t rgb_bytes;
 } dk_recipe_facts;
 

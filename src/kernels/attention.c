@@ -79,15 +79,15 @@ static int64_t v_block_bytes(const dk_gemm_kernel *kernel, const dk_attention_ar
 
 static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
-    return (int64_t)align((size_t)(k_head_bytes(kernel, args) +
-                                   ceil_div(args->kv_len, KEY_BLOCK) *
-                                       v_block_bytes(kernel, args)));
+    return (int64_t)align(
+        (size_t)(k_head_bytes(kernel, args) +
+                 ceil_div(args->kv_len, KEY_BLOCK) * v_block_bytes(kernel, args)));
 }
 
 /* Scratch of a task, in this order. */
 typedef struct workspace {
-    char *q, *p;     /* A panels of queries and of probabilities */
-    float *s, *o;    /* [block_q][KEY_BLOCK] scores, [block_q][o_ld] output */
+    char *q, *p;               /* A panels of queries and of probabilities */
+    float *s, *o;              /* [block_q][KEY_BLOCK] scores, [block_q][o_ld] output */
     float *max, *sum, *shrink; /* [block_q] */
     int64_t o_ld;
     size_t bytes;
@@ -98,7 +98,8 @@ static workspace lay_out(const dk_gemm_kernel *kernel, const dk_attention_args *
 {
     workspace w = {.o_ld = ceil_div(args->head_dim, kernel->nr) * kernel->nr};
     int panels = block_q / kernel->mr;
-    size_t q = align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim)));
+    size_t q =
+        align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim)));
     size_t p = align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, KEY_BLOCK)));
     size_t s = align((size_t)block_q * KEY_BLOCK * sizeof(float));
     size_t o = align((size_t)(block_q * w.o_ld) * sizeof(float));
@@ -162,11 +163,10 @@ void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *a
     for (int64_t key = key0; key < key1; key += KEY_BLOCK) {
         char *panel = v_panels + key / KEY_BLOCK * v_block_bytes(kernel, args);
         for (int64_t n = 0; n < args->head_dim; n += kernel->nr, panel += v_panel) {
-            kernel->pack_matrix(panel,
-                                element(args->v, args->type, key, args->v_stride, column + n),
-                                args->type, args->v_stride,
-                                (int)smaller(kernel->nr, args->head_dim - n),
-                                smaller(KEY_BLOCK, key1 - key));
+            kernel->pack_matrix(
+                panel, element(args->v, args->type, key, args->v_stride, column + n),
+                args->type, args->v_stride, (int)smaller(kernel->nr, args->head_dim - n),
+                smaller(KEY_BLOCK, key1 - key));
         }
     }
 }
@@ -300,9 +300,8 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
     size_t width = dk_dtype_bytes(args->type);
     for (int64_t m = 0; m < at.rows; m++) {
         int64_t to = (at.q0 + m) * args->dst_stride + at.head * args->head_dim;
-        kernels->scale_row((char *)args->dst + (size_t)to * width, args->type,
-                           w.o + m * w.o_ld, w.sum[m] > 0 ? 1.0f / w.sum[m] : 0.0f,
-                           args->head_dim);
+        kernels->scale_row((char *)args->dst + (size_t)to * width, args->type, w.o + m * w.o_ld,
+                           w.sum[m] > 0 ? 1.0f / w.sum[m] : 0.0f, args->head_dim);
         if (args->lse != NULL) {
             args->lse[at.head * args->q_len + at.q0 + m] = w.max[m] + logf(w.sum[m]);
         }

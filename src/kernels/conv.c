@@ -49,8 +49,8 @@ void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void 
     size_t width = dk_dtype_bytes(weight_type);
     assert(kernel->nr <= MOST_NR && width <= 8);
     char *panel = packed;
-    int64_t slice = (int64_t)sizeof gathered / (int64_t)width / kernel->nr / kernel->kg *
-                    kernel->kg;
+    int64_t slice =
+        (int64_t)sizeof gathered / (int64_t)width / kernel->nr / kernel->kg * kernel->kg;
     for (int n0 = 0; n0 < out_channels; n0 += kernel->nr) {
         int cols = out_channels - n0 < kernel->nr ? out_channels - n0 : kernel->nr;
         for (int tap = 0; tap < taps; tap++) {
@@ -181,8 +181,8 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
     int64_t p0 = (int64_t)(rest % plan->pixel_blocks) * plan->block_pixels;
     int64_t p1 = p0 + plan->block_pixels < pixels ? p0 + plan->block_pixels : pixels;
     int64_t n0 = (int64_t)col_block * plan->block_cols;
-    int64_t n1 = n0 + plan->block_cols < args->out_channels ? n0 + plan->block_cols
-                                                            : args->out_channels;
+    int64_t n1 =
+        n0 + plan->block_cols < args->out_channels ? n0 + plan->block_cols : args->out_channels;
     int taps = args->kernel_t * args->kernel_h * args->kernel_w;
     int group = group_taps(kernel, args);
     int64_t b_tap = dk_gemm_panel_bytes(kernel, kernel->nr, args->in_channels);
@@ -198,8 +198,8 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
         gather(plan, args, frame, p0, p1, tap0, tap1, a);
         int64_t depth = (tap1 - tap0) * tap_depth(kernel, args->in_channels);
         for (int64_t n = n0; n < n1; n += kernel->nr) {
-            const char *b = (const char *)args->packed_weight +
-                            (n / kernel->nr * taps + tap0) * b_tap;
+            const char *b =
+                (const char *)args->packed_weight + (n / kernel->nr * taps + tap0) * b_tap;
             for (int64_t p = p0; p < p1; p += kernel->mr) {
                 kernel->tile(c + (p - p0) * plan->block_cols + (n - n0), plan->block_cols,
                              a + (p - p0) / kernel->mr * (tap1 - tap0) * a_tap, b, depth,

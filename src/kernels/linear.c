@@ -72,8 +72,7 @@ static void small_c(const dk_linear_args *args, int64_t n0, int64_t n1)
         float sum[SMALL_ROWS] = {0};
         for (int64_t k0 = 0; k0 < args->depth; k0 += CHUNK) {
             int64_t count = args->depth - k0 < CHUNK ? args->depth - k0 : CHUNK;
-            const char *w =
-                (const char *)args->weight + (size_t)(n * args->depth + k0) * width;
+            const char *w = (const char *)args->weight + (size_t)(n * args->depth + k0) * width;
             dk_convert_to_f32(values, w, args->weight_type, count);
             for (int64_t m = 0; m < args->rows; m++) {
                 for (int64_t k = 0; k < count; k++) {
@@ -127,8 +126,7 @@ static size_t a_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 
 static size_t b_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    return align(
-        (size_t)dk_gemm_panel_bytes(plan->kernel, plan->kernel->nr, slice_of(args)));
+    return align((size_t)dk_gemm_panel_bytes(plan->kernel, plan->kernel->nr, slice_of(args)));
 }
 
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
@@ -164,8 +162,8 @@ static void pack_rows(const dk_linear_plan *plan, const dk_linear_args *args, ch
     for (int64_t m = m0; m < m1; m += kernel->mr) {
         int count = (int)(m1 - m < kernel->mr ? m1 - m : kernel->mr);
         for (int i = 0; i < count; i++) {
-            rows[i] = (const char *)args->src +
-                      (size_t)((m + i) * args->src_stride + k0) * width;
+            rows[i] =
+                (const char *)args->src + (size_t)((m + i) * args->src_stride + k0) * width;
         }
         kernel->pack_rows(panels, rows, args->src_type, count, depth);
         panels += dk_gemm_panel_bytes(kernel, kernel->mr, depth);

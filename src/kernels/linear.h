@@ -32,7 +32,7 @@ typedef struct dk_linear_args {
     const float *gate;    /* [cols], row r at r * gate_stride (0: one gate for all rows) */
     int64_t gate_stride;
     const void *residual; /* [rows][cols], type and stride of dst; may be dst itself */
-    void *dst;             /* [rows][cols], F32 or BF16 */
+    void *dst;            /* [rows][cols], F32 or BF16 */
     dk_dtype dst_type;
     int64_t dst_stride;
 } dk_linear_args;

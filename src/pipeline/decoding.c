@@ -13,8 +13,8 @@ static float unit(float sample)
     return value < 0.0f ? 0.0f : value > 1.0f ? 1.0f : value; /* NaN falls through */
 }
 
-static dk_status emit(void *context, int64_t first_frame, int64_t count, const dk_tensor *sample,
-                      dk_error *err)
+static dk_status emit(void *context, int64_t first_frame, int64_t count,
+                      const dk_tensor *sample, dk_error *err)
 {
     dk_job *job = context;
     const dk_result *result = job->result;
@@ -37,7 +37,8 @@ static dk_status emit(void *context, int64_t first_frame, int64_t count, const d
         rgb[i] = (uint8_t)lrintf(values[i] * 255.0f);
     }
     if (job->frames != NULL) {
-        memcpy(job->frames + first_frame * frame, values, (size_t)(count * frame) * sizeof(float));
+        memcpy(job->frames + first_frame * frame, values,
+               (size_t)(count * frame) * sizeof(float));
     }
     dk_free(values);
     return status;
@@ -64,9 +65,8 @@ static void denormalise(const dk_job *job)
 static dk_status decode(dk_job *job, dk_error *err)
 {
     dk_nn *nn = job->nn;
-    dk_tensor latent =
-        dk_nn_keep(nn, DK_F32, job->latent_channels,
-                   job->latent_frames * job->latent_height * job->latent_width);
+    dk_tensor latent = dk_nn_keep(nn, DK_F32, job->latent_channels,
+                                  job->latent_frames * job->latent_height * job->latent_width);
     dk_device_write(nn->device, latent.data, job->latent, dk_tensor_bytes(&latent));
     return dk_wan_vae_decode(nn, job->pipeline->vae, &latent, job->latent_frames,
                              job->latent_height, job->latent_width, emit, job, err);
@@ -82,8 +82,8 @@ static dk_status run(dk_job *job, dk_error *err)
         return status != DK_OK ? status : ended;
     }
     const dk_result *result = job->result;
-    dk_tensor frames = DK_TENSOR(job->frames, DK_F32, 1, result->frames, result->height,
-                                 result->width, 3);
+    dk_tensor frames =
+        DK_TENSOR(job->frames, DK_F32, 1, result->frames, result->height, result->width, 3);
     if (job->dump != NULL && job->frames == NULL) {
         DK_TRY(dk_try_alloc(&frames.data, dk_tensor_bytes(&frames), "dumped frames", err));
         job->frames = frames.data;

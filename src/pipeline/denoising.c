@@ -1,5 +1,5 @@
-/* Stage: the step loop. Everything it needs is planned in a dry run of one step; the loop itself
-   allocates nothing. */
+/* Stage: the step loop. Everything it needs is planned in a dry run of one step; the loop
+   itself allocates nothing. */
 
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -54,8 +54,8 @@ static dk_status check_side(const char *name, int value, int unit, dk_error *err
     int below = value / unit * unit, above = below + unit;
     if (below == 0 || above > MAX_SIDE) {
         return dk_fail(err, DK_INVALID,
-                       "%s is %d, but this model needs a multiple of %d: the nearest is %d", name,
-                       value, unit, below == 0 ? above : below);
+                       "%s is %d, but this model needs a multiple of %d: the nearest is %d",
+                       name, value, unit, below == 0 ? above : below);
     }
     return dk_fail(err, DK_INVALID,
                    "%s is %d, but this model needs a multiple of %d: the nearest are %d and %d",
@@ -142,8 +142,8 @@ static dk_status load_latents(dk_job *job, dk_error *err)
     }
     for (int64_t i = 0; i < dk_tensor_count(tensor) && status == DK_OK; i++) {
         if (!isfinite(job->given_latents[i])) {
-            status = dk_fail(err, DK_FORMAT, "%s: value %lld of tensor '%s' is not finite", path,
-                             (long long)i, weight->name);
+            status = dk_fail(err, DK_FORMAT, "%s: value %lld of tensor '%s' is not finite",
+                             path, (long long)i, weight->name);
         }
     }
 done:
@@ -159,7 +159,8 @@ static dk_status allocate_result(dk_job *job, dk_error *err)
     void *rgb;
     if (!dk_mul_size(&bytes, frame,
                      (size_t)r->num_frames * (size_t)r->num_outputs_per_prompt)) {
-        return dk_fail(err, DK_INVALID, "%d outputs of %d frames of %d x %d pixels are too many",
+        return dk_fail(err, DK_INVALID,
+                       "%d outputs of %d frames of %d x %d pixels are too many",
                        r->num_outputs_per_prompt, r->num_frames, r->width, r->height);
     }
     DK_TRY(dk_try_alloc(&rgb, bytes, "frames", err));

@@ -43,7 +43,8 @@ void dk_job_release(dk_job *job)
 static dk_status run_stage(dk_job *job, const dk_stage *stage, dk_error *err)
 {
     dk_result *result = job->result;
-    dk_event event = {.kind = DK_EVENT_STAGE_BEGIN, .stage = stage->name, .output = job->output};
+    dk_event event = {
+        .kind = DK_EVENT_STAGE_BEGIN, .stage = stage->name, .output = job->output};
     emit(job, &event);
     double start = dk_now_ms();
     DK_TRY(dk_nn_check(job->nn, err));

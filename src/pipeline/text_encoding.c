@@ -72,8 +72,8 @@ static dk_status run(dk_job *job, dk_error *err)
     DK_TRY(encode(job, "prompt", job->request.prompt, &job->prompt, err));
     dump(job->dump, "prompt_embeds", &job->prompt);
     if (job->guided) {
-        DK_TRY(encode(job, "negative_prompt", job->request.negative_prompt, &job->negative,
-                      err));
+        DK_TRY(
+            encode(job, "negative_prompt", job->request.negative_prompt, &job->negative, err));
         dump(job->dump, "negative_prompt_embeds", &job->negative);
     }
     return DK_OK;

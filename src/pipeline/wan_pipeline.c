@@ -99,8 +99,7 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
     if (status == DK_OK) {
         status = dk_tokenizer_open(&pipeline->tokenizer, tokenizer, err);
     }
-    if (status == DK_OK &&
-        dk_tokenizer_largest_id(pipeline->tokenizer) >= config.vocab_size) {
+    if (status == DK_OK && dk_tokenizer_largest_id(pipeline->tokenizer) >= config.vocab_size) {
         status = dk_fail(err, DK_MISMATCH,
                          "%s: its largest id is %d, but the text encoder has %lld embeddings",
                          tokenizer, (int)dk_tokenizer_largest_id(pipeline->tokenizer),
@@ -192,9 +191,9 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
     DK_TRY(check_index(folder, err));
     dk_pipeline *pipeline = dk_alloc(sizeof *pipeline);
     pipeline->class_name = "WanPipeline";
-    dk_status status = dk_model_folder_config(folder, "scheduler", "scheduler_config.json",
-                                              &pipeline->scheduler_config,
-                                              &pipeline->scheduler_where, err);
+    dk_status status =
+        dk_model_folder_config(folder, "scheduler", "scheduler_config.json",
+                               &pipeline->scheduler_config, &pipeline->scheduler_where, err);
     if (status == DK_OK) {
         status = open_text_encoder(pipeline, folder, err);
     }

@@ -31,8 +31,8 @@ static dk_status parse(dk_sampler *sampler, const json_t *config, double *last,
     DK_TRY(dk_json_int(config, "solver_order", 1, DK_SAMPLER_MAX_ORDER, 0, &order, where, err));
     DK_TRY(dk_json_double(config, "beta_start", 1e-12, 0.999, 0, &beta, where, err));
     DK_TRY(dk_json_bool(config, "use_flow_sigmas", 0, &flow, where, err));
-    DK_TRY(dk_json_bool(config, "lower_order_final", 0, &sampler->lower_order_final, where,
-                        err));
+    DK_TRY(
+        dk_json_bool(config, "lower_order_final", 0, &sampler->lower_order_final, where, err));
     DK_TRY(dk_json_bool(config, "euler_at_final", 0, &sampler->euler_at_final, where, err));
     if (!flow) {
         return dk_fail(err, DK_UNSUPPORTED,
@@ -97,7 +97,8 @@ static void coefficients(const dk_sampler *sampler, int i, int order, float m[3]
         return;
     }
     float r0 = (lambda - log_snr(sigma[i - 1])) / h;
-    float first = sampler->heun || order == 3 ? alpha * (decay / h + 1.0f) : -0.5f * alpha * decay;
+    float first =
+        sampler->heun || order == 3 ? alpha * (decay / h + 1.0f) : -0.5f * alpha * decay;
     if (order == 2) {
         m[0] += first / r0;
         m[1] -= first / r0;
@@ -107,7 +108,8 @@ static void coefficients(const dk_sampler *sampler, int i, int order, float m[3]
        d11 = (m1 - m2) / r1 */
     float r1 = (log_snr(sigma[i - 1]) - log_snr(sigma[i - 2])) / h, sum = r0 + r1;
     float second = -alpha * ((decay + h) / (h * h) - 0.5f);
-    float d10 = first * (1.0f + r0 / sum) + second / sum, d11 = -(first * r0 / sum + second / sum);
+    float d10 = first * (1.0f + r0 / sum) + second / sum,
+          d11 = -(first * r0 / sum + second / sum);
     m[0] += d10 / r0;
     m[1] += d11 / r1 - d10 / r0;
     m[2] -= d11 / r1;

@@ -44,8 +44,8 @@ static dk_status init(dk_sampler *sampler, const json_t *config,
     bool karras = false, exponential = false, invert = false;
     dk_schedule schedule;
     DK_TRY(dk_sampler_refuse(config, refused, where, err));
-    DK_TRY(dk_json_bool(config, "use_karras_sigmas", DK_JSON_NULL_IS_ABSENT, &karras, where,
-                        err));
+    DK_TRY(
+        dk_json_bool(config, "use_karras_sigmas", DK_JSON_NULL_IS_ABSENT, &karras, where, err));
     DK_TRY(dk_json_bool(config, "use_exponential_sigmas", DK_JSON_NULL_IS_ABSENT, &exponential,
                         where, err));
     DK_TRY(dk_json_bool(config, "invert_sigmas", DK_JSON_NULL_IS_ABSENT, &invert, where, err));

@@ -13,10 +13,10 @@
 typedef struct dk_sampler dk_sampler;
 
 typedef struct dk_sampler_options {
-    const char *name;  /* "unipc", "euler", "dpm++"; NULL: the class that the config names */
-    double flow_shift; /* NAN: the config's */
-    int steps;         /* 1.. */
-    double mu;         /* of dynamic shifting; NAN: none */
+    const char *name;     /* "unipc", "euler", "dpm++"; NULL: the class that the config names */
+    double flow_shift;    /* NAN: the config's */
+    int steps;            /* 1.. */
+    double mu;            /* of dynamic shifting; NAN: none */
     const double *sigmas; /* [steps] instead of the sampler's own, or NULL */
 } dk_sampler_options;
 

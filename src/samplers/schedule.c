@@ -77,9 +77,9 @@ void dk_sampler_set(dk_sampler *sampler, const dk_schedule *schedule, const doub
     sampler->sigmas = dk_alloc(((size_t)steps + 1) * sizeof *sampler->sigmas);
     for (int i = 0; i < steps; i++) {
         sampler->sigmas[i] = (float)sigmas[i];
-        sampler->timesteps[i] = truncate ? (float)trunc(sigmas[i] * schedule->num_train_timesteps)
-                                         : sampler->sigmas[i] *
-                                               (float)schedule->num_train_timesteps;
+        sampler->timesteps[i] = truncate
+                                    ? (float)trunc(sigmas[i] * schedule->num_train_timesteps)
+                                    : sampler->sigmas[i] * (float)schedule->num_train_timesteps;
     }
     sampler->sigmas[steps] = (float)last;
 }

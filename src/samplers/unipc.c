@@ -42,12 +42,12 @@ static dk_status parse(dk_sampler *sampler, const json_t *config, const char *wh
     DK_TRY(dk_json_int(config, "solver_order", 1, DK_SAMPLER_MAX_ORDER, 0, &order, where, err));
     DK_TRY(dk_json_bool(config, "use_flow_sigmas", 0, &flow, where, err));
     DK_TRY(dk_json_bool(config, "predict_x0", 0, &predict_x0, where, err));
-    DK_TRY(dk_json_bool(config, "lower_order_final", 0, &sampler->lower_order_final, where,
-                        err));
+    DK_TRY(
+        dk_json_bool(config, "lower_order_final", 0, &sampler->lower_order_final, where, err));
     if (!flow || !predict_x0) {
-        return dk_fail(err, DK_UNSUPPORTED,
-                       "%s: use_flow_sigmas and predict_x0 must be true, false is not supported",
-                       where);
+        return dk_fail(
+            err, DK_UNSUPPORTED,
+            "%s: use_flow_sigmas and predict_x0 must be true, false is not supported", where);
     }
     sampler->order = (int)order;
     sampler->bh1 = type == 1;
@@ -66,16 +66,16 @@ static dk_status init(dk_sampler *sampler, const json_t *config,
     double *sigmas = dk_alloc((size_t)steps * sizeof *sigmas);
     double end = 1 / schedule.num_train_timesteps;
     for (int i = 0; i < steps; i++) {
-        double sigma = options->sigmas != NULL ? options->sigmas[i]
-                                               : 1 + (end - 1) * ((double)i / steps);
+        double sigma =
+            options->sigmas != NULL ? options->sigmas[i] : 1 + (end - 1) * ((double)i / steps);
         sigmas[i] = dk_schedule_shift(&schedule, sigma);
     }
     dk_schedule_stretch(&schedule, sigmas, steps);
     if (fabs(sigmas[0] - 1) < nearly_one) {
         sigmas[0] -= nearly_one;
     }
-    dk_sampler_set(sampler, &schedule, sigmas, steps, sampler->final_zero ? 0 : sigmas[steps - 1],
-                   true);
+    dk_sampler_set(sampler, &schedule, sigmas, steps,
+                   sampler->final_zero ? 0 : sigmas[steps - 1], true);
     dk_free(sigmas);
     return DK_OK;
 }

@@ -42,8 +42,8 @@ static void twist(dk_generator *g)
 {
     enum { SHIFT = 397 };
     for (int i = 0; i < DK_MT_WORDS; i++) {
-        uint32_t y = (g->words[i] & 0x80000000u) |
-                     (g->words[(i + 1) % DK_MT_WORDS] & 0x7fffffffu);
+        uint32_t y =
+            (g->words[i] & 0x80000000u) | (g->words[(i + 1) % DK_MT_WORDS] & 0x7fffffffu);
         g->words[i] =
             g->words[(i + SHIFT) % DK_MT_WORDS] ^ (y >> 1) ^ (y & 1 ? 0x9908b0dfu : 0);
     }

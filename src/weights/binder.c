@@ -40,7 +40,8 @@ static void report(dk_binder *binder, const char *format, ...)
         va_start(args, format);
         vsnprintf(text, sizeof text, format, args);
         va_end(args);
-        dk_string_printf(&binder->problems, "%s%s", binder->problem_count > 1 ? "; " : "", text);
+        dk_string_printf(&binder->problems, "%s%s", binder->problem_count > 1 ? "; " : "",
+                         text);
     }
 }
 
@@ -63,7 +64,8 @@ static int index_of(const dk_binder *binder, const char *name)
 }
 
 /* The tensor of that name, made when the weights are random; NULL after a report. */
-static const dk_weight *take(dk_binder *binder, const char *name, int rank, const int64_t *shape)
+static const dk_weight *take(dk_binder *binder, const char *name, int rank,
+                             const int64_t *shape)
 {
     const dk_weight *weight = NULL;
     if (dk_weights_are_random(binder->weights)) {
@@ -179,9 +181,9 @@ dk_status dk_binder_finish(dk_binder *binder, const char *const *extras, dk_erro
         if (more > 0) {
             snprintf(tail, sizeof tail, "; and %d more", more);
         }
-        status = dk_fail(err, status, "%s: %d of its tensors do not fit the configuration: %s%s",
-                         binder->where, binder->problem_count,
-                         dk_string_text(&binder->problems), tail);
+        status = dk_fail(
+            err, status, "%s: %d of its tensors do not fit the configuration: %s%s",
+            binder->where, binder->problem_count, dk_string_text(&binder->problems), tail);
     }
     dk_string_release(&binder->problems);
     dk_free(binder->used);

@@ -14,8 +14,8 @@ struct dk_model_folder {
     const char *class_name; /* borrowed from index */
 };
 
-static dk_status check_entry(const dk_model_folder *folder, const char *key, const json_t *value,
-                             dk_error *err)
+static dk_status check_entry(const dk_model_folder *folder, const char *key,
+                             const json_t *value, dk_error *err)
 {
     if (!json_is_array(value)) {
         return DK_OK; /* an option of the pipeline */
@@ -42,7 +42,8 @@ static dk_status read_index(dk_model_folder *folder, dk_error *err)
     DK_TRY(dk_json_load(&folder->index, folder->index_path, DK_JSON_CONFIG_BYTES, err));
     DK_TRY(dk_json_string(folder->index, "_class_name", DK_JSON_REQUIRED, &folder->class_name,
                           folder->index_path, err));
-    json_object_foreach (folder->index, key, value) {
+    json_object_foreach(folder->index, key, value)
+    {
         DK_TRY(check_entry(folder, key, value, err));
     }
     return DK_OK;
@@ -57,8 +58,9 @@ dk_status dk_model_folder_open(dk_model_folder **out, const char *path, dk_error
     if (!dk_path_is_folder(path)) {
         status = dk_fail(err, DK_NOT_FOUND, "%s: no such model folder", path);
     } else if (!dk_path_exists(folder->index_path)) {
-        status = dk_fail(err, DK_NOT_FOUND,
-                         "%s: no model_index.json, expected a folder in diffusers layout", path);
+        status =
+            dk_fail(err, DK_NOT_FOUND,
+                    "%s: no model_index.json, expected a folder in diffusers layout", path);
     } else {
         status = read_index(folder, err);
     }
@@ -118,8 +120,8 @@ dk_status dk_model_folder_component(const dk_model_folder *folder, const char *c
         if (strcmp(classes[i], class_name) == 0) {
             char *joined = dk_path_join(folder->path, component);
             if (!dk_path_is_folder(joined)) {
-                dk_status status = dk_fail(err, DK_NOT_FOUND, "%s: no such component folder",
-                                           joined);
+                dk_status status =
+                    dk_fail(err, DK_NOT_FOUND, "%s: no such component folder", joined);
                 dk_free(joined);
                 return status;
             }

@@ -42,9 +42,10 @@ static dk_status parse_shape(dk_tensor *tensor, const json_t *entry, const char 
     for (int i = 0; i < tensor->rank; i++) {
         const json_t *size = json_array_get(shape, (size_t)i);
         if (!json_is_integer(size) || json_integer_value(size) < 0) {
-            return dk_fail(err, DK_FORMAT,
-                           "%s: tensor '%s' has a bad size at axis %d, expected a number from 0",
-                           where, name, i);
+            return dk_fail(
+                err, DK_FORMAT,
+                "%s: tensor '%s' has a bad size at axis %d, expected a number from 0", where,
+                name, i);
         }
         tensor->shape[i] = json_integer_value(size);
     }
@@ -77,8 +78,9 @@ static dk_status parse_offsets(dk_tensor *tensor, const json_t *entry, const dk_
     }
     if ((uint64_t)(offsets[1] - offsets[0]) != dk_tensor_bytes(tensor)) {
         char text[DK_SHAPE_TEXT_BYTES];
-        return dk_fail(err, DK_FORMAT, "%s: tensor '%s' of shape %s and type %s takes %lld bytes",
-                       where, name, dk_shape_text(text, tensor->rank, tensor->shape),
+        return dk_fail(err, DK_FORMAT,
+                       "%s: tensor '%s' of shape %s and type %s takes %lld bytes", where, name,
+                       dk_shape_text(text, tensor->rank, tensor->shape),
                        dk_dtype_name(tensor->dtype), (long long)(offsets[1] - offsets[0]));
     }
     tensor->data = (void *)(data->data + offsets[0]);
@@ -138,8 +140,8 @@ static dk_status check_cover(const dk_safetensors *file, const dk_mapping *data,
         const dk_weight *weight = &file->weights[i];
         if ((const unsigned char *)weight->tensor.data != expected) {
             return dk_fail(err, DK_FORMAT,
-                           "%s: the data of tensor '%s' leaves a gap or overlaps another", where,
-                           weight->name);
+                           "%s: the data of tensor '%s' leaves a gap or overlaps another",
+                           where, weight->name);
         }
         expected += dk_tensor_bytes(&weight->tensor);
     }
@@ -158,7 +160,8 @@ static dk_status check_metadata(const json_t *metadata, const char *where, dk_er
         return dk_fail(err, DK_FORMAT, "%s: __metadata__ is %s, expected an object", where,
                        dk_json_type_name(metadata));
     }
-    json_object_foreach ((json_t *)metadata, key, value) {
+    json_object_foreach((json_t *)metadata, key, value)
+    {
         if (!json_is_string(value)) {
             return dk_fail(err, DK_FORMAT, "%s: __metadata__ '%.80s' is %s, expected a string",
                            where, key, dk_json_type_name(value));
@@ -171,8 +174,8 @@ static dk_status parse_header(dk_safetensors *file, const char *where, dk_error 
 {
     const dk_mapping *all = &file->mapping;
     if (all->size < LENGTH_BYTES) {
-        return dk_fail(err, DK_FORMAT, "%s: %zu bytes are too few for a safetensors file", where,
-                       all->size);
+        return dk_fail(err, DK_FORMAT, "%s: %zu bytes are too few for a safetensors file",
+                       where, all->size);
     }
     uint64_t length = read_u64(all->data);
     if (length > HEADER_LIMIT || length > all->size - LENGTH_BYTES) {
@@ -192,7 +195,8 @@ static dk_status parse_header(dk_safetensors *file, const char *where, dk_error 
     file->sorted = dk_alloc(entries * sizeof *file->sorted);
     const char *name;
     json_t *entry;
-    json_object_foreach (file->header, name, entry) {
+    json_object_foreach(file->header, name, entry)
+    {
         if (strcmp(name, "__metadata__") == 0) {
             DK_TRY(check_metadata(entry, where, err));
         } else {
@@ -259,8 +263,8 @@ const dk_weight *dk_safetensors_find(const dk_safetensors *file, const char *nam
     dk_weight *pointer = &key;
     dk_weight *const *found = NULL;
     if (file->count > 0) {
-        found = bsearch(&pointer, file->sorted, (size_t)file->count, sizeof *file->sorted,
-                        by_name);
+        found =
+            bsearch(&pointer, file->sorted, (size_t)file->count, sizeof *file->sorted, by_name);
     }
     return found != NULL ? *found : NULL;
 }

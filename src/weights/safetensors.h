@@ -21,7 +21,8 @@ DK_MUST_USE dk_status dk_safetensors_parse(dk_safetensors **out, const void *dat
                                            const char *where, dk_error *err);
 void dk_safetensors_close(dk_safetensors **file);
 
-const dk_weight *dk_safetensors_find(const dk_safetensors *file, const char *name); /* or NULL */
+const dk_weight *dk_safetensors_find(const dk_safetensors *file,
+                                     const char *name); /* or NULL */
 int dk_safetensors_count(const dk_safetensors *file);
 const dk_weight *dk_safetensors_at(const dk_safetensors *file, int index); /* in file order */
 /* A value of the header's __metadata__, or NULL. */

@@ -23,9 +23,9 @@ dk_status dk_safetensors_header(char **out, size_t *size, const dk_safetensors_e
             json_array_append_new(shape, json_integer(tensor->shape[axis]));
         }
         size_t end = offset + dk_tensor_bytes(tensor);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dk_dtype_name(tensor->dtype),
-                                  "shape", shape, "data_offsets", (json_int_t)offset,
-                                  (json_int_t)end);
+        json_t *entry =
+            json_pack("{s:s, s:o, s:[I, I]}", "dtype", dk_dtype_name(tensor->dtype), "shape",
+                      shape, "data_offsets", (json_int_t)offset, (json_int_t)end);
         json_object_set_new(header, entries[i].name, entry);
         offset = end;
     }

@@ -90,7 +90,8 @@ static dk_status check_map(const dk_weights *weights, const json_t *map, const c
 {
     const char *tensor;
     json_t *shard;
-    json_object_foreach ((json_t *)map, tensor, shard) {
+    json_object_foreach((json_t *)map, tensor, shard)
+    {
         int file = find_file(weights, json_string_value(shard));
         if (file < 0 || dk_safetensors_find(weights->files[file], tensor) == NULL) {
             return dk_fail(err, DK_FORMAT, "%s: tensor '%s' is not in its shard '%s'", where,
@@ -110,17 +111,20 @@ static dk_status open_shards(dk_weights *weights, const char *folder, const json
     }
     const char *tensor;
     json_t *shard;
-    json_object_foreach ((json_t *)map, tensor, shard) {
+    json_object_foreach((json_t *)map, tensor, shard)
+    {
         const char *name = json_string_value(shard);
         if (name == NULL) {
-            return dk_fail(err, DK_FORMAT, "%s: the shard of tensor '%s' is %s, expected a string",
-                           where, tensor, dk_json_type_name(shard));
+            return dk_fail(err, DK_FORMAT,
+                           "%s: the shard of tensor '%s' is %s, expected a string", where,
+                           tensor, dk_json_type_name(shard));
         }
         if (!dk_path_is_inside(name, false) || !dk_ends_with(name, ".safetensors")) {
-            return dk_fail(err, DK_FORMAT,
-                           "%s: shard '%.200s' is not the name of a .safetensors file beside the "
-                           "index",
-                           where, name);
+            return dk_fail(
+                err, DK_FORMAT,
+                "%s: shard '%.200s' is not the name of a .safetensors file beside the "
+                "index",
+                where, name);
         }
         if (find_file(weights, name) < 0) {
             if (weights->file_count == MAX_SHARDS) {
@@ -282,8 +286,8 @@ static void fill_random(dk_tensor *tensor, uint64_t seed, float centre)
     }
 }
 
-dk_status dk_weights_make(dk_weights *weights, const dk_weight **out, const char *name, int rank,
-                          const int64_t *shape, dk_error *err)
+dk_status dk_weights_make(dk_weights *weights, const dk_weight **out, const char *name,
+                          int rank, const int64_t *shape, dk_error *err)
 {
     dk_tensor tensor = dk_tensor_view(NULL, weights->random_dtype, rank, shape);
     DK_TRY(dk_try_alloc(&tensor.data, dk_tensor_bytes(&tensor), name, err));

@@ -23,8 +23,8 @@ json_t *golden_cases(const char *family)
     json_t *all = NULL;
     snprintf(path, sizeof path, "tests/golden/%s/cases.json", family);
     assert_ok(dk_json_load(&all, path, DK_JSON_CONFIG_BYTES, &err), err);
-    json_t *cases = json_is_array(all) ? json_incref(all)
-                                       : json_incref(json_object_get(all, "cases"));
+    json_t *cases =
+        json_is_array(all) ? json_incref(all) : json_incref(json_object_get(all, "cases"));
     json_decref(all);
     assert_true(json_array_size(cases) > 0);
     return cases;
@@ -75,9 +75,9 @@ double assert_close(const char *what, const float *actual, const float *expected
         }
     }
     if (!(worst <= absolute + relative * largest)) {
-        fail_msg("%s: value %lld of %lld is %.9g, expected %.9g (off by %.3g, allowed %.3g)", what,
-                 (long long)at, (long long)count, (double)actual[at], (double)expected[at],
-                 worst, absolute + relative * largest);
+        fail_msg("%s: value %lld of %lld is %.9g, expected %.9g (off by %.3g, allowed %.3g)",
+                 what, (long long)at, (long long)count, (double)actual[at],
+                 (double)expected[at], worst, absolute + relative * largest);
     }
     return worst;
 }

@@ -91,8 +91,8 @@ static void text_encoder(void **state)
         assert_int_equal(expected->shape[0], count);
         float *actual = test_malloc(dk_tensor_bytes(expected));
         encode_text(&f, encoder, ids->data, count, actual);
-        assert_close("embeds", actual, expected->data, dk_tensor_count(expected), MODEL_ABSOLUTE,
-                     MODEL_RELATIVE);
+        assert_close("embeds", actual, expected->data, dk_tensor_count(expected),
+                     MODEL_ABSOLUTE, MODEL_RELATIVE);
         test_free(actual);
     }
     dk_safetensors_close(&tokens);
@@ -124,10 +124,10 @@ static void run_dit(fixture *f, const dk_wan_dit *dit, const dk_safetensors *fil
     const dk_tensor *text = golden_tensor(file, "encoder_hidden_states");
     int64_t pixels = hidden->shape[2] * hidden->shape[3] * hidden->shape[4];
     int64_t channels = hidden->shape[1], rows = text->shape[1], width = text->shape[2];
-    float timestep = golden_tensor(file, "timestep")->dtype == DK_F32
-                         ? golden_floats(file, "timestep")[sample]
-                         : (float)((const int32_t *)golden_tensor(file, "timestep")
-                                       ->data)[sample];
+    float timestep =
+        golden_tensor(file, "timestep")->dtype == DK_F32
+            ? golden_floats(file, "timestep")[sample]
+            : (float)((const int32_t *)golden_tensor(file, "timestep")->data)[sample];
     dk_error err;
     for (int dry = 1; dry >= 0; dry--) {
         dk_wan_dit_grid grid;
@@ -144,9 +144,9 @@ static void run_dit(fixture *f, const dk_wan_dit *dit, const dk_safetensors *fil
                                        hidden->shape[4], &err),
                   err);
         assert_ok(dk_wan_dit_text_init(&f->nn, dit, &prompt, &embeds, 0, &err), err);
-        assert_ok(dk_wan_dit_forward(&f->nn, dit, &grid, &prompt, &result, &latent, timestep,
-                                     &err),
-                  err);
+        assert_ok(
+            dk_wan_dit_forward(&f->nn, dit, &grid, &prompt, &result, &latent, timestep, &err),
+            err);
         dk_wan_dit_text_release(&prompt);
         if (dry) {
             assert_ok(dk_nn_dry_end(&f->nn, &err), err);
@@ -240,9 +240,9 @@ static void check_decode(const char *name, const dk_wan_vae_tiling *tiling)
     dk_tensor latent =
         DK_TENSOR(latents->data, DK_F32, shape[1], shape[2] * shape[3] * shape[4]);
     dk_nn_dry_begin(&f.nn);
-    assert_ok(dk_wan_vae_decode(&f.nn, vae, &latent, shape[2], shape[3], shape[4], gather, &g,
-                                &err),
-              err);
+    assert_ok(
+        dk_wan_vae_decode(&f.nn, vae, &latent, shape[2], shape[3], shape[4], gather, &g, &err),
+        err);
     assert_ok(dk_nn_dry_end(&f.nn, &err), err);
     if (tiling != NULL) {
         assert_ok(dk_wan_vae_decode_tiled(&f.nn, vae, &latent, shape[2], shape[3], shape[4],
@@ -305,7 +305,8 @@ static void check_encode(const char *name)
         }
     }
     assert_close("mean", actual, mean->data, count, VAE_ABSOLUTE, 0);
-    assert_close("logvar", actual + count, golden_floats(file, "logvar"), count, VAE_ABSOLUTE, 0);
+    assert_close("logvar", actual + count, golden_floats(file, "logvar"), count, VAE_ABSOLUTE,
+                 0);
     test_free(actual);
     dk_safetensors_close(&file);
     dk_wan_vae_destroy(&vae);

@@ -56,8 +56,7 @@ static dk_engine *open_engine(const char *model, const char *dtype, int threads)
 static const char *model_of(const json_t *one)
 {
     static char merged[256];
-    const char *name =
-        json_string_value(json_object_get(json_object_get(one, "inputs"), "checkpoint"));
+    const char *name = json_string_value(json_object_get(one, "checkpoint"));
     if (name == NULL) {
         return "tests/golden/" FAMILY "/checkpoint";
     }
@@ -109,11 +108,13 @@ static void compare_all(const comparison *c)
 {
     const dk_tensor *sigmas = golden_tensor(c->expected, "sigmas");
     int steps = (int)sigmas->shape[0] - 1, compared = 0;
-    assert_close("sigmas", golden_floats(c->actual, "sigmas"), sigmas->data, steps + 1, 0, 1e-6);
+    assert_close("sigmas", golden_floats(c->actual, "sigmas"), sigmas->data, steps + 1, 0,
+                 1e-6);
     const dk_tensor *timesteps = golden_tensor(c->expected, "timesteps");
     for (int i = 0; i < steps; i++) {
-        float expected = timesteps->dtype == DK_F32 ? ((const float *)timesteps->data)[i]
-                                                    : (float)((const int32_t *)timesteps->data)[i];
+        float expected = timesteps->dtype == DK_F32
+                             ? ((const float *)timesteps->data)[i]
+                             : (float)((const int32_t *)timesteps->data)[i];
         assert_true(golden_floats(c->actual, "timesteps")[i] == expected);
     }
     for (int i = 0; i < dk_safetensors_count(c->expected); i++) {
@@ -146,7 +147,8 @@ static void write_latents(const char *path, const dk_safetensors *expected, int6
 
 static void run_case(const json_t *one, const char *dtype, bool draw)
 {
-    const json_t *inputs = json_object_get(one, "inputs"), *call = json_object_get(inputs, "call");
+    const json_t *inputs = json_object_get(one, "inputs"),
+                 *call = json_object_get(inputs, "call");
     const json_t *prompt = json_object_get(call, "prompt");
     print_message("%s, %s\n", json_string_value(json_object_get(one, "name")), dtype);
     const char *negative = json_string_value(json_object_get(call, "negative_prompt"));
@@ -282,7 +284,8 @@ static void check_demo(const json_t *one, const char *dtype)
     double squares = 0;
     assert_int_equal(dk_tensor_count(frames), 3 * pixels);
     for (int64_t i = 0; i < 3 * pixels; i++) {
-        int difference = (int)result.rgb[i / 3 * 3 + i % 3] - (int)bytes[i % 3 * pixels + i / 3];
+        int difference =
+            (int)result.rgb[i / 3 * 3 + i % 3] - (int)bytes[i % 3 * pixels + i / 3];
         squares += difference * difference;
         assert_true(loose || (difference >= -1 && difference <= 1));
     }
@@ -337,8 +340,10 @@ static void bit_equal_for_any_team(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(f32_from_seeds), cmocka_unit_test(f32_from_given_latents),
-        cmocka_unit_test(bf16),           cmocka_unit_test(embedded_model),
+        cmocka_unit_test(f32_from_seeds),
+        cmocka_unit_test(f32_from_given_latents),
+        cmocka_unit_test(bf16),
+        cmocka_unit_test(embedded_model),
         cmocka_unit_test(bit_equal_for_any_team),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);

@@ -6,7 +6,8 @@
 
 enum { MR = 6, NR = 16, LANES = 8 };
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k, bool accumulate)
+static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+                 bool accumulate)
 {
     const float *pa = a, *pb = b;
     __m256 sum[MR][2];
@@ -120,7 +121,8 @@ static void pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t
     for (int64_t i = 0; i < k; i++) {
         const char *row = (const char *)src + (size_t)i * row_bytes;
         for (int n = 0; n < NR; n += LANES) {
-            __m256 value = n < cols ? load_row(row, src_type, n, cols - n) : _mm256_setzero_ps();
+            __m256 value =
+                n < cols ? load_row(row, src_type, n, cols - n) : _mm256_setzero_ps();
             _mm256_storeu_ps(out + i * NR + n, value);
         }
     }

@@ -5,7 +5,8 @@
 
 enum { MR = 14, NR = 32, LANES = 16, PAIR = 2 };
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k, bool accumulate)
+static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+                 bool accumulate)
 {
     const float *pa = a, *pb = b; /* units of two bf16 */
     __m512 sum[MR][2];

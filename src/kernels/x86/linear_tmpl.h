@@ -30,8 +30,8 @@ void LINEAR_STORE(const dk_linear_args *args, int64_t m0, int64_t n0, int rows, 
             int count = cols - n < VEC ? cols - n : VEC;
             vec y = vec_load_any(tile, DK_F32, m * ld + n, count);
             y = finish(args, m0 + m, n0 + n, count, y);
-            vec_store_any(args->dst, args->dst_type, (m0 + m) * args->dst_stride + n0 + n, count,
-                          y);
+            vec_store_any(args->dst, args->dst_type, (m0 + m) * args->dst_stride + n0 + n,
+                          count, y);
         }
     }
 }
@@ -67,8 +67,8 @@ void LINEAR_SMALL(const dk_linear_args *args, int64_t n0, int64_t n1)
             }
         }
         for (int64_t m = 0; m < args->rows; m++) {
-            vec y = vec_set(vec_sum(vec_add(vec_add(sum[m][0], sum[m][1]),
-                                            vec_add(sum[m][2], sum[m][3]))));
+            vec y = vec_set(
+                vec_sum(vec_add(vec_add(sum[m][0], sum[m][1]), vec_add(sum[m][2], sum[m][3]))));
             y = finish(args, m, n, 1, y);
             vec_store_any(args->dst, args->dst_type, m * args->dst_stride + n, 1, y);
         }

@@ -1,5 +1,5 @@
-/* Normalisation over a vector vocabulary, which also gives vec_swap_pairs and vec_alternate. The
-   includer defines NORM and NORM_ROPE as the names of the two functions. */
+/* Normalisation over a vector vocabulary, which also gives vec_swap_pairs and vec_alternate.
+   The includer defines NORM and NORM_ROPE as the names of the two functions. */
 #include <math.h>
 
 #include "kernels/x86/norm_x86.h"
@@ -14,7 +14,8 @@ static float row_sum(const void *src, dk_dtype type, int64_t start, int64_t coun
 {
     vec sum[2] = {vec_set(0.0f), vec_set(0.0f)};
     for (int64_t i = 0, part = 0; i < count; i += VEC, part ^= 1) {
-        sum[part] = vec_add(sum[part], vec_load_any(src, type, start + i, lanes_left(count, i)));
+        sum[part] =
+            vec_add(sum[part], vec_load_any(src, type, start + i, lanes_left(count, i)));
     }
     return vec_sum(vec_add(sum[0], sum[1]));
 }

@@ -1,5 +1,5 @@
-/* 16 x 16 transpose of 32-bit units, and the loads that both AVX-512 kernels pack with. Included
-   only by files compiled for AVX-512. */
+/* 16 x 16 transpose of 32-bit units, and the loads that both AVX-512 kernels pack with.
+   Included only by files compiled for AVX-512. */
 #ifndef DK_KERNELS_X86_TRANSPOSE_AVX512_H
 #define DK_KERNELS_X86_TRANSPOSE_AVX512_H
 

@@ -78,8 +78,7 @@ static inline void vec_store_bf16(uint16_t *p, vec x)
 {
     __m256i bits = _mm256_castps_si256(x);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded =
-        _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
     __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
     rounded = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);

@@ -51,8 +51,8 @@ dk_status dk_t5_config_parse(dk_t5_config *out, const json_t *json, const char *
                        where, err));
     DK_TRY(dk_json_int(json, "relative_attention_max_distance", 2, 1 << 20, 0, &c.max_distance,
                        where, err));
-    DK_TRY(dk_json_double(json, "layer_norm_epsilon", 0, 1, 0, &c.layer_norm_epsilon, where,
-                          err));
+    DK_TRY(
+        dk_json_double(json, "layer_norm_epsilon", 0, 1, 0, &c.layer_norm_epsilon, where, err));
     if (strcmp(projection, "gated-gelu") != 0) {
         return dk_fail(err, DK_UNSUPPORTED,
                        "%s: feed_forward_proj '%s' is not supported, accepted is 'gated-gelu'",
@@ -87,12 +87,13 @@ static void bind_layer(dk_binder *b, const dk_t5_config *c, t5_layer *layer, int
     };
     for (size_t n = 0; n < sizeof linears / sizeof *linears; n++) {
         dk_bind_tensor(b, &linears[n].linear->weight, 2,
-                       (int64_t[]){linears[n].rows, linears[n].cols}, "encoder.block.%d.%s.weight",
-                       i, linears[n].name);
+                       (int64_t[]){linears[n].rows, linears[n].cols},
+                       "encoder.block.%d.%s.weight", i, linears[n].name);
     }
-    dk_bind_f32(b, &layer->attention_norm, c->d_model, "encoder.block.%d.layer.0.layer_norm.weight",
+    dk_bind_f32(b, &layer->attention_norm, c->d_model,
+                "encoder.block.%d.layer.0.layer_norm.weight", i);
+    dk_bind_f32(b, &layer->ffn_norm, c->d_model, "encoder.block.%d.layer.1.layer_norm.weight",
                 i);
-    dk_bind_f32(b, &layer->ffn_norm, c->d_model, "encoder.block.%d.layer.1.layer_norm.weight", i);
     if (c->bias_per_layer || i == 0) {
         dk_bind_f32(b, &layer->relative_bias, c->num_buckets * c->num_heads,
                     "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
@@ -110,10 +111,10 @@ dk_status dk_t5_encoder_create(dk_t5_encoder **out, const dk_t5_config *config,
     encoder->layers = dk_alloc((size_t)config->num_layers * sizeof *encoder->layers);
     dk_binder b;
     dk_binder_init(&b, weights, &encoder->bound, where);
-    const char *table = dk_binder_has(&b, "shared.weight") ? "shared.weight"
-                                                           : "encoder.embed_tokens.weight";
-    dk_bind_tensor(&b, &encoder->embedding, 2,
-                   (int64_t[]){config->vocab_size, config->d_model}, "%s", table);
+    const char *table =
+        dk_binder_has(&b, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight";
+    dk_bind_tensor(&b, &encoder->embedding, 2, (int64_t[]){config->vocab_size, config->d_model},
+                   "%s", table);
     for (int i = 0; i < config->num_layers; i++) {
         bind_layer(&b, config, &encoder->layers[i], i);
     }
@@ -159,8 +160,8 @@ static int bucket_of(const dk_t5_config *c, int distance)
 }
 
 /* table: [heads][2 count - 1], distance -(count - 1) first. */
-static dk_nn_bias position_bias(dk_nn *nn, const dk_t5_config *c, const float *weight, int count,
-                                const dk_tensor *table, float *host)
+static dk_nn_bias position_bias(dk_nn *nn, const dk_t5_config *c, const float *weight,
+                                int count, const dk_tensor *table, float *host)
 {
     int64_t width = 2 * (int64_t)count - 1;
     if (!nn->device->dry) {
@@ -172,10 +173,8 @@ static dk_nn_bias position_bias(dk_nn *nn, const dk_t5_config *c, const float *w
         }
     }
     dk_device_write(nn->device, table->data, host, dk_tensor_bytes(table));
-    return (dk_nn_bias){.values = (const float *)table->data + count - 1,
-                        .head = width,
-                        .q = -1,
-                        .k = 1};
+    return (dk_nn_bias){
+        .values = (const float *)table->data + count - 1, .head = width, .q = -1, .k = 1};
 }
 
 static void attention(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer,
@@ -199,9 +198,8 @@ static void feed_forward(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer
     dk_tensor up = dk_nn_temp(nn, nn->type, x->shape[0], c->d_ff);
     dk_tensor gated = dk_nn_temp(nn, nn->type, x->shape[0], c->d_ff);
     dk_nn_linear_forward(nn, &layer->wi_1, &up, h, NULL);
-    dk_nn_linear_forward(
-        nn, &layer->wi_0, &gated, h,
-        &(dk_nn_epilogue){.activation = DK_ACT_GELU_TANH, .multiply = &up});
+    dk_nn_linear_forward(nn, &layer->wi_0, &gated, h,
+                         &(dk_nn_epilogue){.activation = DK_ACT_GELU_TANH, .multiply = &up});
     dk_nn_linear_forward(nn, &layer->wo, x, &gated, &(dk_nn_epilogue){.residual = true});
 }
 

@@ -15,7 +15,8 @@ typedef struct dk_t5_config {
     int64_t vocab_size, d_model, d_kv, d_ff, num_layers, num_heads;
     int64_t num_buckets, max_distance;
     double layer_norm_epsilon;
-    bool bias_per_layer; /* UMT5: every layer has its own table; T5: the first layer's serves all */
+    bool bias_per_layer; /* UMT5: every layer has its own table; T5: the first layer's serves
+                            all */
 } dk_t5_config;
 
 /* where: the name of the configuration in messages. */
@@ -32,7 +33,7 @@ const dk_t5_config *dk_t5_encoder_config(const dk_t5_encoder *encoder);
 /* dst: [count][d_model] F32, the final hidden states of `count` tokens, all of them real: a
    padded position changes no other one when it is masked, so padding is never computed. */
 DK_MUST_USE dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder,
-                                            const dk_tensor *dst, const int32_t *ids,
-                                            int count, dk_error *err);
+                                            const dk_tensor *dst, const int32_t *ids, int count,
+                                            dk_error *err);
 
 #endif

@@ -63,7 +63,8 @@ static void fill_rope_row(const dk_wan_dit_config *c, float *cos_row, float *sin
 }
 
 static dk_status fill_rope(dk_nn *nn, const dk_wan_dit_config *c, const int64_t grid[3],
-                           const dk_tensor *cos_table, const dk_tensor *sin_table, dk_error *err)
+                           const dk_tensor *cos_table, const dk_tensor *sin_table,
+                           dk_error *err)
 {
     if (nn->device->dry) {
         return DK_OK;
@@ -127,7 +128,8 @@ static dk_tensor project_text(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor 
     head.shape[0] = rows;
     dk_nn_map(nn, &head, embeds, DK_ACT_NONE);
     if (padded) {
-        dk_tensor zeros = DK_TENSOR((float *)padded_embeds.data + rows * width, DK_F32, 1, width);
+        dk_tensor zeros =
+            DK_TENSOR((float *)padded_embeds.data + rows * width, DK_F32, 1, width);
         dk_device_zero(nn->device, zeros.data, dk_tensor_bytes(&zeros));
     }
     dk_nn_linear_forward(nn, &dit->text_1, &hidden, &padded_embeds,
@@ -185,12 +187,12 @@ static dk_permute_args patch_axes(const dk_wan_dit_config *c, const dk_wan_dit_g
     int64_t patch = c->patch[0] * c->patch[1] * c->patch[2];
     int64_t row = c->in_channels * patch, plane = grid->height * grid->width;
     int64_t step = channels_last ? c->in_channels : 1;
-    const int64_t shape[7] = {c->in_channels, grid->frames / c->patch[0], c->patch[0],
-                              ph,             c->patch[1],                pw,
-                              c->patch[2]};
+    const int64_t shape[7] = {
+        c->in_channels, grid->frames / c->patch[0], c->patch[0], ph, c->patch[1], pw,
+        c->patch[2]};
     const int64_t in_latent[7] = {
-        grid->frames * plane, c->patch[0] * plane, plane, c->patch[1] * grid->width, grid->width,
-        c->patch[2],          1};
+        grid->frames * plane, c->patch[0] * plane, plane, c->patch[1] * grid->width,
+        grid->width,          c->patch[2],         1};
     const int64_t in_token[7] = {channels_last ? 1 : patch,
                                  ph * pw * row,
                                  c->patch[1] * c->patch[2] * step,
@@ -289,8 +291,10 @@ static void cross_attention(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_atten
     dk_tensor mixed = dk_nn_temp(nn, nn->type, x->shape[0], model_dim(dit));
     dk_nn_linear_forward(nn, &attention->to_q, &q, h, NULL);
     dk_nn_norm_rope(nn, &q, (int)c->heads, attention->norm_q, c->eps, NULL);
-    dk_nn_attention(nn, &mixed, &q, k, v, (int)c->heads, 1.0f / sqrtf((float)c->head_dim), bias);
-    dk_nn_linear_forward(nn, &attention->to_out, x, &mixed, &(dk_nn_epilogue){.residual = true});
+    dk_nn_attention(nn, &mixed, &q, k, v, (int)c->heads, 1.0f / sqrtf((float)c->head_dim),
+                    bias);
+    dk_nn_linear_forward(nn, &attention->to_out, x, &mixed,
+                         &(dk_nn_epilogue){.residual = true});
     dk_nn_unwind(nn, mark);
 }
 
@@ -318,7 +322,8 @@ static void block_forward(dk_nn *nn, const dk_wan_dit *dit, int64_t i,
     dk_tensor stored = DK_TENSOR((void *)block->scale_shift, DK_F32, 6, dim);
     dk_nn_add(nn, &table, &stored, modulation);
     const float *shift = table.data, *scale = shift + dim, *gate = scale + dim;
-    const float *ffn_shift = gate + dim, *ffn_scale = ffn_shift + dim, *ffn_gate = ffn_scale + dim;
+    const float *ffn_shift = gate + dim, *ffn_scale = ffn_shift + dim,
+                *ffn_gate = ffn_scale + dim;
     dk_nn_norm plain = {.kind = DK_NORM_LAYER, .eps = dit->config.eps};
     dk_nn_norm norm1 = plain, norm2 = plain, norm3 = plain;
     norm1.scale = scale;

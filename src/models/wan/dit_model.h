@@ -11,10 +11,10 @@ typedef struct dk_wan_attention {
 } dk_wan_attention;
 
 typedef struct dk_wan_block {
-    dk_wan_attention attn1, attn2;       /* self, cross */
-    const float *norm2, *norm2_bias;     /* [dim]; NULL without cross_attn_norm */
+    dk_wan_attention attn1, attn2;   /* self, cross */
+    const float *norm2, *norm2_bias; /* [dim]; NULL without cross_attn_norm */
     dk_nn_linear ffn_in, ffn_out;
-    const float *scale_shift;            /* [6][dim] */
+    const float *scale_shift; /* [6][dim] */
 } dk_wan_block;
 
 struct dk_wan_dit {
@@ -23,7 +23,7 @@ struct dk_wan_dit {
     dk_bound bound; /* owns the f32 parameters */
     dk_nn_linear patch_embedding;
     dk_nn_linear text_1, text_2, time_1, time_2, time_proj;
-    dk_wan_block *blocks; /* [layers] */
+    dk_wan_block *blocks;     /* [layers] */
     const float *scale_shift; /* [2][dim] */
     dk_nn_linear proj_out;
 };

@@ -65,8 +65,8 @@ dk_status dk_wan_vae_config_parse(dk_wan_vae_config *out, const json_t *json, co
     DK_TRY(refuse_variants(json, where, err));
     DK_TRY(dk_json_int(json, "base_dim", 1, 4096, 0, &c.base_dim, where, err));
     c.decoder_base_dim = c.base_dim;
-    DK_TRY(dk_json_int(json, "decoder_base_dim", 1, 4096, maybe_null, &c.decoder_base_dim, where,
-                       err));
+    DK_TRY(dk_json_int(json, "decoder_base_dim", 1, 4096, maybe_null, &c.decoder_base_dim,
+                       where, err));
     DK_TRY(dk_json_int(json, "z_dim", 1, DK_WAN_VAE_MAX_CHANNELS, 0, &c.z_dim, where, err));
     DK_TRY(dk_json_int(json, "in_channels", 3, 3, 0, &c.in_channels, where, err));
     DK_TRY(dk_json_int(json, "out_channels", 3, 3, 0, &c.out_channels, where, err));

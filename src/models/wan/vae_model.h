@@ -27,11 +27,11 @@ typedef enum dk_wan_layer_kind {
 typedef struct dk_wan_layer {
     dk_wan_layer_kind kind;
     int in, out;
-    const float *norm1, *norm2; /* RESIDUAL both, ATTENTION the first */
-    dk_wan_conv conv1, conv2;   /* RESIDUAL; ATTENTION: conv2 is proj; resampling: conv1 */
-    dk_nn_linear shortcut;      /* RESIDUAL with in != out */
-    dk_nn_linear q, k, v;       /* ATTENTION: thirds of to_qkv */
-    bool temporal;              /* resampling also in time, by: */
+    const float *norm1, *norm2;      /* RESIDUAL both, ATTENTION the first */
+    dk_wan_conv conv1, conv2;        /* RESIDUAL; ATTENTION: conv2 is proj; resampling: conv1 */
+    dk_nn_linear shortcut;           /* RESIDUAL with in != out */
+    dk_nn_linear q, k, v;            /* ATTENTION: thirds of to_qkv */
+    bool temporal;                   /* resampling also in time, by: */
     dk_wan_conv time_even, time_odd; /* upsampling: the halves of time_conv, one per new frame;
                                         downsampling: the first alone */
 } dk_wan_layer;

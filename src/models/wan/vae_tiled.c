@@ -56,8 +56,7 @@ static dk_status decode_tile(dk_nn *nn, const dk_wan_vae *vae, tile *out,
 {
     const dk_wan_vae_config *c = dk_wan_vae_get_config(vae);
     void *part = NULL, *values = NULL;
-    dk_tensor piece =
-        DK_TENSOR(NULL, DK_F32, latent->shape[0], frames * window[2] * window[3]);
+    dk_tensor piece = DK_TENSOR(NULL, DK_F32, latent->shape[0], frames * window[2] * window[3]);
     *out = (tile){.frames = 1 + (frames - 1) * c->temporal_factor,
                   .height = window[2] * c->spatial_factor,
                   .width = window[3] * c->spatial_factor,
@@ -68,8 +67,8 @@ static dk_status decode_tile(dk_nn *nn, const dk_wan_vae *vae, tile *out,
     DK_TRY(dk_try_alloc(&part, dk_tensor_bytes(&piece), "a tile's latent", err));
     cut(part, latent, frames, height, width, window);
     piece.data = part;
-    dk_status status = dk_wan_vae_decode(nn, vae, &piece, frames, window[2], window[3],
-                                         keep_frames, out, err);
+    dk_status status =
+        dk_wan_vae_decode(nn, vae, &piece, frames, window[2], window[3], keep_frames, out, err);
     dk_free(part);
     return status;
 }
@@ -150,8 +149,8 @@ static dk_status check_tiling(const dk_wan_vae_tiling *t, int factor, dk_error *
                 : dk_fail(err, DK_INVALID,
                           "tiles of %lld x %lld pixels every %lld x %lld: sizes must be "
                           "multiples of %d and strides no larger than them",
-                          (long long)t->width, (long long)t->height,
-                          (long long)t->stride_width, (long long)t->stride_height, factor);
+                          (long long)t->width, (long long)t->height, (long long)t->stride_width,
+                          (long long)t->stride_height, factor);
 }
 
 dk_status dk_wan_vae_decode_tiled(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *latent,
@@ -163,7 +162,8 @@ dk_status dk_wan_vae_decode_tiled(dk_nn *nn, const dk_wan_vae *vae, const dk_ten
     int factor = c->spatial_factor;
     DK_TRY(check_tiling(tiling, factor, err));
     int64_t step_y = tiling->stride_height / factor, step_x = tiling->stride_width / factor;
-    tiles t = {.rows = (height + step_y - 1) / step_y, .columns = (width + step_x - 1) / step_x};
+    tiles t = {.rows = (height + step_y - 1) / step_y,
+               .columns = (width + step_x - 1) / step_x};
     t.all = dk_alloc((size_t)(t.rows * t.columns) * sizeof *t.all);
     int64_t out_frames = 1 + (frames - 1) * c->temporal_factor;
     int64_t out_height = height * factor, out_width = width * factor;

@@ -47,8 +47,8 @@ void dk_wan_tower_release(dk_wan_tower *tower, dk_device *device)
 
 void dk_wan_stream_init(dk_wan_stream *stream, const dk_wan_tower *tower)
 {
-    *stream = (dk_wan_stream){
-        .history = dk_alloc((size_t)tower->slots * sizeof *stream->history)};
+    *stream =
+        (dk_wan_stream){.history = dk_alloc((size_t)tower->slots * sizeof *stream->history)};
 }
 
 void dk_wan_stream_release(dk_wan_stream *stream)
@@ -69,7 +69,8 @@ static dk_wan_clip new_clip(dk_nn *nn, dk_dtype type, int64_t frames, int64_t he
 static void *frame_of(const dk_wan_clip *clip, int64_t frame)
 {
     size_t elements = (size_t)(clip->height * clip->width * clip->data.shape[1]);
-    return (char *)clip->data.data + (size_t)frame * elements * dk_dtype_bytes(clip->data.dtype);
+    return (char *)clip->data.data +
+           (size_t)frame * elements * dk_dtype_bytes(clip->data.dtype);
 }
 
 /* Keeps the last two frames of what has passed. */

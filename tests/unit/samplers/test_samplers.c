@@ -149,27 +149,41 @@ static void bad_input(void **state)
         dk_status status;
         const char *text;
     } cases[] = {
-        {"{\"_class_name\": \"DDIMScheduler\"}", {NULL, NAN, 4, NAN, NULL}, DK_UNSUPPORTED,
+        {"{\"_class_name\": \"DDIMScheduler\"}",
+         {NULL, NAN, 4, NAN, NULL},
+         DK_UNSUPPORTED,
          "DDIMScheduler"},
-        {"{\"_class_name\": \"UniPCMultistepScheduler\"}", {NULL, NAN, 0, NAN, NULL}, DK_INVALID,
+        {"{\"_class_name\": \"UniPCMultistepScheduler\"}",
+         {NULL, NAN, 0, NAN, NULL},
+         DK_INVALID,
          "num_inference_steps"},
-        {"{\"_class_name\": \"UniPCMultistepScheduler\"}", {NULL, -1, 4, NAN, NULL}, DK_INVALID,
+        {"{\"_class_name\": \"UniPCMultistepScheduler\"}",
+         {NULL, -1, 4, NAN, NULL},
+         DK_INVALID,
          "flow_shift"},
-        {"{\"_class_name\": \"UniPCMultistepScheduler\"}", {"ddim", NAN, 4, NAN, NULL},
-         DK_INVALID, "accepted are euler"},
+        {"{\"_class_name\": \"UniPCMultistepScheduler\"}",
+         {"ddim", NAN, 4, NAN, NULL},
+         DK_INVALID,
+         "accepted are euler"},
         {"{\"_class_name\": \"UniPCMultistepScheduler\", \"prediction_type\": \"epsilon\"}",
-         {NULL, NAN, 4, NAN, NULL}, DK_UNSUPPORTED, "prediction_type"},
+         {NULL, NAN, 4, NAN, NULL},
+         DK_UNSUPPORTED,
+         "prediction_type"},
         {"{\"_class_name\": \"UniPCMultistepScheduler\", \"solver_order\": 9}",
-         {NULL, NAN, 4, NAN, NULL}, DK_FORMAT, "solver_order"},
+         {NULL, NAN, 4, NAN, NULL},
+         DK_FORMAT,
+         "solver_order"},
         {"{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", \"shift\": 0}",
-         {NULL, NAN, 4, NAN, NULL}, DK_FORMAT, "shift"},
+         {NULL, NAN, 4, NAN, NULL},
+         DK_FORMAT,
+         "shift"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dk_error err;
         dk_sampler *sampler = NULL;
         json_t *config = json_loads(cases[i].config, 0, NULL);
-        dk_status status =
-            dk_sampler_create(&sampler, config, &cases[i].options, "scheduler_config.json", &err);
+        dk_status status = dk_sampler_create(&sampler, config, &cases[i].options,
+                                             "scheduler_config.json", &err);
         assert_int_equal(status, cases[i].status);
         assert_non_null(strstr(err.message, cases[i].text));
         assert_null(sampler);

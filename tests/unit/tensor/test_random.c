@@ -45,7 +45,8 @@ static void check_consecutive(const dk_safetensors *file, uint64_t seed)
         float values[MOST];
         dk_generator_randn(&generator, values, counts[i]);
         assert_close("consecutive", values,
-                     golden_floats(file, "consecutive.%d.%d", i, counts[i]), counts[i], 1e-6, 0);
+                     golden_floats(file, "consecutive.%d.%d", i, counts[i]), counts[i], 1e-6,
+                     0);
     }
 }
 
@@ -135,8 +136,10 @@ static void names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_torch),        cmocka_unit_test(whole_tensors_equal_torch),
-        cmocka_unit_test(philox_known_answer), cmocka_unit_test(philox_is_normal),
+        cmocka_unit_test(equals_torch),
+        cmocka_unit_test(whole_tensors_equal_torch),
+        cmocka_unit_test(philox_known_answer),
+        cmocka_unit_test(philox_is_normal),
         cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
