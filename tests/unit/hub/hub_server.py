@@ -278,6 +278,6 @@ store = Server(("127.0.0.1", 0), Store)
 STORE_PORT = store.server_address[1]
 for server in (hub, store):
     threading.Thread(target=server.serve_forever, daemon=True).start()
-print(hub.server_address[1], STORE_PORT, flush=True)
+os.write(1, b"%d %d\n" % (hub.server_address[1], STORE_PORT))  # in one piece
 sys.stdin.read()
 os._exit(0)
