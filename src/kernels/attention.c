@@ -9,8 +9,8 @@
 
 enum {
     QUERY_PANELS = 8, /* of mr queries in one task */
-    KEY_BLOCK = 256,  /* keys whose scores are held at a time; a multiple of every nr */
-    PACK_KEYS = 1024, /* keys of one packing task; a multiple of KEY_BLOCK */
+    MOST_KEYS = 256,  /* keys whose scores are held at a time */
+    PACK_BLOCKS = 4,  /* such blocks of keys in one packing task */
     MOST_MR = 64,
 };
 
@@ -64,6 +64,12 @@ static size_t align(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
+/* Keys of a block: whole panels. */
+static int64_t key_block(const dk_gemm_kernel *kernel)
+{
+    return MOST_KEYS / kernel->nr * kernel->nr;
+}
+
 /* Packed memory: for each head its K panels, then for each block of keys its V panels. */
 static int64_t k_head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
@@ -74,20 +80,20 @@ static int64_t k_head_bytes(const dk_gemm_kernel *kernel, const dk_attention_arg
 static int64_t v_block_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
     return ceil_div(args->head_dim, kernel->nr) *
-           dk_gemm_panel_bytes(kernel, kernel->nr, KEY_BLOCK);
+           dk_gemm_panel_bytes(kernel, kernel->nr, key_block(kernel));
 }
 
 static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
     return (int64_t)align(
         (size_t)(k_head_bytes(kernel, args) +
-                 ceil_div(args->kv_len, KEY_BLOCK) * v_block_bytes(kernel, args)));
+                 ceil_div(args->kv_len, key_block(kernel)) * v_block_bytes(kernel, args)));
 }
 
 /* Scratch of a task, in this order. */
 typedef struct workspace {
     char *q, *p;               /* A panels of queries and of probabilities */
-    float *s, *o;              /* [block_q][KEY_BLOCK] scores, [block_q][o_ld] output */
+    float *s, *o;              /* [block_q][MOST_KEYS] scores, [block_q][o_ld] output */
     float *max, *sum, *shrink; /* [block_q] */
     int64_t o_ld;
     size_t bytes;
@@ -100,8 +106,9 @@ static workspace lay_out(const dk_gemm_kernel *kernel, const dk_attention_args *
     int panels = block_q / kernel->mr;
     size_t q =
         align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim)));
-    size_t p = align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, KEY_BLOCK)));
-    size_t s = align((size_t)block_q * KEY_BLOCK * sizeof(float));
+    size_t p =
+        align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, key_block(kernel))));
+    size_t s = align((size_t)block_q * MOST_KEYS * sizeof(float));
     size_t o = align((size_t)(block_q * w.o_ld) * sizeof(float));
     size_t row = align((size_t)block_q * sizeof(float));
     w.bytes = q + p + s + o + 3 * row;
@@ -123,11 +130,11 @@ void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels 
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
     int64_t panels = ceil_div(args->q_len, kernel->mr);
     panels = ceil_div(panels, ceil_div(panels, QUERY_PANELS));
-    assert(KEY_BLOCK % kernel->nr == 0 && kernel->mr <= MOST_MR);
+    assert(kernel->nr <= MOST_KEYS && kernel->mr <= MOST_MR);
     *plan = (dk_attention_plan){.kernel = kernel};
     plan->block_q = (int)panels * kernel->mr;
     plan->q_blocks = (int)ceil_div(args->q_len, plan->block_q);
-    plan->pack_blocks = (int)ceil_div(args->kv_len, PACK_KEYS);
+    plan->pack_blocks = (int)ceil_div(args->kv_len, PACK_BLOCKS * key_block(kernel));
     plan->packed_bytes = (size_t)(args->heads * head_bytes(kernel, args));
     plan->scratch_bytes = lay_out(kernel, args, plan->block_q, NULL).bytes;
 }
@@ -148,25 +155,26 @@ void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *a
 {
     const dk_gemm_kernel *kernel = plan->kernel;
     int64_t head = task / plan->pack_blocks, column = head * args->head_dim;
-    int64_t key0 = (int64_t)(task % plan->pack_blocks) * PACK_KEYS;
-    int64_t key1 = smaller(key0 + PACK_KEYS, args->kv_len);
+    int64_t step = key_block(kernel);
+    int64_t key0 = (int64_t)(task % plan->pack_blocks) * PACK_BLOCKS * step;
+    int64_t key1 = smaller(key0 + PACK_BLOCKS * step, args->kv_len);
     char *k_panels = (char *)packed + head * head_bytes(kernel, args);
     char *v_panels = k_panels + k_head_bytes(kernel, args);
     int64_t k_panel = dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
-    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, KEY_BLOCK);
+    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, key_block(kernel));
     for (int64_t key = key0; key < key1; key += kernel->nr) {
         kernel->pack_weight(k_panels + key / kernel->nr * k_panel,
                             element(args->k, args->type, key, args->k_stride, column),
                             args->type, args->k_stride, (int)smaller(kernel->nr, key1 - key),
                             args->head_dim);
     }
-    for (int64_t key = key0; key < key1; key += KEY_BLOCK) {
-        char *panel = v_panels + key / KEY_BLOCK * v_block_bytes(kernel, args);
+    for (int64_t key = key0; key < key1; key += step) {
+        char *panel = v_panels + key / step * v_block_bytes(kernel, args);
         for (int64_t n = 0; n < args->head_dim; n += kernel->nr, panel += v_panel) {
             kernel->pack_matrix(
                 panel, element(args->v, args->type, key, args->v_stride, column + n),
                 args->type, args->v_stride, (int)smaller(kernel->nr, args->head_dim - n),
-                smaller(KEY_BLOCK, key1 - key));
+                smaller(step, key1 - key));
         }
     }
 }
@@ -180,7 +188,7 @@ typedef struct block {
 static void adjust_scores(const dk_attention_args *args, const block *at, float *scores)
 {
     for (int64_t m = 0; m < at->rows; m++) {
-        float *row = scores + m * KEY_BLOCK;
+        float *row = scores + m * MOST_KEYS;
         int64_t q = at->q0 + m, seen = args->kv_len;
         for (int64_t n = 0; n < at->keys; n++) {
             row[n] *= args->scale;
@@ -209,13 +217,13 @@ static void scores_of(const dk_attention_plan *plan, const dk_attention_args *ar
     for (int64_t n = 0; n < at->keys; n += kernel->nr) {
         const char *b = k_panels + (at->key0 + n) / kernel->nr * k_panel;
         for (int64_t m = 0; m < at->rows; m += kernel->mr) {
-            kernel->tile(w->s + m * KEY_BLOCK + n, KEY_BLOCK, w->q + m / kernel->mr * q_panel,
+            kernel->tile(w->s + m * MOST_KEYS + n, MOST_KEYS, w->q + m / kernel->mr * q_panel,
                          b, args->head_dim, false);
         }
     }
     for (int64_t m = 0; m < at->rows; m++) {
         for (int64_t n = at->keys; n < at->cols; n++) {
-            w->s[m * KEY_BLOCK + n] = -INFINITY;
+            w->s[m * MOST_KEYS + n] = -INFINITY;
         }
     }
 }
@@ -227,12 +235,12 @@ static void add_values(const dk_attention_kernels *kernels, const dk_attention_p
 {
     const dk_gemm_kernel *kernel = plan->kernel;
     int64_t p_panel = dk_gemm_panel_bytes(kernel, kernel->mr, at->keys);
-    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, KEY_BLOCK);
+    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, key_block(kernel));
     const void *rows[MOST_MR];
     for (int64_t m = 0; m < at->rows; m += kernel->mr) {
         int count = (int)smaller(kernel->mr, at->rows - m);
         for (int i = 0; i < count; i++) {
-            rows[i] = w->s + (m + i) * KEY_BLOCK;
+            rows[i] = w->s + (m + i) * MOST_KEYS;
         }
         kernel->pack_rows(w->p + m / kernel->mr * p_panel, rows, DK_F32, count, at->keys);
     }
@@ -285,14 +293,14 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
         w.sum[m] = 0;
     }
     pack_queries(plan, args, &at, &w);
-    for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += KEY_BLOCK) {
-        at.keys = smaller(KEY_BLOCK, args->kv_len - at.key0);
+    for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += key_block(kernel)) {
+        at.keys = smaller(key_block(kernel), args->kv_len - at.key0);
         at.cols = ceil_div(at.keys, VECTOR) * VECTOR;
         scores_of(plan, args, &at, k_panels, &w);
         if (adjusted) {
             adjust_scores(args, &at, w.s);
         }
-        kernels->softmax_block(w.s, KEY_BLOCK, (int)at.rows, (int)at.cols,
+        kernels->softmax_block(w.s, MOST_KEYS, (int)at.rows, (int)at.cols,
                                adjusted ? 1.0f : args->scale, w.max, w.sum, w.shrink);
         add_values(kernels, plan, args, &at, v_panels, &w);
         v_panels += v_block_bytes(kernel, args);
