@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/x86/gemm_x86.h"
+#include "kernels/x86/unroll.h"
 #include "kernels/x86/vec_avx2.h"
 
 enum { MR = 6, NR = 16, LANES = 8 };
@@ -10,28 +11,29 @@ static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
                  bool accumulate)
 {
     const float *pa = a, *pb = b;
-    __m256 sum[MR][2];
-    for (int m = 0; m < MR; m++) {
-        sum[m][0] = sum[m][1] = _mm256_setzero_ps();
-    }
-    for (int64_t i = 0; i < k; i++, pa += MR, pb += NR) {
+#define ZERO(m) __m256 low##m = _mm256_setzero_ps(), high##m = _mm256_setzero_ps();
+    DK_REPEAT_6(ZERO)
+#undef ZERO
+    for (int64_t i = 0; i < k; i += 1, pa += MR, pb += NR) {
         __m256 b0 = _mm256_loadu_ps(pb), b1 = _mm256_loadu_ps(pb + LANES);
-#pragma GCC unroll 6
-        for (int m = 0; m < MR; m++) {
-            __m256 value = _mm256_broadcast_ss(pa + m);
-            sum[m][0] = _mm256_fmadd_ps(value, b0, sum[m][0]);
-            sum[m][1] = _mm256_fmadd_ps(value, b1, sum[m][1]);
-        }
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m256 value = _mm256_broadcast_ss(pa + m);                                            \
+        low##m = _mm256_fmadd_ps(value, b0, low##m);                                           \
+        high##m = _mm256_fmadd_ps(value, b1, high##m);                                         \
+    } while (0);
+        DK_REPEAT_6(MULTIPLY)
+#undef MULTIPLY
     }
-    for (int m = 0; m < MR; m++) {
-        float *row = c + m * ldc;
-        if (accumulate) {
-            sum[m][0] = _mm256_add_ps(sum[m][0], _mm256_loadu_ps(row));
-            sum[m][1] = _mm256_add_ps(sum[m][1], _mm256_loadu_ps(row + LANES));
-        }
-        _mm256_storeu_ps(row, sum[m][0]);
-        _mm256_storeu_ps(row + LANES, sum[m][1]);
-    }
+#define STORE(m)                                                                               \
+    if (accumulate) {                                                                          \
+        low##m = _mm256_add_ps(low##m, _mm256_loadu_ps(c + (m)*ldc));                          \
+        high##m = _mm256_add_ps(high##m, _mm256_loadu_ps(c + (m)*ldc + LANES));                \
+    }                                                                                          \
+    _mm256_storeu_ps(c + (m)*ldc, low##m);                                                     \
+    _mm256_storeu_ps(c + (m)*ldc + LANES, high##m);
+    DK_REPEAT_6(STORE)
+#undef STORE
 }
 
 static inline void transpose(__m256 r[LANES])

@@ -2,6 +2,7 @@
    memory. */
 #include "kernels/x86/gemm_x86.h"
 #include "kernels/x86/transpose_avx512.h"
+#include "kernels/x86/unroll.h"
 
 enum { MR = 14, NR = 32, LANES = 16 };
 
@@ -9,28 +10,29 @@ static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
                  bool accumulate)
 {
     const float *pa = a, *pb = b;
-    __m512 sum[MR][2];
-    for (int m = 0; m < MR; m++) {
-        sum[m][0] = sum[m][1] = _mm512_setzero_ps();
-    }
-    for (int64_t i = 0; i < k; i++, pa += MR, pb += NR) {
+#define ZERO(m) __m512 low##m = _mm512_setzero_ps(), high##m = _mm512_setzero_ps();
+    DK_REPEAT_14(ZERO)
+#undef ZERO
+    for (int64_t i = 0; i < k; i += 1, pa += MR, pb += NR) {
         __m512 b0 = _mm512_loadu_ps(pb), b1 = _mm512_loadu_ps(pb + LANES);
-#pragma GCC unroll 14
-        for (int m = 0; m < MR; m++) {
-            __m512 value = _mm512_set1_ps(pa[m]);
-            sum[m][0] = _mm512_fmadd_ps(value, b0, sum[m][0]);
-            sum[m][1] = _mm512_fmadd_ps(value, b1, sum[m][1]);
-        }
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m512 value = _mm512_set1_ps(pa[m]);                                                  \
+        low##m = _mm512_fmadd_ps(value, b0, low##m);                                           \
+        high##m = _mm512_fmadd_ps(value, b1, high##m);                                         \
+    } while (0);
+        DK_REPEAT_14(MULTIPLY)
+#undef MULTIPLY
     }
-    for (int m = 0; m < MR; m++) {
-        float *row = c + m * ldc;
-        if (accumulate) {
-            sum[m][0] = _mm512_add_ps(sum[m][0], _mm512_loadu_ps(row));
-            sum[m][1] = _mm512_add_ps(sum[m][1], _mm512_loadu_ps(row + LANES));
-        }
-        _mm512_storeu_ps(row, sum[m][0]);
-        _mm512_storeu_ps(row + LANES, sum[m][1]);
-    }
+#define STORE(m)                                                                               \
+    if (accumulate) {                                                                          \
+        low##m = _mm512_add_ps(low##m, _mm512_loadu_ps(c + (m)*ldc));                          \
+        high##m = _mm512_add_ps(high##m, _mm512_loadu_ps(c + (m)*ldc + LANES));                \
+    }                                                                                          \
+    _mm512_storeu_ps(c + (m)*ldc, low##m);                                                     \
+    _mm512_storeu_ps(c + (m)*ldc + LANES, high##m);
+    DK_REPEAT_14(STORE)
+#undef STORE
 }
 
 static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,

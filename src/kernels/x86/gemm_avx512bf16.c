@@ -2,6 +2,7 @@
    neighbours in k, so panels are packed as the f32 ones are, by pairs. */
 #include "kernels/x86/gemm_x86.h"
 #include "kernels/x86/transpose_avx512.h"
+#include "kernels/x86/unroll.h"
 
 enum { MR = 14, NR = 32, LANES = 16, PAIR = 2 };
 
@@ -9,29 +10,29 @@ static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
                  bool accumulate)
 {
     const float *pa = a, *pb = b; /* units of two bf16 */
-    __m512 sum[MR][2];
-    for (int m = 0; m < MR; m++) {
-        sum[m][0] = sum[m][1] = _mm512_setzero_ps();
-    }
+#define ZERO(m) __m512 low##m = _mm512_setzero_ps(), high##m = _mm512_setzero_ps();
+    DK_REPEAT_14(ZERO)
+#undef ZERO
     for (int64_t i = 0; i < k; i += PAIR, pa += MR, pb += NR) {
-        __m512bh b0 = (__m512bh)_mm512_loadu_ps(pb);
-        __m512bh b1 = (__m512bh)_mm512_loadu_ps(pb + LANES);
-#pragma GCC unroll 14
-        for (int m = 0; m < MR; m++) {
-            __m512bh value = (__m512bh)_mm512_set1_ps(pa[m]);
-            sum[m][0] = _mm512_dpbf16_ps(sum[m][0], value, b0);
-            sum[m][1] = _mm512_dpbf16_ps(sum[m][1], value, b1);
-        }
+        __m512bh b0 = (__m512bh)_mm512_loadu_ps(pb), b1 = (__m512bh)_mm512_loadu_ps(pb + LANES);
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m512bh value = (__m512bh)_mm512_set1_ps(pa[m]);                                      \
+        low##m = _mm512_dpbf16_ps(low##m, value, b0);                                          \
+        high##m = _mm512_dpbf16_ps(high##m, value, b1);                                        \
+    } while (0);
+        DK_REPEAT_14(MULTIPLY)
+#undef MULTIPLY
     }
-    for (int m = 0; m < MR; m++) {
-        float *row = c + m * ldc;
-        if (accumulate) {
-            sum[m][0] = _mm512_add_ps(sum[m][0], _mm512_loadu_ps(row));
-            sum[m][1] = _mm512_add_ps(sum[m][1], _mm512_loadu_ps(row + LANES));
-        }
-        _mm512_storeu_ps(row, sum[m][0]);
-        _mm512_storeu_ps(row + LANES, sum[m][1]);
-    }
+#define STORE(m)                                                                               \
+    if (accumulate) {                                                                          \
+        low##m = _mm512_add_ps(low##m, _mm512_loadu_ps(c + (m)*ldc));                          \
+        high##m = _mm512_add_ps(high##m, _mm512_loadu_ps(c + (m)*ldc + LANES));                \
+    }                                                                                          \
+    _mm512_storeu_ps(c + (m)*ldc, low##m);                                                     \
+    _mm512_storeu_ps(c + (m)*ldc + LANES, high##m);
+    DK_REPEAT_14(STORE)
+#undef STORE
 }
 
 /* Sixteen pairs of a row from element k on, as bf16. */
