@@ -3,5 +3,6 @@
 #define DK_CLI_COMMANDS_H
 
 int dk_cli_generate(int argc, char **argv);
+int dk_cli_bench(int argc, char **argv);
 
 #endif
