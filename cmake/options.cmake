@@ -14,6 +14,9 @@ if(DK_FUZZ)
   target_compile_options(dk_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# A program loads only the libraries whose functions it calls.
+target_link_options(dk_options INTERFACE -Wl,--as-needed)
+
 find_package(OpenMP REQUIRED COMPONENTS C)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)

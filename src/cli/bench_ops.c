@@ -250,8 +250,9 @@ static void roofline_task(void *context, int task, int thread)
     roofline_job *job = context;
     char *a = job->panels + (size_t)thread * job->thread_bytes, *b = a + job->a_bytes;
     float *c = (float *)(void *)(b + job->b_bytes);
+    const dk_gemm_a rows = {.data = a, .ld = job->kernel->mr, .k = ROOFLINE_DEPTH, .parts = 1};
     for (int i = 0; i < ROOFLINE_CALLS; i++) {
-        job->kernel->tile(c, job->kernel->nr, a, b, ROOFLINE_DEPTH, false);
+        job->kernel->tile(c, job->kernel->nr, &rows, 0, b, false);
     }
 }
 
@@ -262,8 +263,8 @@ double dk_bench_roofline_gflops(dk_device *device)
         device->exact ? &cpu->linear.gemm.f32 : &cpu->linear.gemm.bf16;
     int threads = dk_team_threads(cpu->team);
     roofline_job job = {.kernel = kernel};
-    size_t a = (size_t)dk_gemm_panel_bytes(kernel, kernel->mr, ROOFLINE_DEPTH);
-    size_t b = (size_t)dk_gemm_panel_bytes(kernel, kernel->nr, ROOFLINE_DEPTH);
+    size_t a = (size_t)dk_gemm_a_bytes(kernel, kernel->mr, ROOFLINE_DEPTH);
+    size_t b = (size_t)dk_gemm_b_bytes(kernel, ROOFLINE_DEPTH);
     job.a_bytes = (a + 63) / 64 * 64;
     job.b_bytes = (b + 63) / 64 * 64;
     job.thread_bytes =

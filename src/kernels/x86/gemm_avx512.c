@@ -6,23 +6,26 @@
 
 enum { MR = 14, NR = 32, LANES = 16 };
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
                  bool accumulate)
 {
-    const float *pa = a, *pb = b;
+    const float *pb = b;
 #define ZERO(m) __m512 low##m = _mm512_setzero_ps(), high##m = _mm512_setzero_ps();
     DK_REPEAT_14(ZERO)
 #undef ZERO
-    for (int64_t i = 0; i < k; i += 1, pa += MR, pb += NR) {
-        __m512 b0 = _mm512_loadu_ps(pb), b1 = _mm512_loadu_ps(pb + LANES);
+    for (int part = 0; part < a->parts; part++) {
+        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
+        for (int64_t i = 0; i < a->k; i += 1, pa += a->ld, pb += NR) {
+            __m512 b0 = _mm512_loadu_ps(pb), b1 = _mm512_loadu_ps(pb + LANES);
 #define MULTIPLY(m)                                                                            \
     do {                                                                                       \
         __m512 value = _mm512_set1_ps(pa[m]);                                                  \
         low##m = _mm512_fmadd_ps(value, b0, low##m);                                           \
         high##m = _mm512_fmadd_ps(value, b1, high##m);                                         \
     } while (0);
-        DK_REPEAT_14(MULTIPLY)
+            DK_REPEAT_14(MULTIPLY)
 #undef MULTIPLY
+        }
     }
 #define STORE(m)                                                                               \
     if (accumulate) {                                                                          \
@@ -35,19 +38,20 @@ static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
 #undef STORE
 }
 
-static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
-                      int64_t k)
+static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
+                      int count, int64_t k)
 {
-    float *out = panel;
+    float *out = dst;
+    __mmask16 mask = (__mmask16)((1u << count) - 1);
     for (int64_t i = 0; i < k; i += LANES) {
         __m512i r[LANES];
         for (int m = 0; m < LANES; m++) {
             r[m] = _mm512_castps_si512(
-                dk_load_row_f32(m < rows ? src_rows[m] : NULL, src_type, i, k - i));
+                dk_load_row_f32(m < count ? src_rows[m] : NULL, src_type, i, k - i));
         }
         dk_transpose_16x16(r);
         for (int j = 0; j < LANES && i + j < k; j++) {
-            _mm512_mask_storeu_epi32(out + (i + j) * MR, (1u << MR) - 1, r[j]);
+            _mm512_mask_storeu_epi32(out + (i + j) * ld, mask, r[j]);
         }
     }
 }
@@ -91,7 +95,9 @@ const dk_gemm_kernel dk_gemm_f32_avx512 = {
     .type = DK_F32,
     .mr = MR,
     .nr = NR,
-    .kg = 1,
+    .a_group = 1,
+    .b_group = 1,
+    .slice = 256,
     .tile = tile,
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,
