@@ -184,6 +184,46 @@ static void test_jpeg_cut(void **state)
     free(bytes);
 }
 
+/* Offset of the next marker at or behind `at`: 0xFF and not 0. */
+static size_t next_marker(const char *bytes, size_t at)
+{
+    while (bytes[at] != '\xFF' || bytes[at + 1] == 0) {
+        at++;
+    }
+    return at;
+}
+
+/* A progressive JPEG whose first scan comes again and again: each costs a pass over the whole
+   picture. */
+static void test_jpeg_scans(void **state)
+{
+    (void)state;
+    enum { TURNS = 150 };
+    dk_error err;
+    dk_image image;
+    char *bytes;
+    size_t size, scan = 2;
+    dk_string many = DK_STRING_EMPTY;
+    assert_ok(dk_file_read(&bytes, &size, "tests/fuzz/corpus/jpeg/progressive.jpg", 4096, &err),
+              err);
+    while (memcmp(bytes + scan, "\xFF\xDA", 2) != 0) {
+        scan = next_marker(bytes, scan + 2);
+    }
+    size_t end = next_marker(bytes, scan + 2);
+    dk_string_append(&many, bytes, scan);
+    for (int i = 0; i < TURNS; i++) {
+        dk_string_append(&many, bytes + scan, end - scan);
+    }
+    dk_string_append(&many, bytes + end, size - end);
+    assert_ok(dk_image_decode(&image, bytes, size, "few", NULL, &err), err);
+    dk_image_release(&image);
+    assert_int_equal(dk_image_decode(&image, many.data, many.length, "many", NULL, &err),
+                     DK_FORMAT);
+    assert_non_null(strstr(err.message, "more than 100 scans"));
+    dk_string_release(&many);
+    dk_free(bytes);
+}
+
 static void test_limits(void **state)
 {
     static const char *const names[] = {"l.png", "l.jpg", "l.webp"};
@@ -240,7 +280,7 @@ int main(void)
         cmocka_unit_test(test_png_rgb),     cmocka_unit_test(test_png_gray),
         cmocka_unit_test(test_png_palette), cmocka_unit_test(test_jpeg_spaces),
         cmocka_unit_test(test_jpeg_cut),    cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_jpeg_scans),  cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }
