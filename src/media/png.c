@@ -1,18 +1,33 @@
 /* PNG by libpng; the recipe is an iTXt chunk "darkroom". */
+#include <errno.h>
 #include <png.h>
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "media/media.h"
+#include "media/formats.h"
 
 enum { CHANNELS = 3, COMPRESSION = 4 };
+
+/* libpng's own functions print. */
+static void on_error(png_structp png, png_const_charp text)
+{
+    (void)text;
+    png_longjmp(png, 1);
+}
+
+static void on_warning(png_structp png, png_const_charp text)
+{
+    (void)png;
+    (void)text;
+}
 
 /* Everything that may longjmp: no variable of the caller changes in here. */
 static bool encode(FILE *file, const dk_frames *frames, const char *recipe)
 {
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_structp png =
+        png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, on_error, on_warning);
     png_infop info = png != NULL ? png_create_info_struct(png) : NULL;
     if (info == NULL || setjmp(png_jmpbuf(png))) {
         png_destroy_write_struct(&png, &info);
@@ -39,14 +54,14 @@ static bool encode(FILE *file, const dk_frames *frames, const char *recipe)
     return true;
 }
 
-dk_status dk_png_write(const char *path, const dk_frames *frames,
+dk_status dk_png_write(const dk_media_target *target, const dk_frames *frames,
                        const dk_media_options *options, dk_error *err)
 {
-    FILE *file = fopen(path, "wb");
+    FILE *file = fopen(target->file, "wb");
     if (file == NULL) {
-        return dk_fail(err, DK_IO, "%s: cannot be created", path);
+        return dk_media_fail_errno(target, err);
     }
     bool written = encode(file, frames, options->recipe);
     written = fclose(file) == 0 && written;
-    return written ? DK_OK : dk_fail(err, DK_IO, "%s: cannot be written", path);
+    return written ? DK_OK : dk_media_fail_errno(target, err);
 }

@@ -67,7 +67,7 @@ class Generate(unittest.TestCase):
             (["--fps", "nan"], 2, ["--fps is 'nan'"]),
             (["--wobble", "1"], 2, ["--wobble"]),
             (["--model-path", "/nonexistent/model"], 3, ["/nonexistent/model"]),
-            (["--output-format", "bmp", "--num-inference-steps", "1"], 2, ["png, mp4"]),
+            (["--output-format", "bmp", "--num-inference-steps", "1"], 2, ["png, jpg, jpeg, webp, mp4, webm, gif"]),
             (["--output-file-name", "../x", "--num-inference-steps", "1"], 2, ["--output-file-name is '../x'"]),
         ]
         for flags, code, texts in cases:
