@@ -7,13 +7,14 @@
 #include "tensor/convert.h"
 
 enum {
-    SMALL_ROWS = 4,   /* at most this many rows: bound by reading W, no packing */
-    SMALL_COLS = 64,  /* columns of a task of the small path */
-    PASS_ROWS = 2016, /* rows that are packed at a time */
-    PACK_PANELS = 4,  /* row panels of one packing task */
+    SMALL_ROWS = 4,    /* at most this many rows: bound by reading W, no packing */
+    SMALL_COLS = 64,   /* columns of a task of the small path */
+    PASS_ROWS = 2016,  /* rows that are packed at a time */
+    PACK_PANELS = 4,   /* row panels of one packing task */
     CACHED_ROWS = 224, /* rows of A that stay in the second-level cache */
-    BLOCK_COLS = 128, /* columns of a task */
-    TASKS_PER_THREAD = 6,
+    BLOCK_COLS = 128,  /* columns of a task */
+    TASKS_PER_THREAD = 3,
+    LEAST_ROWS = 96, /* of a task, where rows must be split: W is packed again for each */
 };
 
 static float activate(float x, dk_activation activation)
@@ -138,6 +139,19 @@ static int64_t result_rows(const dk_linear_plan *plan, const dk_linear_args *arg
     return one_slice ? plan->kernel->mr : plan->block_rows;
 }
 
+/* Cuts the output of a pass into at least `tasks` blocks where it is large enough: columns
+   first, as no work is repeated for them. */
+static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks)
+{
+    int64_t mr = plan->kernel->mr, nr = plan->kernel->nr, rows = plan->pass_rows;
+    int64_t most = smaller(ceil_div(cols, tasks), BLOCK_COLS);
+    plan->block_cols = block_size(cols, most > 2 * nr ? most : 2 * nr, nr);
+    plan->col_blocks = (int)ceil_div(cols, plan->block_cols);
+    int64_t row_blocks = smaller(ceil_div(tasks, plan->col_blocks), ceil_div(rows, LEAST_ROWS));
+    plan->block_rows = block_size(rows, ceil_div(rows, row_blocks), mr);
+    plan->row_blocks = (int)ceil_div(rows, plan->block_rows);
+}
+
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads)
 {
@@ -154,12 +168,7 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     plan->pass_rows = block_size(args->rows, PASS_ROWS, kernel->mr);
     plan->passes = (int)ceil_div(args->rows, plan->pass_rows);
     plan->pack_tasks = (int)ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
-    plan->block_cols = block_size(args->cols, BLOCK_COLS, kernel->nr);
-    plan->col_blocks = (int)ceil_div(args->cols, plan->block_cols);
-    int64_t blocks = ceil_div((int64_t)TASKS_PER_THREAD * threads, plan->col_blocks);
-    plan->block_rows =
-        block_size(plan->pass_rows, ceil_div(plan->pass_rows, blocks), kernel->mr);
-    plan->row_blocks = (int)ceil_div(plan->pass_rows, plan->block_rows);
+    split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
     plan->shared_bytes = align((size_t)dk_gemm_a_bytes(kernel, plan->pass_rows, args->depth));
     plan->scratch_bytes =
         slab_bytes(plan, args) +
