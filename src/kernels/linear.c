@@ -297,9 +297,11 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     }
     at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
     int64_t slice = slice_of(plan->kernel, args);
+    dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
         at.depth = smaller(slice, args->depth - at.k0);
         pack_slab(&at);
         multiply_slice(&at);
     }
+    dk_gemm_end(plan->kernel);
 }
