@@ -51,9 +51,9 @@ static dk_status fail_value(const dk_parameter *parameter, const char *value, co
 {
     dk_string range = DK_STRING_EMPTY;
     dk_parameter_range(&range, parameter);
-    dk_status status = dk_fail(err, DK_INVALID, "%s is %.200s, accepted %s %s", where, value,
-                               parameter->type == DK_PARAMETER_TEXT ? "is" : "are",
-                               dk_string_text(&range));
+    dk_status status =
+        dk_fail(err, DK_INVALID, "%s is %.200s, accepted %s %s", where, value,
+                parameter->type == DK_PARAMETER_TEXT ? "is" : "are", dk_string_text(&range));
     dk_string_release(&range);
     return status;
 }
@@ -228,8 +228,8 @@ dk_status dk_parameter_check(const dk_parameter *parameter, const void *object, 
         inside = *from.whole >= parameter->min && *from.whole <= parameter->max;
         break;
     case DK_PARAMETER_REAL:
-        inside = isnan(*from.real) ||
-                 (*from.real >= parameter->min && *from.real <= parameter->max);
+        inside =
+            isnan(*from.real) || (*from.real >= parameter->min && *from.real <= parameter->max);
         break;
     case DK_PARAMETER_TEXT:
     case DK_PARAMETER_CHOICE: {
@@ -299,9 +299,9 @@ void dk_parameter_flag(dk_string *out, const dk_parameter *parameter)
 const char *dk_parameter_unit(const dk_parameter *parameter)
 {
     static const char *const units[] = {
-        [DK_PARAMETER_TEXT] = "TEXT", [DK_PARAMETER_CHOICE] = "NAME",
-        [DK_PARAMETER_LEVEL] = "NAME", [DK_PARAMETER_INT] = "N",
-        [DK_PARAMETER_REAL] = "X",    [DK_PARAMETER_SEED] = "N",
+        [DK_PARAMETER_TEXT] = "TEXT",       [DK_PARAMETER_CHOICE] = "NAME",
+        [DK_PARAMETER_LEVEL] = "NAME",      [DK_PARAMETER_INT] = "N",
+        [DK_PARAMETER_REAL] = "X",          [DK_PARAMETER_SEED] = "N",
         [DK_PARAMETER_BOOL] = "true|false",
     };
     return parameter->unit != NULL ? parameter->unit : units[parameter->type];

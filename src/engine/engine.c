@@ -5,15 +5,12 @@
 #include "base/alloc.h"
 #include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
+#include "engine/cancel.h"
 #include "engine/option_parameters.h"
 #include "engine/recipe.h"
 #include "hub/hub.h"
 #include "nn/context.h"
 #include "pipeline/pipeline.h"
-
-struct dk_cancel {
-    atomic_bool requested;
-};
 
 struct dk_engine {
     dk_log log;
@@ -102,8 +99,7 @@ static dk_status open_pipeline(dk_engine *engine, dk_error *err)
 {
     dk_model_folder *folder;
     DK_TRY(dk_model_folder_open(&folder, engine->folder, err));
-    dk_status status =
-        dk_pipeline_open(&engine->pipeline, folder, engine->device,
+    dk_status status = dk_pipeline_open(&engine->pipeline, folder, engine->device,
                                         &engine->cancel->requested, &engine->log, err);
     dk_model_folder_close(&folder);
     return status;

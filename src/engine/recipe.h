@@ -25,7 +25,7 @@ typedef struct dk_recipe_facts {
     const json_t *weights;
     const char *latents_sha256; /* of the file of initial latents; NULL: none */
     int output;                 /* its seed is the request's plus this */
-    const uint8_t *rgb; /* its frames */
+    const uint8_t *rgb;         /* its frames */
     size_t rgb_bytes;
 } dk_recipe_facts;
 

@@ -15,8 +15,9 @@ static dk_status read_request(dk_recipe *recipe, const char *where, dk_error *er
                                    .flow_shift = NAN,
                                    .num_outputs_per_prompt = 1,
                                    .fps = 16};
-    static const char *const needed[] = {"prompt", "width", "height", "num_frames",
-                                         "num_inference_steps", "guidance_scale", "seed"};
+    static const char *const needed[] = {
+        "prompt",         "width", "height", "num_frames", "num_inference_steps",
+        "guidance_scale", "seed"};
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         const json_t *value = json_object_get(recipe->json, needed[i]);
         if (value == NULL || json_is_null(value)) {

@@ -100,9 +100,9 @@ static dk_status load_latents(dk_job *job, dk_error *err)
     job->given_count = lead == 1 ? tensor->shape[0] : 1;
     int first = job->request.initial_latents_first;
     if (job->given_count < (int64_t)first + job->request.num_outputs_per_prompt) {
-        status = dk_fail(err, DK_INVALID, "%s: %lld latents for %d outputs from latent %d on",
-                         path, (long long)job->given_count,
-                         job->request.num_outputs_per_prompt, first);
+        status =
+            dk_fail(err, DK_INVALID, "%s: %lld latents for %d outputs from latent %d on", path,
+                    (long long)job->given_count, job->request.num_outputs_per_prompt, first);
     }
     for (int64_t i = 0; i < dk_tensor_count(tensor) && status == DK_OK; i++) {
         if (!isfinite(job->given_latents[i])) {
