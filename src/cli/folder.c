@@ -125,7 +125,7 @@ dk_status dk_copy_file(const char *to, const char *from, const atomic_bool *canc
     if (!kept) {
         status = dk_fail(err, DK_IO, "%s: %s", to, strerror(errno));
     } else if (stop) {
-        status = dk_fail(err, DK_CANCELLED, "cancelled");
+        status = dk_fail(err, DK_CANCELLED, "stopped on request");
     }
     dk_mapping_close(&source);
     return status;

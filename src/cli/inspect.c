@@ -82,6 +82,22 @@ static json_t *read_highlights(const char *folder)
     return found;
 }
 
+/* The class that a component's own configuration names, or NULL. Owned. */
+static json_t *read_class(const char *folder)
+{
+    json_t *config = NULL, *found = NULL;
+    char *path = dk_path_join(folder, "config.json");
+    if (dk_json_load(&config, path, DK_JSON_CONFIG_BYTES, NULL) == DK_OK) {
+        found = json_object_get(config, "_class_name");
+        found =
+            found != NULL ? found : json_array_get(json_object_get(config, "architectures"), 0);
+        json_incref(found);
+    }
+    json_decref(config);
+    dk_free(path);
+    return found;
+}
+
 /* Adds up the weight files of `folder` that lie directly in it. */
 static dk_status add_weights(json_t *object, const char *folder, bool tensors, dk_error *err)
 {
@@ -169,6 +185,10 @@ static dk_status inspect_path(json_t *object, const char *path, bool tensors, dk
     if (is_model) {
         return inspect_model(object, path, tensors, err);
     }
+    json_t *class_name = read_class(path);
+    if (class_name != NULL) {
+        json_object_set_new(object, "class", class_name);
+    }
     json_object_set_new(object, "config", read_highlights(path));
     DK_TRY(add_weights(object, path, tensors, err));
     if (json_object_get(object, "tensor_count") == NULL) {
@@ -203,6 +223,9 @@ static void print_part(const char *name, const json_t *part)
 static void print(const json_t *object)
 {
     const char *pipeline = json_string_value(json_object_get(object, "pipeline")), *name;
+    if (pipeline == NULL) {
+        pipeline = json_string_value(json_object_get(object, "class"));
+    }
     json_t *part;
     printf("%s%s%s\n", json_string_value(json_object_get(object, "path")),
            pipeline != NULL ? ": " : "", pipeline != NULL ? pipeline : "");

@@ -42,5 +42,5 @@ bool dk_interrupted(void)
 
 dk_status dk_interrupt_check(dk_error *err)
 {
-    return dk_interrupted() ? dk_fail(err, DK_CANCELLED, "cancelled") : DK_OK;
+    return dk_interrupted() ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }

@@ -138,7 +138,10 @@ void dk_progress_bytes(void *progress, const char *file, uint64_t done, uint64_t
         return;
     }
     double now = dk_now_ms();
-    if (p->told_ms == 0 || now - p->told_ms > PLAIN_PAUSE_MS || done == total) {
+    bool end = done == total;
+    bool due = p->told_ms == 0 || now - p->told_ms > PLAIN_PAUSE_MS;
+    if (end ? !p->told_end : due) {
+        p->told_end = end;
         fprintf(stderr, "%s: %s\n", file, tail);
         p->told_ms = now;
     }

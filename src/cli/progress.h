@@ -14,6 +14,7 @@ typedef struct dk_progress {
     bool drawn;      /* a bar stands on the terminal's line */
     char prefix[32]; /* "prompt 2/5: ", or empty */
     double told_ms;  /* when the last plain line about bytes was written */
+    bool told_end;   /* that line said that all bytes are there */
 } dk_progress;
 
 void dk_progress_init(dk_progress *progress, dk_log_level level);

@@ -39,7 +39,7 @@ static dk_status hash_file(char hex[DK_SHA256_HEX_BYTES], const char *path,
         size_t bytes = file.size - at < PIECE ? file.size - at : PIECE;
         dk_digest_update(&digest, file.data + at, bytes);
         if (cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed)) {
-            status = dk_fail(err, DK_CANCELLED, "cancelled while %s was read", path);
+            status = dk_fail(err, DK_CANCELLED, "stopped on request while %s was read", path);
         }
     }
     if (status == DK_OK) {

@@ -126,7 +126,7 @@ static dk_status put(recast *r, const void *bytes, size_t size, dk_error *err)
     }
     if (r->options->cancel != NULL &&
         atomic_load_explicit(r->options->cancel, memory_order_relaxed)) {
-        return dk_fail(err, DK_CANCELLED, "cancelled");
+        return dk_fail(err, DK_CANCELLED, "stopped on request");
     }
     return DK_OK;
 }
