@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -91,6 +92,23 @@ class Interrupt(CommandTest):
         self.assertEqual(process.returncode, 130)
         for name in os.listdir(self.path("out")):  # what is there is whole
             self.assertRegex(name, r"^p-\d+\.png$")
+
+    def test_download(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:  # takes the request and never answers
+            os.environ.update(HF_ENDPOINT=f"http://127.0.0.1:{server.getsockname()[1]}", HF_HOME=self.path("hub"))
+            try:
+                process = self.start(["generate", "--prompt", "x", "--model-path", "some/model"])
+            finally:
+                del os.environ["HF_ENDPOINT"], os.environ["HF_HOME"]
+            server.settimeout(60)
+            with server.accept()[0] as connection:
+                connection.recv(4096)
+                begin = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=60)
+        self.assertLess(time.monotonic() - begin, SOON + 0.5)
+        self.assertEqual(process.returncode, 130)
+        self.assertFalse(os.path.exists(self.path("out")))
 
     def test_convert(self):
         process = subprocess.Popen([PROGRAM, "convert", "--dtype", "f32", TINY, self.path("out")], stderr=subprocess.PIPE,
