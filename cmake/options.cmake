@@ -14,7 +14,11 @@ if(DK_FUZZ)
   target_compile_options(dk_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-find_package(OpenMP REQUIRED COMPONENTS C)
+# A program loads only the libraries whose functions it calls.
+target_link_options(dk_options INTERFACE -Wl,--as-needed)
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 if(DK_MEDIA)

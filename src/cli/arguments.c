@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "cli/output.h"
 
 /* Changes up to this share of a name still look like a slip. */
 static bool is_near(const char *name, int distance)
@@ -113,6 +114,13 @@ static dk_status parse_line(dk_arguments *a, int argc, char **argv, dk_error *er
     return DK_OK;
 }
 
+/* The flag that names a configuration file; `bench` has another one of that name. */
+static bool is_config(const dk_setting *setting)
+{
+    return setting->table == &dk_output_parameters &&
+           strcmp(setting->parameter->name, "config") == 0;
+}
+
 /* Puts the file's settings before those of the command line, which therefore win. */
 static dk_status read_config(dk_arguments *a, const char *path, dk_error *err)
 {
@@ -127,7 +135,7 @@ static dk_status read_config(dk_arguments *a, const char *path, dk_error *err)
         dk_string where = DK_STRING_EMPTY;
         dk_setting setting = {.json = value};
         setting.parameter = dk_command_parameter(a->command, key, &setting.table);
-        if (setting.parameter == NULL || strcmp(setting.parameter->name, "config") == 0) {
+        if (setting.parameter == NULL || is_config(&setting)) {
             dk_suggest(&where, a->command, key, false);
             status = dk_fail(err, DK_INVALID, "%s: unknown key '%.100s'%s", path, key,
                              dk_string_text(&where));
@@ -166,7 +174,7 @@ dk_status dk_arguments_parse(dk_arguments *out, const dk_command *command, int a
     }
     const char *config = NULL;
     for (int i = 0; i < out->count; i++) {
-        if (strcmp(out->settings[i].parameter->name, "config") == 0) {
+        if (is_config(&out->settings[i])) {
             config = out->settings[i].text;
         }
     }

@@ -11,7 +11,6 @@ enum {
     QUERY_PANELS = 8, /* of mr queries in one task */
     MOST_KEYS = 256,  /* keys whose scores are held at a time */
     PACK_BLOCKS = 4,  /* such blocks of keys in one packing task */
-    MOST_MR = 64,
 };
 
 static const float LOWEST = -1e30f; /* the maximum before any key: finite, so no inf - inf */
@@ -73,14 +72,12 @@ static int64_t key_block(const dk_gemm_kernel *kernel)
 /* Packed memory: for each head its K panels, then for each block of keys its V panels. */
 static int64_t k_head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
-    return ceil_div(args->kv_len, kernel->nr) *
-           dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
+    return ceil_div(args->kv_len, kernel->nr) * dk_gemm_b_bytes(kernel, args->head_dim);
 }
 
 static int64_t v_block_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
-    return ceil_div(args->head_dim, kernel->nr) *
-           dk_gemm_panel_bytes(kernel, kernel->nr, key_block(kernel));
+    return ceil_div(args->head_dim, kernel->nr) * dk_gemm_b_bytes(kernel, key_block(kernel));
 }
 
 static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
@@ -92,7 +89,7 @@ static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args 
 
 /* Scratch of a task, in this order. */
 typedef struct workspace {
-    char *q, *p;               /* A panels of queries and of probabilities */
+    char *q, *p;               /* packed rows of queries and of probabilities */
     float *s, *o;              /* [block_q][MOST_KEYS] scores, [block_q][o_ld] output */
     float *max, *sum, *shrink; /* [block_q] */
     int64_t o_ld;
@@ -103,11 +100,8 @@ static workspace lay_out(const dk_gemm_kernel *kernel, const dk_attention_args *
                          int block_q, char *memory)
 {
     workspace w = {.o_ld = ceil_div(args->head_dim, kernel->nr) * kernel->nr};
-    int panels = block_q / kernel->mr;
-    size_t q =
-        align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim)));
-    size_t p =
-        align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, key_block(kernel))));
+    size_t q = align((size_t)dk_gemm_a_bytes(kernel, block_q, args->head_dim));
+    size_t p = align((size_t)dk_gemm_a_bytes(kernel, block_q, key_block(kernel)));
     size_t s = align((size_t)block_q * MOST_KEYS * sizeof(float));
     size_t o = align((size_t)(block_q * w.o_ld) * sizeof(float));
     size_t row = align((size_t)block_q * sizeof(float));
@@ -130,7 +124,7 @@ void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels 
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
     int64_t panels = ceil_div(args->q_len, kernel->mr);
     panels = ceil_div(panels, ceil_div(panels, QUERY_PANELS));
-    assert(kernel->nr <= MOST_KEYS && kernel->mr <= MOST_MR);
+    assert(kernel->nr <= MOST_KEYS);
     *plan = (dk_attention_plan){.kernel = kernel};
     plan->block_q = (int)panels * kernel->mr;
     plan->q_blocks = (int)ceil_div(args->q_len, plan->block_q);
@@ -160,8 +154,8 @@ void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *a
     int64_t key1 = smaller(key0 + PACK_BLOCKS * step, args->kv_len);
     char *k_panels = (char *)packed + head * head_bytes(kernel, args);
     char *v_panels = k_panels + k_head_bytes(kernel, args);
-    int64_t k_panel = dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
-    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, key_block(kernel));
+    int64_t k_panel = dk_gemm_b_bytes(kernel, args->head_dim);
+    int64_t v_panel = dk_gemm_b_bytes(kernel, key_block(kernel));
     for (int64_t key = key0; key < key1; key += kernel->nr) {
         kernel->pack_weight(k_panels + key / kernel->nr * k_panel,
                             element(args->k, args->type, key, args->k_stride, column),
@@ -183,6 +177,24 @@ typedef struct block {
     int64_t head, q0, rows;   /* queries of this task */
     int64_t key0, keys, cols; /* keys of this block; cols: rounded up, masked with -inf */
 } block;
+
+/* The block's rows of queries or probabilities as the A operand; rows behind the last one are
+   zeros. */
+static void pack_block(const dk_attention_plan *plan, const block *at, char *dst,
+                       const void *src, dk_dtype type, int64_t stride, int64_t depth)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t unit = kernel->a_group * (int64_t)dk_dtype_bytes(kernel->type);
+    const void *rows[DK_GEMM_PACK_ROWS];
+    int64_t end = dk_gemm_round_up(at->rows, kernel->mr);
+    for (int64_t m = 0; m < end; m += DK_GEMM_PACK_ROWS) {
+        int count = (int)smaller(DK_GEMM_PACK_ROWS, end - m);
+        for (int i = 0; i < count; i++) {
+            rows[i] = m + i < at->rows ? element(src, type, m + i, stride, 0) : NULL;
+        }
+        kernel->pack_rows(dst + m * unit, plan->block_q, rows, type, count, depth);
+    }
+}
 
 /* Scores that need more than a factor: bias and the causal mask. */
 static void adjust_scores(const dk_attention_args *args, const block *at, float *scores)
@@ -212,13 +224,12 @@ static void scores_of(const dk_attention_plan *plan, const dk_attention_args *ar
                       const block *at, const char *k_panels, const workspace *w)
 {
     const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t q_panel = dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim);
-    int64_t k_panel = dk_gemm_panel_bytes(kernel, kernel->nr, args->head_dim);
+    int64_t k_panel = dk_gemm_b_bytes(kernel, args->head_dim);
+    const dk_gemm_a a = {.data = w->q, .ld = plan->block_q, .k = args->head_dim, .parts = 1};
     for (int64_t n = 0; n < at->keys; n += kernel->nr) {
         const char *b = k_panels + (at->key0 + n) / kernel->nr * k_panel;
         for (int64_t m = 0; m < at->rows; m += kernel->mr) {
-            kernel->tile(w->s + m * MOST_KEYS + n, MOST_KEYS, w->q + m / kernel->mr * q_panel,
-                         b, args->head_dim, false);
+            kernel->tile(w->s + m * MOST_KEYS + n, MOST_KEYS, &a, m, b, false);
         }
     }
     for (int64_t m = 0; m < at->rows; m++) {
@@ -234,16 +245,9 @@ static void add_values(const dk_attention_kernels *kernels, const dk_attention_p
                        const workspace *w)
 {
     const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t p_panel = dk_gemm_panel_bytes(kernel, kernel->mr, at->keys);
-    int64_t v_panel = dk_gemm_panel_bytes(kernel, kernel->nr, key_block(kernel));
-    const void *rows[MOST_MR];
-    for (int64_t m = 0; m < at->rows; m += kernel->mr) {
-        int count = (int)smaller(kernel->mr, at->rows - m);
-        for (int i = 0; i < count; i++) {
-            rows[i] = w->s + (m + i) * MOST_KEYS;
-        }
-        kernel->pack_rows(w->p + m / kernel->mr * p_panel, rows, DK_F32, count, at->keys);
-    }
+    int64_t v_panel = dk_gemm_b_bytes(kernel, key_block(kernel));
+    const dk_gemm_a a = {.data = w->p, .ld = plan->block_q, .k = at->keys, .parts = 1};
+    pack_block(plan, at, w->p, w->s, DK_F32, MOST_KEYS, at->keys);
     for (int64_t m = 0; at->key0 > 0 && m < at->rows; m++) {
         if (w->shrink[m] != 1.0f) {
             float *row = w->o + m * w->o_ld;
@@ -252,26 +256,8 @@ static void add_values(const dk_attention_kernels *kernels, const dk_attention_p
     }
     for (int64_t n = 0; n < args->head_dim; n += kernel->nr, v_panels += v_panel) {
         for (int64_t m = 0; m < at->rows; m += kernel->mr) {
-            kernel->tile(w->o + m * w->o_ld + n, w->o_ld, w->p + m / kernel->mr * p_panel,
-                         v_panels, at->keys, at->key0 > 0);
+            kernel->tile(w->o + m * w->o_ld + n, w->o_ld, &a, m, v_panels, at->key0 > 0);
         }
-    }
-}
-
-static void pack_queries(const dk_attention_plan *plan, const dk_attention_args *args,
-                         const block *at, const workspace *w)
-{
-    const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t panel = dk_gemm_panel_bytes(kernel, kernel->mr, args->head_dim);
-    const void *rows[MOST_MR];
-    for (int64_t m = 0; m < at->rows; m += kernel->mr) {
-        int count = (int)smaller(kernel->mr, at->rows - m);
-        for (int i = 0; i < count; i++) {
-            rows[i] = element(args->q, args->type, at->q0 + m + i, args->q_stride,
-                              at->head * args->head_dim);
-        }
-        kernel->pack_rows(w->q + m / kernel->mr * panel, rows, args->type, count,
-                          args->head_dim);
     }
 }
 
@@ -292,7 +278,9 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
         w.max[m] = LOWEST;
         w.sum[m] = 0;
     }
-    pack_queries(plan, args, &at, &w);
+    pack_block(plan, &at, w.q,
+               element(args->q, args->type, at.q0, args->q_stride, at.head * args->head_dim),
+               args->type, args->q_stride, args->head_dim);
     for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += key_block(kernel)) {
         at.keys = smaller(key_block(kernel), args->kv_len - at.key0);
         at.cols = ceil_div(at.keys, VECTOR) * VECTOR;

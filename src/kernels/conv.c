@@ -1,13 +1,20 @@
-/* Convolutions as matrix multiplies whose A panels are gathered tap by tap. */
+/* Convolutions as matrix multiplies whose A operand is the picture itself: the pixels under a
+   block of the output are packed with a border, line after line, so that output pixel p of the
+   block and tap (y, x) meet at packed row p + y * pitch + x. Rows computed for the border
+   itself are never stored. With a stride, pixels are packed by phase, one plane each. */
 #include "kernels/conv.h"
 
 #include <assert.h>
+#include <string.h>
 
 enum {
-    BLOCK_PIXELS = 216, /* of one task */
-    BLOCK_COLS = 256,
-    GROUP_DEPTH = 384, /* elements of depth (taps x channels) that are packed at a time */
-    MOST_MR = 64,
+    CACHE_BYTES = 448 * 1024, /* packed pixels and results of a task */
+    MOST_PIXELS = 448,        /* of a task */
+    LEAST_PIXELS = 96,
+    BLOCK_WIDTH = 64,
+    BLOCK_COLS = 128,
+    MOST_TAPS = 256, /* of one plane of the kernel */
+    TASKS_PER_THREAD = 4,
 };
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -26,18 +33,16 @@ static size_t align(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-/* Depth of one tap in a panel: whole groups of kg. */
-static int64_t tap_depth(const dk_gemm_kernel *kernel, int in_channels)
+static int64_t smaller(int64_t a, int64_t b)
 {
-    return ceil_div(in_channels, kernel->kg) * kernel->kg;
+    return a < b ? a : b;
 }
 
 size_t dk_conv_packed_bytes(const dk_gemm_kernel *kernel, int out_channels, int in_channels,
                             int taps)
 {
     int64_t panels = ceil_div(out_channels, kernel->nr);
-    return align(
-        (size_t)(panels * taps * dk_gemm_panel_bytes(kernel, kernel->nr, in_channels)));
+    return align((size_t)(panels * taps * dk_gemm_b_bytes(kernel, in_channels)));
 }
 
 void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void *weight,
@@ -49,8 +54,8 @@ void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void 
     size_t width = dk_dtype_bytes(weight_type);
     assert(kernel->nr <= MOST_NR && width <= 8);
     char *panel = packed;
-    int64_t slice =
-        (int64_t)sizeof gathered / (int64_t)width / kernel->nr / kernel->kg * kernel->kg;
+    int64_t slice = (int64_t)sizeof gathered / (int64_t)width / kernel->nr / kernel->b_group *
+                    kernel->b_group;
     for (int n0 = 0; n0 < out_channels; n0 += kernel->nr) {
         int cols = out_channels - n0 < kernel->nr ? out_channels - n0 : kernel->nr;
         for (int tap = 0; tap < taps; tap++) {
@@ -67,49 +72,93 @@ void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void 
                     }
                 }
                 kernel->pack_weight(panel, gathered, weight_type, count, cols, count);
-                panel += dk_gemm_panel_bytes(kernel, kernel->nr, count);
+                panel += dk_gemm_b_bytes(kernel, count);
             }
         }
     }
 }
 
-/* Taps whose panels are multiplied in one call. */
+/* Taps of one plane whose products are summed in one call. */
 static int group_taps(const dk_gemm_kernel *kernel, const dk_conv_args *args)
 {
-    int taps = args->kernel_t * args->kernel_h * args->kernel_w;
-    int64_t group = GROUP_DEPTH / tap_depth(kernel, args->in_channels);
-    group = group < 1 ? 1 : group;
-    return group < taps ? (int)group : taps;
+    int taps = args->kernel_h * args->kernel_w;
+    int group = kernel->slice / args->in_channels;
+    return group < 1 ? 1 : group < taps ? group : taps;
+}
+
+static int64_t block_rows(const dk_conv_plan *plan)
+{
+    return dk_gemm_round_up((int64_t)plan->block_height * plan->pitch, plan->kernel->mr);
+}
+
+/* Packed row that tap (y, x) adds to an output pixel's. */
+static int64_t tap_offset(const dk_conv_plan *plan, const dk_conv_args *args, int y, int x)
+{
+    int s = args->stride;
+    return (int64_t)(y % s * s + x % s) * plan->phase_rows + y / s * plan->pitch + x / s;
+}
+
+static void lay_out(dk_conv_plan *plan, const dk_conv_args *args)
+{
+    int s = args->stride;
+    plan->pitch = plan->block_width + (args->kernel_w - 1) / s;
+    plan->phase_rows = (plan->block_height + (args->kernel_h - 1) / s) * plan->pitch;
+    int64_t last = 0;
+    for (int y = 0; y < args->kernel_h; y++) {
+        for (int x = 0; x < args->kernel_w; x++) {
+            int64_t offset = tap_offset(plan, args, y, x);
+            last = offset > last ? offset : last;
+        }
+    }
+    /* The last tile may read behind the last line: rows that only border results use. */
+    int64_t rows = block_rows(plan) + last, packed = (int64_t)s * s * plan->phase_rows;
+    plan->ld = dk_gemm_round_up(rows > packed ? rows : packed, 16);
+    plan->blocks_x = (int)ceil_div(args->out_width, plan->block_width);
+    plan->blocks_y = (int)ceil_div(args->out_height, plan->block_height);
+    plan->tasks = args->out_frames * plan->blocks_y * plan->blocks_x * plan->col_blocks;
 }
 
 static size_t a_bytes(const dk_conv_plan *plan, const dk_conv_args *args)
 {
-    const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t panels = plan->block_pixels / kernel->mr;
-    int64_t depth = group_taps(kernel, args) * tap_depth(kernel, args->in_channels);
-    return align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, depth)));
+    return align((size_t)dk_gemm_a_bytes(plan->kernel, plan->ld, args->in_channels));
 }
 
 void dk_conv_plan_init(dk_conv_plan *plan, const dk_gemm_kernel *kernel,
-                       const dk_conv_args *args)
+                       const dk_conv_args *args, int threads)
 {
-    int64_t pixels = (int64_t)args->out_height * args->out_width;
     *plan = (dk_conv_plan){.kernel = kernel};
-    plan->block_pixels = (int)block_size(pixels, BLOCK_PIXELS, kernel->mr);
     plan->block_cols = (int)block_size(args->out_channels, BLOCK_COLS, kernel->nr);
-    plan->pixel_blocks = (int)ceil_div(pixels, plan->block_pixels);
     plan->col_blocks = (int)ceil_div(args->out_channels, plan->block_cols);
-    plan->tasks = args->out_frames * plan->pixel_blocks * plan->col_blocks;
-    size_t c_bytes = (size_t)plan->block_pixels * (size_t)plan->block_cols * sizeof(float);
+    int64_t pixel_bytes =
+        dk_gemm_a_bytes(kernel, 1, args->in_channels) * args->stride * args->stride * 3 / 2 +
+        plan->block_cols * (int64_t)sizeof(float);
+    int64_t pixels = CACHE_BYTES / pixel_bytes;
+    pixels = pixels < LEAST_PIXELS ? LEAST_PIXELS : smaller(pixels, MOST_PIXELS);
+    plan->block_width = (int)block_size(args->out_width, BLOCK_WIDTH, 1);
+    plan->block_height =
+        (int)block_size(args->out_height, ceil_div(pixels, plan->block_width), 1);
+    lay_out(plan, args);
+    while (plan->tasks < TASKS_PER_THREAD * threads && plan->block_height > 2) {
+        plan->block_height = (plan->block_height + 1) / 2;
+        lay_out(plan, args);
+    }
+    size_t c_bytes = (size_t)block_rows(plan) * (size_t)plan->block_cols * sizeof(float);
     plan->scratch_bytes = a_bytes(plan, args) + align(c_bytes);
 }
 
-/* Where the input of output pixel `pixel` lies for one tap; NULL outside the picture. */
-static const void *tap_source(const dk_conv_args *args, const void *frame, int64_t pixel,
-                              int tap_y, int tap_x)
+/* One task. */
+typedef struct block {
+    const dk_conv_plan *plan;
+    const dk_conv_args *args;
+    int frame, x0, y0, n0, n1;
+    int64_t rows; /* packed rows that have results, whole tiles */
+    char *a;
+    float *c; /* [rows][block_cols] */
+} block;
+
+/* Where the input pixel at (y, x) of the enlarged picture lies; NULL outside. */
+static const void *pixel(const dk_conv_args *args, const void *frame, int64_t y, int64_t x)
 {
-    int64_t y = pixel / args->out_width * args->stride + tap_y - args->pad_top;
-    int64_t x = pixel % args->out_width * args->stride + tap_x - args->pad_left;
     if (y < 0 || x < 0 || y >= (int64_t)args->height * args->upsample ||
         x >= (int64_t)args->width * args->upsample) {
         return NULL;
@@ -118,46 +167,73 @@ static const void *tap_source(const dk_conv_args *args, const void *frame, int64
     return (const char *)frame + (size_t)at * dk_dtype_bytes(args->src_type);
 }
 
-/* A panels of taps [tap0, tap1): panel by panel, the taps of a panel one behind the other. */
-static void gather(const dk_conv_plan *plan, const dk_conv_args *args, int frame, int64_t p0,
-                   int64_t p1, int tap0, int tap1, char *panels)
+/* One line of one phase. */
+static void pack_line(const block *at, const void *frame, int phase, int line)
 {
+    const dk_conv_plan *plan = at->plan;
+    const dk_conv_args *args = at->args;
     const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t tap_bytes = dk_gemm_panel_bytes(kernel, kernel->mr, args->in_channels);
-    const void *rows[MOST_MR];
-    assert(kernel->mr <= MOST_MR);
-    for (int64_t p = p0; p < p1; p += kernel->mr) {
-        int count = (int)(p1 - p < kernel->mr ? p1 - p : kernel->mr);
-        for (int tap = tap0; tap < tap1; tap++, panels += tap_bytes) {
-            int plane = tap % (args->kernel_h * args->kernel_w);
-            int tap_t = tap / (args->kernel_h * args->kernel_w);
-            const void *src = args->frames[frame * args->stride_t + tap_t];
-            for (int i = 0; i < count; i++) {
-                rows[i] = src == NULL ? NULL
-                                      : tap_source(args, src, p + i, plane / args->kernel_w,
-                                                   plane % args->kernel_w);
+    int s = args->stride;
+    int64_t y = (int64_t)(at->y0 + line) * s + phase / s - args->pad_top;
+    int64_t row = (int64_t)phase * plan->phase_rows + (int64_t)line * plan->pitch;
+    int64_t unit = kernel->a_group * (int64_t)dk_dtype_bytes(kernel->type);
+    for (int i0 = 0; i0 < plan->pitch; i0 += DK_GEMM_PACK_ROWS) {
+        const void *rows[DK_GEMM_PACK_ROWS];
+        int count = (int)smaller(DK_GEMM_PACK_ROWS, plan->pitch - i0);
+        for (int i = 0; i < count; i++) {
+            int64_t x = (int64_t)(at->x0 + i0 + i) * s + phase % s - args->pad_left;
+            rows[i] = pixel(args, frame, y, x);
+        }
+        kernel->pack_rows(at->a + (row + i0) * unit, plan->ld, rows, args->src_type, count,
+                          args->in_channels);
+    }
+}
+
+static void pack_pixels(const block *at, const void *frame)
+{
+    const dk_conv_plan *plan = at->plan;
+    for (int phase = 0; phase < at->args->stride * at->args->stride; phase++) {
+        for (int line = 0; line < plan->phase_rows / plan->pitch; line++) {
+            pack_line(at, frame, phase, line);
+        }
+    }
+}
+
+/* All taps of one plane of the kernel, a few at a time. */
+static void multiply_plane(const block *at, int plane, bool accumulate)
+{
+    const dk_conv_plan *plan = at->plan;
+    const dk_conv_args *args = at->args;
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t offset[MOST_TAPS], tap_bytes = dk_gemm_b_bytes(kernel, args->in_channels);
+    int taps = args->kernel_h * args->kernel_w, group = group_taps(kernel, args);
+    assert(taps <= MOST_TAPS);
+    for (int tap = 0; tap < taps; tap++) {
+        offset[tap] = tap_offset(plan, args, tap / args->kernel_w, tap % args->kernel_w);
+    }
+    for (int tap0 = 0; tap0 < taps; tap0 += group) {
+        const dk_gemm_a a = {.data = at->a,
+                             .ld = plan->ld,
+                             .k = args->in_channels,
+                             .parts = (int)smaller(group, taps - tap0),
+                             .offset = &offset[tap0]};
+        for (int n = at->n0; n < at->n1; n += kernel->nr) {
+            int64_t tap = (int64_t)(n / kernel->nr * args->kernel_t + plane) * taps + tap0;
+            const char *b = (const char *)args->packed_weight + tap * tap_bytes;
+            for (int64_t m = 0; m < at->rows; m += kernel->mr) {
+                kernel->tile(at->c + m * plan->block_cols + (n - at->n0), plan->block_cols, &a,
+                             m, b, accumulate || tap0 > 0);
             }
-            kernel->pack_rows(panels, rows, args->src_type, count, args->in_channels);
         }
     }
 }
 
-/* True when the taps from tap0 on all read a frame of zeros. */
-static bool reads_zeros(const dk_conv_args *args, int frame, int tap0, int tap1)
+static void store(const dk_linear_kernels *kernels, const block *at)
 {
-    int plane = args->kernel_h * args->kernel_w;
-    for (int t = tap0 / plane; t <= (tap1 - 1) / plane; t++) {
-        if (args->frames[frame * args->stride_t + t] != NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void store(const dk_linear_kernels *kernels, const dk_conv_args *args, int frame,
-                  int64_t p0, int64_t p1, int64_t n0, int64_t n1, const float *c, int64_t ld)
-{
-    size_t start = (size_t)(frame * args->dst_frame_stride) * dk_dtype_bytes(args->dst_type);
+    const dk_conv_args *args = at->args;
+    const dk_conv_plan *plan = at->plan;
+    size_t start =
+        (size_t)(at->frame * args->dst_frame_stride) * dk_dtype_bytes(args->dst_type);
     const dk_linear_args epilogue = {
         .rows = (int64_t)args->out_height * args->out_width,
         .cols = args->out_channels,
@@ -168,45 +244,40 @@ static void store(const dk_linear_kernels *kernels, const dk_conv_args *args, in
         .dst_type = args->dst_type,
         .dst_stride = args->out_channels,
     };
-    kernels->store(&epilogue, p0, n0, (int)(p1 - p0), (int)(n1 - n0), c, ld);
+    int width = (int)smaller(plan->block_width, args->out_width - at->x0);
+    for (int line = 0; line < plan->block_height && at->y0 + line < args->out_height; line++) {
+        kernels->store(&epilogue, (int64_t)(at->y0 + line) * args->out_width + at->x0, at->n0,
+                       width, at->n1 - at->n0,
+                       at->c + (int64_t)line * plan->pitch * plan->block_cols,
+                       plan->block_cols);
+    }
 }
 
 void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
                    const dk_conv_args *args, int task, void *scratch)
 {
-    const dk_gemm_kernel *kernel = plan->kernel;
     int col_block = task % plan->col_blocks, rest = task / plan->col_blocks;
-    int frame = rest / plan->pixel_blocks;
-    int64_t pixels = (int64_t)args->out_height * args->out_width;
-    int64_t p0 = (int64_t)(rest % plan->pixel_blocks) * plan->block_pixels;
-    int64_t p1 = p0 + plan->block_pixels < pixels ? p0 + plan->block_pixels : pixels;
-    int64_t n0 = (int64_t)col_block * plan->block_cols;
-    int64_t n1 =
-        n0 + plan->block_cols < args->out_channels ? n0 + plan->block_cols : args->out_channels;
-    int taps = args->kernel_t * args->kernel_h * args->kernel_w;
-    int group = group_taps(kernel, args);
-    int64_t b_tap = dk_gemm_panel_bytes(kernel, kernel->nr, args->in_channels);
-    int64_t a_tap = dk_gemm_panel_bytes(kernel, kernel->mr, args->in_channels);
-    char *a = scratch;
-    float *c = (float *)(void *)(a + a_bytes(plan, args));
+    block at = {.plan = plan,
+                .args = args,
+                .frame = rest / (plan->blocks_x * plan->blocks_y),
+                .x0 = rest % plan->blocks_x * plan->block_width,
+                .y0 = rest / plan->blocks_x % plan->blocks_y * plan->block_height,
+                .n0 = col_block * plan->block_cols,
+                .rows = block_rows(plan),
+                .a = scratch};
+    at.n1 = (int)smaller(at.n0 + plan->block_cols, args->out_channels);
+    at.c = (float *)(void *)(at.a + a_bytes(plan, args));
     bool started = false;
-    for (int tap0 = 0; tap0 < taps; tap0 += group) {
-        int tap1 = tap0 + group < taps ? tap0 + group : taps;
-        if (reads_zeros(args, frame, tap0, tap1) && (started || tap1 < taps)) {
-            continue;
+    for (int t = 0; t < args->kernel_t; t++) {
+        const void *frame = args->frames[at.frame * args->stride_t + t];
+        if (frame != NULL) {
+            pack_pixels(&at, frame);
+            multiply_plane(&at, t, started);
+            started = true;
         }
-        gather(plan, args, frame, p0, p1, tap0, tap1, a);
-        int64_t depth = (tap1 - tap0) * tap_depth(kernel, args->in_channels);
-        for (int64_t n = n0; n < n1; n += kernel->nr) {
-            const char *b =
-                (const char *)args->packed_weight + (n / kernel->nr * taps + tap0) * b_tap;
-            for (int64_t p = p0; p < p1; p += kernel->mr) {
-                kernel->tile(c + (p - p0) * plan->block_cols + (n - n0), plan->block_cols,
-                             a + (p - p0) / kernel->mr * (tap1 - tap0) * a_tap, b, depth,
-                             started);
-            }
-        }
-        started = true;
     }
-    store(kernels, args, frame, p0, p1, n0, n1, c, plan->block_cols);
+    if (!started) {
+        memset(at.c, 0, (size_t)(at.rows * plan->block_cols) * sizeof(float));
+    }
+    store(kernels, &at);
 }

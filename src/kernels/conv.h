@@ -1,5 +1,6 @@
-/* Convolutions of channels-last pictures and clips as implicit matrix multiplies: no im2col
-   copy, rows of the A panel are gathered per kernel tap. A clip's frames come as a list of
+/* Convolutions of channels-last pictures and clips as implicit matrix multiplies: a task packs
+   the pixels under its block of the output once per frame, with a border, and every kernel tap
+   reads them from another first row. No im2col copy. A clip's frames come as a list of
    pointers, so that a causal cache of earlier frames needs no concatenation. */
 #ifndef DK_KERNELS_CONV_H
 #define DK_KERNELS_CONV_H
@@ -36,9 +37,13 @@ typedef struct dk_conv_args {
 
 typedef struct dk_conv_plan {
     const dk_gemm_kernel *kernel;
-    int block_pixels, block_cols; /* of one task; tasks never cross a frame */
-    int pixel_blocks, col_blocks; /* tasks = out_frames * pixel_blocks * col_blocks */
-    int tasks;
+    int block_width, block_height,
+        block_cols; /* output of one task; tasks never cross a frame */
+    int blocks_x, blocks_y, col_blocks;
+    int tasks;            /* out_frames * blocks_y * blocks_x * col_blocks */
+    int pitch;            /* packed rows from one line of the block to the next */
+    int phase_rows;       /* packed rows of one of the stride * stride phases */
+    int64_t ld;           /* packed rows in all */
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_conv_plan;
 
@@ -50,8 +55,9 @@ size_t dk_conv_packed_bytes(const dk_gemm_kernel *kernel, int out_channels, int 
 void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void *weight,
                          dk_dtype weight_type, int out_channels, int in_channels, int taps);
 
+/* threads: how many will share the work; how it is cut changes no sum. */
 void dk_conv_plan_init(dk_conv_plan *plan, const dk_gemm_kernel *kernel,
-                       const dk_conv_args *args);
+                       const dk_conv_args *args, int threads);
 void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
                    const dk_conv_args *args, int task, void *scratch);
 

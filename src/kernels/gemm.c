@@ -8,15 +8,18 @@
 
 enum { REF_MR = 4, REF_NR = 8 };
 
-static void tile_c(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+static void tile_c(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
                    bool accumulate)
 {
-    const float *pa = a, *pb = b;
+    const float *pb = b;
     float sum[REF_MR][REF_NR] = {0};
-    for (int64_t i = 0; i < k; i++, pa += REF_MR, pb += REF_NR) {
-        for (int m = 0; m < REF_MR; m++) {
-            for (int n = 0; n < REF_NR; n++) {
-                sum[m][n] += pa[m] * pb[n];
+    for (int part = 0; part < a->parts; part++) {
+        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
+        for (int64_t i = 0; i < a->k; i++, pa += a->ld, pb += REF_NR) {
+            for (int m = 0; m < REF_MR; m++) {
+                for (int n = 0; n < REF_NR; n++) {
+                    sum[m][n] += pa[m] * pb[n];
+                }
             }
         }
     }
@@ -45,14 +48,13 @@ static float element(const void *row, dk_dtype type, int64_t i)
     }
 }
 
-static void pack_rows_c(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
-                        int64_t k)
+static void pack_rows_c(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
+                        int count, int64_t k)
 {
-    float *out = panel;
-    for (int m = 0; m < REF_MR; m++) {
-        const void *row = m < rows ? src_rows[m] : NULL;
+    float *out = dst;
+    for (int m = 0; m < count; m++) {
         for (int64_t i = 0; i < k; i++) {
-            out[i * REF_MR + m] = row ? element(row, src_type, i) : 0.0f;
+            out[i * ld + m] = src_rows[m] != NULL ? element(src_rows[m], src_type, i) : 0.0f;
         }
     }
 }
@@ -88,7 +90,9 @@ void dk_gemm_kernels_init(dk_gemm_kernels *kernels, unsigned cpu_flags)
         .type = DK_F32,
         .mr = REF_MR,
         .nr = REF_NR,
-        .kg = 1,
+        .a_group = 1,
+        .b_group = 1,
+        .slice = 256,
         .tile = tile_c,
         .pack_rows = pack_rows_c,
         .pack_weight = pack_weight_c,

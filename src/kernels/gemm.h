@@ -1,9 +1,10 @@
 /* The matrix-multiply micro-kernel that linear layers, convolutions and attention share.
-   One kernel computes a tile  C[mr][nr] (+)= A · B  from packed panels:
-     A panel: [ceil(k / kg)][mr][kg],  B panel: [ceil(k / kg)][nr][kg],
-   elements of `type` (f32, or bf16 with kg = 2), zero-padded in k, rows and columns; C is f32.
-   Sums run over k in order, in f32. Source: Goto and van de Geijn, "Anatomy of High-Performance
-   Matrix Multiplication" (2008). */
+   One kernel computes a tile  C[mr][nr] (+)= A · B  from packed operands:
+     A: [ceil(k / a_group)][ld][a_group],  B: [ceil(k / b_group)][nr][b_group],
+   elements of `type`, zero-padded in k; C is f32. A tile may sum over several parts, which read
+   the same A from different rows: the taps of a convolution are such parts.
+   Sums run over parts and k in order, in f32. Source: Goto and van de Geijn, "Anatomy of
+   High-Performance Matrix Multiplication" (2008). */
 #ifndef DK_KERNELS_GEMM_H
 #define DK_KERNELS_GEMM_H
 
@@ -12,14 +13,28 @@
 
 #include "tensor/dtype.h"
 
-/* c: mr rows of nr columns, ldc elements apart. accumulate: add to what c holds. k > 0. */
-typedef void dk_gemm_tile_fn(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
-                             bool accumulate);
+/* The A operand of tiles: element i of row m in part p lies at
+   data[((i / a_group) * ld + offset[p] + m) * a_group + i % a_group]. */
+typedef struct dk_gemm_a {
+    const void *data;
+    int64_t ld;            /* rows from group to group */
+    int64_t k;             /* depth of one part, > 0 */
+    int parts;             /* >= 1 */
+    const int64_t *offset; /* [parts]; NULL: one part at 0 */
+} dk_gemm_a;
 
-/* Packs `rows` <= mr rows of k elements each (src type F32 or BF16) into one A panel.
-   src_rows[r] points at the first element; NULL reads as a row of zeros. */
-typedef void dk_gemm_pack_rows_fn(void *panel, const void *const *src_rows, dk_dtype src_type,
-                                  int rows, int64_t k);
+/* The tile of rows [row, row + mr) of A. c: mr rows of nr columns, ldc elements apart; b: the
+   parts' B panels one behind the other. accumulate: add to what c holds. */
+typedef void dk_gemm_tile_fn(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row,
+                             const void *b, bool accumulate);
+
+enum { DK_GEMM_PACK_ROWS = 16 };
+
+/* Packs `count` <= DK_GEMM_PACK_ROWS rows of k elements each (F32 or BF16) into A; dst points
+   at the first row's first group. src_rows[r] points at the first element; NULL reads as a row
+   of zeros. */
+typedef void dk_gemm_pack_rows_fn(void *dst, int64_t ld, const void *const *src_rows,
+                                  dk_dtype src_type, int count, int64_t k);
 
 /* Packs `cols` <= nr rows of W (W is [cols][k], each row ld elements after the last; any float
    type) into one B panel: column n of B is row n of W. */
@@ -34,7 +49,8 @@ typedef void dk_gemm_pack_matrix_fn(void *panel, const void *src, dk_dtype src_t
 typedef struct dk_gemm_kernel {
     const char *name; /* "avx2-f32-6x16" */
     dk_dtype type;    /* of the panels */
-    int mr, nr, kg;
+    int mr, nr, a_group, b_group;
+    int slice; /* elements of k whose B panel stays in the first-level cache */
     dk_gemm_tile_fn *tile;
     dk_gemm_pack_rows_fn *pack_rows;
     dk_gemm_pack_weight_fn *pack_weight;
@@ -49,11 +65,22 @@ typedef struct dk_gemm_kernels {
 
 void dk_gemm_kernels_init(dk_gemm_kernels *kernels, unsigned cpu_flags);
 
-/* Bytes of a panel: A with mr rows (or B with nr columns) over k. */
-static inline int64_t dk_gemm_panel_bytes(const dk_gemm_kernel *kernel, int width, int64_t k)
+static inline int64_t dk_gemm_round_up(int64_t value, int64_t unit)
 {
-    int64_t groups = (k + kernel->kg - 1) / kernel->kg;
-    return groups * kernel->kg * width * (int64_t)dk_dtype_bytes(kernel->type);
+    return (value + unit - 1) / unit * unit;
+}
+
+/* Bytes of `rows` rows of A over k. */
+static inline int64_t dk_gemm_a_bytes(const dk_gemm_kernel *kernel, int64_t rows, int64_t k)
+{
+    return dk_gemm_round_up(k, kernel->a_group) * rows * (int64_t)dk_dtype_bytes(kernel->type);
+}
+
+/* Bytes of one B panel over k. */
+static inline int64_t dk_gemm_b_bytes(const dk_gemm_kernel *kernel, int64_t k)
+{
+    return dk_gemm_round_up(k, kernel->b_group) * kernel->nr *
+           (int64_t)dk_dtype_bytes(kernel->type);
 }
 
 #endif

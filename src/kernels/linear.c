@@ -1,7 +1,6 @@
 /* Linear layers over any micro-kernel: blocking, and the plain-C epilogue and small path. */
 #include "kernels/linear.h"
 
-#include <assert.h>
 #include <math.h>
 
 #include "kernels/x86/linear_x86.h"
@@ -9,10 +8,13 @@
 
 enum {
     SMALL_ROWS = 4,    /* at most this many rows: bound by reading W, no packing */
-    BLOCK_ROWS = 288,  /* rows of a task: W is packed once for so many */
-    BLOCK_COLS = 256,  /* columns of a task */
-    DEPTH_SLICE = 384, /* elements of depth that are packed at a time */
     SMALL_COLS = 64,   /* columns of a task of the small path */
+    PASS_ROWS = 2016,  /* rows that are packed at a time */
+    PACK_PANELS = 4,   /* row panels of one packing task */
+    CACHED_ROWS = 224, /* rows of A that stay in the second-level cache */
+    BLOCK_COLS = 128,  /* columns of a task */
+    TASKS_PER_THREAD = 3,
+    LEAST_ROWS = 96, /* of a task, where rows must be split: W is packed again for each */
 };
 
 static float activate(float x, dk_activation activation)
@@ -112,27 +114,48 @@ static size_t align(size_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-static int64_t slice_of(const dk_linear_args *args)
+static int64_t smaller(int64_t a, int64_t b)
 {
-    return args->depth < DEPTH_SLICE ? args->depth : DEPTH_SLICE;
+    return a < b ? a : b;
 }
 
-static size_t a_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
+/* Elements of depth in a slice. */
+static int64_t slice_of(const dk_gemm_kernel *kernel, const dk_linear_args *args)
 {
-    const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t panels = plan->block_rows / kernel->mr;
-    return align((size_t)(panels * dk_gemm_panel_bytes(kernel, kernel->mr, slice_of(args))));
+    return smaller(kernel->slice, args->depth);
 }
 
-static size_t b_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
+/* Scratch of a task: a slab of W, then the f32 results of its rows. Where one slice is all of
+   the depth, results leave at once and one panel of rows is enough. */
+static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    return align((size_t)dk_gemm_panel_bytes(plan->kernel, plan->kernel->nr, slice_of(args)));
+    int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan->kernel, args));
+    return align((size_t)(plan->block_cols / plan->kernel->nr * panel));
+}
+
+static int64_t result_rows(const dk_linear_plan *plan, const dk_linear_args *args)
+{
+    bool one_slice = slice_of(plan->kernel, args) == args->depth;
+    return one_slice ? plan->kernel->mr : plan->block_rows;
+}
+
+/* Cuts the output of a pass into at least `tasks` blocks where it is large enough: columns
+   first, as no work is repeated for them. */
+static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks)
+{
+    int64_t mr = plan->kernel->mr, nr = plan->kernel->nr, rows = plan->pass_rows;
+    int64_t most = smaller(ceil_div(cols, tasks), BLOCK_COLS);
+    plan->block_cols = block_size(cols, most > 2 * nr ? most : 2 * nr, nr);
+    plan->col_blocks = (int)ceil_div(cols, plan->block_cols);
+    int64_t row_blocks = smaller(ceil_div(tasks, plan->col_blocks), ceil_div(rows, LEAST_ROWS));
+    plan->block_rows = block_size(rows, ceil_div(rows, row_blocks), mr);
+    plan->row_blocks = (int)ceil_div(rows, plan->block_rows);
 }
 
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
-                         const dk_linear_args *args, bool exact)
+                         const dk_linear_args *args, bool exact, int threads)
 {
-    *plan = (dk_linear_plan){0};
+    *plan = (dk_linear_plan){.passes = 1, .pass_rows = args->rows};
     if (args->rows <= SMALL_ROWS) {
         plan->block_rows = args->rows;
         plan->block_cols = SMALL_COLS;
@@ -142,62 +165,139 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     }
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
     plan->kernel = kernel;
-    plan->block_rows = block_size(args->rows, BLOCK_ROWS, kernel->mr);
-    plan->block_cols = block_size(args->cols, BLOCK_COLS, kernel->nr);
-    plan->row_blocks = (int)ceil_div(args->rows, plan->block_rows);
-    plan->col_blocks = (int)ceil_div(args->cols, plan->block_cols);
-    size_t c_bytes = align((size_t)(plan->block_rows * plan->block_cols) * sizeof(float));
-    plan->scratch_bytes = a_bytes(plan, args) + b_bytes(plan, args) + c_bytes;
+    plan->pass_rows = block_size(args->rows, PASS_ROWS, kernel->mr);
+    plan->passes = (int)ceil_div(args->rows, plan->pass_rows);
+    plan->pack_tasks = (int)ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
+    split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
+    plan->shared_bytes = align((size_t)dk_gemm_a_bytes(kernel, plan->pass_rows, args->depth));
+    plan->scratch_bytes =
+        slab_bytes(plan, args) +
+        align((size_t)(result_rows(plan, args) * plan->block_cols) * sizeof(float));
 }
 
-/* Rows [m0, m1) of one slice of depth, as A panels. */
-static void pack_rows(const dk_linear_plan *plan, const dk_linear_args *args, char *panels,
-                      int64_t m0, int64_t m1, int64_t k0, int64_t depth)
+/* Rows of the pass that hold data. */
+static int64_t rows_of_pass(const dk_linear_plan *plan, const dk_linear_args *args, int pass)
 {
-    enum { MOST_MR = 64 };
+    return smaller(plan->pass_rows, args->rows - pass * plan->pass_rows);
+}
+
+void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int pass, int task,
+                    void *shared)
+{
     const dk_gemm_kernel *kernel = plan->kernel;
-    const void *rows[MOST_MR];
+    int64_t panel_bytes = dk_gemm_a_bytes(kernel, kernel->mr, args->depth);
+    int64_t unit = kernel->a_group * (int64_t)dk_dtype_bytes(kernel->type);
+    int64_t rows = rows_of_pass(plan, args, pass);
     size_t width = dk_dtype_bytes(args->src_type);
-    assert(kernel->mr <= MOST_MR);
-    for (int64_t m = m0; m < m1; m += kernel->mr) {
-        int count = (int)(m1 - m < kernel->mr ? m1 - m : kernel->mr);
-        for (int i = 0; i < count; i++) {
-            rows[i] =
-                (const char *)args->src + (size_t)((m + i) * args->src_stride + k0) * width;
+    const char *src =
+        (const char *)args->src + (size_t)(pass * plan->pass_rows * args->src_stride) * width;
+    const void *list[DK_GEMM_PACK_ROWS];
+    for (int64_t panel = (int64_t)task * PACK_PANELS;
+         panel < (int64_t)(task + 1) * PACK_PANELS && panel * kernel->mr < rows; panel++) {
+        for (int64_t m0 = 0; m0 < kernel->mr; m0 += DK_GEMM_PACK_ROWS) {
+            int count = (int)smaller(DK_GEMM_PACK_ROWS, kernel->mr - m0);
+            for (int i = 0; i < count; i++) {
+                int64_t m = panel * kernel->mr + m0 + i;
+                list[i] = m < rows ? src + (size_t)(m * args->src_stride) * width : NULL;
+            }
+            kernel->pack_rows((char *)shared + panel * panel_bytes + m0 * unit, kernel->mr,
+                              list, args->src_type, count, args->depth);
         }
-        kernel->pack_rows(panels, rows, args->src_type, count, depth);
-        panels += dk_gemm_panel_bytes(kernel, kernel->mr, depth);
+    }
+}
+
+/* One task of stage 2. */
+typedef struct block {
+    const dk_linear_kernels *kernels;
+    const dk_linear_plan *plan;
+    const dk_linear_args *args;
+    int64_t first_row;  /* of the pass, in src and dst */
+    int64_t m0, m1;     /* rows inside the pass */
+    int64_t n0, n1;     /* columns */
+    int64_t k0, depth;  /* the slice at work */
+    const char *shared; /* packed rows of the pass */
+    char *slab;
+    float *results;
+} block;
+
+static void pack_slab(const block *at)
+{
+    const dk_gemm_kernel *kernel = at->plan->kernel;
+    const dk_linear_args *args = at->args;
+    int64_t panel = dk_gemm_b_bytes(kernel, at->depth);
+    size_t width = dk_dtype_bytes(args->weight_type);
+    char *out = at->slab;
+    for (int64_t n = at->n0; n < at->n1; n += kernel->nr, out += panel) {
+        const char *w = (const char *)args->weight + (size_t)(n * args->depth + at->k0) * width;
+        kernel->pack_weight(out, w, args->weight_type, args->depth,
+                            (int)smaller(kernel->nr, at->n1 - n), at->depth);
+    }
+}
+
+/* The tile at row m of the pass and column n; the last slice stores it. */
+static void multiply_tile(const block *at, int64_t m, int64_t n)
+{
+    const dk_gemm_kernel *kernel = at->plan->kernel;
+    const dk_linear_args *args = at->args;
+    int64_t ld = at->plan->block_cols;
+    int64_t row = at->depth == args->depth ? 0 : m - at->m0;
+    float *c = at->results + row * ld + (n - at->n0);
+    const dk_gemm_a a = {
+        .data = at->shared + m / kernel->mr * dk_gemm_a_bytes(kernel, kernel->mr, args->depth) +
+                dk_gemm_a_bytes(kernel, kernel->mr, at->k0),
+        .ld = kernel->mr,
+        .k = at->depth,
+        .parts = 1};
+    const char *b = at->slab + (n - at->n0) / kernel->nr * dk_gemm_b_bytes(kernel, at->depth);
+    kernel->tile(c, ld, &a, 0, b, at->k0 > 0);
+    if (at->k0 + at->depth == args->depth) {
+        at->kernels->store(args, at->first_row + m, n, (int)smaller(kernel->mr, at->m1 - m),
+                           (int)smaller(kernel->nr, at->n1 - n), c, ld);
+    }
+}
+
+/* A panel of W stays in the first-level cache while CACHED_ROWS rows of A pass from the
+   second. */
+static void multiply_slice(const block *at)
+{
+    const dk_gemm_kernel *kernel = at->plan->kernel;
+    int64_t step = CACHED_ROWS / kernel->mr * kernel->mr;
+    for (int64_t cached = at->m0; cached < at->m1; cached += step) {
+        int64_t end = smaller(cached + step, at->m1);
+        for (int64_t n = at->n0; n < at->n1; n += kernel->nr) {
+            for (int64_t m = cached; m < end; m += kernel->mr) {
+                multiply_tile(at, m, n);
+            }
+        }
     }
 }
 
 void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
-                     const dk_linear_args *args, int task, void *scratch)
+                     const dk_linear_args *args, int pass, int task, const void *shared,
+                     void *scratch)
 {
-    int64_t row_block = task % plan->row_blocks, col_block = task / plan->row_blocks;
-    int64_t n0 = col_block * plan->block_cols, m0 = row_block * plan->block_rows;
-    int64_t n1 = n0 + plan->block_cols < args->cols ? n0 + plan->block_cols : args->cols;
-    int64_t m1 = m0 + plan->block_rows < args->rows ? m0 + plan->block_rows : args->rows;
-    const dk_gemm_kernel *kernel = plan->kernel;
-    if (kernel == NULL) {
-        kernels->small(args, n0, n1);
+    block at = {.kernels = kernels,
+                .plan = plan,
+                .args = args,
+                .first_row = pass * plan->pass_rows,
+                .m0 = task % plan->row_blocks * plan->block_rows,
+                .n0 = task / plan->row_blocks * plan->block_cols,
+                .shared = shared,
+                .slab = scratch};
+    at.m1 = smaller(at.m0 + plan->block_rows, rows_of_pass(plan, args, pass));
+    at.n1 = smaller(at.n0 + plan->block_cols, args->cols);
+    if (plan->kernel == NULL) {
+        kernels->small(args, at.n0, at.n1);
         return;
     }
-    char *a = scratch, *b = a + a_bytes(plan, args);
-    float *c = (float *)(void *)(b + b_bytes(plan, args));
-    size_t width = dk_dtype_bytes(args->weight_type);
-    for (int64_t k0 = 0; k0 < args->depth; k0 += DEPTH_SLICE) {
-        int64_t depth = args->depth - k0 < DEPTH_SLICE ? args->depth - k0 : DEPTH_SLICE;
-        int64_t panel = dk_gemm_panel_bytes(kernel, kernel->mr, depth);
-        pack_rows(plan, args, a, m0, m1, k0, depth);
-        for (int64_t n = n0; n < n1; n += kernel->nr) {
-            int cols = (int)(n1 - n < kernel->nr ? n1 - n : kernel->nr);
-            const char *w = (const char *)args->weight + (size_t)(n * args->depth + k0) * width;
-            kernel->pack_weight(b, w, args->weight_type, args->depth, cols, depth);
-            for (int64_t m = m0; m < m1; m += kernel->mr) {
-                kernel->tile(c + (m - m0) * plan->block_cols + (n - n0), plan->block_cols,
-                             a + (m - m0) / kernel->mr * panel, b, depth, k0 > 0);
-            }
-        }
+    if (at.m0 >= at.m1) {
+        return; /* the last pass may have fewer rows */
     }
-    kernels->store(args, m0, n0, (int)(m1 - m0), (int)(n1 - n0), c, plan->block_cols);
+    at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
+    int64_t slice = slice_of(plan->kernel, args);
+    for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
+        at.depth = smaller(slice, args->depth - at.k0);
+        pack_slab(&at);
+        multiply_slice(&at);
+    }
 }

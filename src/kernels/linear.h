@@ -1,6 +1,7 @@
 /* Linear layers: dst = epilogue(src · Wᵀ + bias), W as stored in the weight file.
-   The caller splits the output into blocks whose borders do not depend on the thread count and
-   runs dk_linear_block on each, from any thread. */
+   Two stages of tasks for each pass: src is packed once, for all columns, into shared memory;
+   then every task packs a slab of W into its own cache and multiplies. How the work is cut does
+   not change any sum: results are bit-equal for any number of threads. */
 #ifndef DK_KERNELS_LINEAR_H
 #define DK_KERNELS_LINEAR_H
 
@@ -38,9 +39,13 @@ typedef struct dk_linear_args {
 } dk_linear_args;
 
 typedef struct dk_linear_plan {
-    const dk_gemm_kernel *kernel;   /* NULL: the small-M path (rows <= 4) */
-    int64_t block_rows, block_cols; /* of one task */
-    int row_blocks, col_blocks;     /* tasks = row_blocks * col_blocks */
+    const dk_gemm_kernel *kernel; /* NULL: the small-M path (rows <= 4), no packing tasks */
+    int passes;                   /* over pass_rows rows each */
+    int64_t pass_rows;
+    int pack_tasks;                 /* stage 1 of a pass */
+    int64_t block_rows, block_cols; /* of one task of stage 2 */
+    int row_blocks, col_blocks;     /* tasks of stage 2 = row_blocks * col_blocks */
+    size_t shared_bytes;            /* packed rows of a pass, aligned to 64 */
     size_t scratch_bytes;           /* per thread, aligned to 64 */
 } dk_linear_plan;
 
@@ -55,12 +60,17 @@ typedef struct dk_linear_kernels {
 
 void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags);
 
-/* exact: f32 panels whatever the CPU multiplies faster. */
+/* exact: f32 operands whatever the CPU multiplies faster. threads: how many will share the
+   work. */
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
-                         const dk_linear_args *args, bool exact);
+                         const dk_linear_args *args, bool exact, int threads);
 
-/* Task `task` of the plan, with that thread's scratch. */
+/* Stage 1 of a pass: all its tasks come before any task of stage 2. */
+void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int pass, int task,
+                    void *shared);
+/* Stage 2, with that thread's scratch. */
 void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
-                     const dk_linear_args *args, int task, void *scratch);
+                     const dk_linear_args *args, int pass, int task, const void *shared,
+                     void *scratch);
 
 #endif

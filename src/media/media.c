@@ -38,7 +38,8 @@ enum { FORMAT_COUNT = sizeof formats / sizeof *formats };
 const char *dk_media_formats(void)
 {
 #define FORMAT_NAME(extension, ...) ", " extension
-    return FORMATS(FORMAT_NAME) + strlen(", ");
+    static const char names[] = FORMATS(FORMAT_NAME);
+    return names + strlen(", ");
 #undef FORMAT_NAME
 }
 

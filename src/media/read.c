@@ -90,13 +90,16 @@ dk_status dk_image_decode(dk_image *out, const void *data, size_t size, const ch
     return found->decode(out, data, size, where, &all, err);
 }
 
+/* Read, not mapped: a file that somebody cuts meanwhile must not end the process. */
 dk_status dk_media_read_image(dk_image *out, const char *path, const dk_media_limits *limits,
                               dk_error *err)
 {
-    dk_mapping file;
-    DK_TRY(dk_mapping_open(&file, path, err));
-    dk_status status = dk_image_decode(out, file.data, file.size, path, limits, err);
-    dk_mapping_close(&file);
+    char *bytes;
+    size_t size;
+    const dk_media_limits all = complete(limits);
+    DK_TRY(dk_file_read(&bytes, &size, path, all.max_bytes, err));
+    dk_status status = dk_image_decode(out, bytes, size, path, &all, err);
+    dk_free(bytes);
     return status;
 }
 

@@ -8,7 +8,6 @@ import tempfile
 import unittest
 import zlib
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads are slow on a busy machine
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SMALL = os.path.join(ROOT, "tests/golden/wan2.1-t2v/checkpoint")  # random weights, milliseconds per step
 TINY = os.path.join(ROOT, "models/tiny-wan")

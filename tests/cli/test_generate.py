@@ -237,6 +237,13 @@ class Failures(CommandTest):
                            "tiny-wan", env={"DARKROOM_MODELS": self.folder})
         self.assertEqual(json.loads(done.stdout)["model_path"], "tiny-wan")
 
+    def test_bench(self):
+        report = json.loads(self.passes("bench", "linear", "--m=16", "--n=16", "--k=16", "--repeats=3", "--json").stdout)
+        self.assertGreater(report["gflops"], 0)
+        self.fails(2, ["'sort'", "linear, attention"], "bench", "sort")
+        self.fails(2, ["--config is missing"], "bench", "model")
+        self.fails(3, ["/nonexistent"], "bench", "model", "--config", "/nonexistent")
+
     def test_help_and_version(self):
         for args in (("generate", "--help"), ("help", "generate"), ("generate", "--prompt", "x", "-h")):
             text = run(*args).stdout
@@ -244,7 +251,7 @@ class Failures(CommandTest):
                 self.assertIn(part, text)
         self.assertRegex(run("--version").stdout, r"^darkroom \d+\.\d+\.\d+\n$")
         listed = run("--help").stdout
-        for name in ("generate", "replay", "convert", "inspect", "selftest"):
+        for name in ("generate", "replay", "convert", "inspect", "selftest", "bench"):
             self.assertIn(f"darkroom {name}", listed)
             self.assertIn("Examples", run(name, "--help").stdout)
         self.assertNotIn("darkroom parameters", listed)

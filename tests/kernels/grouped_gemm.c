@@ -10,42 +10,46 @@ static int64_t padded(int64_t k)
     return (k + KG - 1) / KG * KG;
 }
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
                  bool accumulate)
 {
-    const uint16_t *pa = a, *pb = b;
     for (int m = 0; m < MR; m++) {
         for (int n = 0; n < NR; n++) {
             float sum = accumulate ? c[m * ldc + n] : 0.0f;
-            for (int64_t i = 0; i < padded(k); i++) {
-                int64_t group = i / KG;
-                sum += dk_f32_from_bf16(pa[(group * MR + m) * KG + i % KG]) *
-                       dk_f32_from_bf16(pb[(group * NR + n) * KG + i % KG]);
+            const uint16_t *pb = b;
+            for (int part = 0; part < a->parts; part++, pb += padded(a->k) * NR) {
+                int64_t first = row + m + (a->offset != NULL ? a->offset[part] : 0);
+                for (int64_t i = 0; i < padded(a->k); i++) {
+                    const uint16_t *pa =
+                        (const uint16_t *)a->data + (i / KG * a->ld + first) * KG;
+                    sum += dk_f32_from_bf16(pa[i % KG]) *
+                           dk_f32_from_bf16(pb[(i / KG * NR + n) * KG + i % KG]);
+                }
             }
             c[m * ldc + n] = sum;
         }
     }
 }
 
-/* Element i of line n of a panel of `width` lines; NULL reads as zero. */
-static void put(uint16_t *panel, int width, int n, int64_t i, const void *src, dk_dtype type)
+/* Element i of line n of an operand of `ld` lines; NULL reads as zero. */
+static void put(uint16_t *operand, int64_t ld, int n, int64_t i, const void *src, dk_dtype type)
 {
     float value = 0.0f;
     if (src != NULL) {
         dk_convert_to_f32(&value, src, type, 1);
     }
-    panel[(i / KG * width + n) * KG + i % KG] = dk_bf16_from_f32(value);
+    operand[(i / KG * ld + n) * KG + i % KG] = dk_bf16_from_f32(value);
 }
 
-static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
-                      int64_t k)
+static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
+                      int count, int64_t k)
 {
     size_t bytes = dk_dtype_bytes(src_type);
-    for (int m = 0; m < MR; m++) {
-        const char *row = m < rows ? src_rows[m] : NULL;
+    for (int m = 0; m < count; m++) {
+        const char *row = src_rows[m];
         for (int64_t i = 0; i < padded(k); i++) {
             const void *at = row != NULL && i < k ? row + (size_t)i * bytes : NULL;
-            put(panel, MR, m, i, at, src_type);
+            put(dst, ld, m, i, at, src_type);
         }
     }
 }
@@ -82,7 +86,9 @@ dk_gemm_kernel grouped_gemm(void)
                             .type = DK_BF16,
                             .mr = MR,
                             .nr = NR,
-                            .kg = KG,
+                            .a_group = KG,
+                            .b_group = KG,
+                            .slice = 40,
                             .tile = tile,
                             .pack_rows = pack_rows,
                             .pack_weight = pack_weight,

@@ -335,9 +335,10 @@ static void run_case(const dk_linear_kernels *kernels, const dk_gemm_kernel *ker
         dk_convert_from_f32((char *)data.args.dst + i * dk_dtype_bytes(type), type, &canary, 1);
     }
     dk_conv_plan plan;
-    dk_conv_plan_init(&plan, kernel, &data.args);
+    dk_conv_plan_init(&plan, kernel, &data.args, 2);
     assert_true(plan.scratch_bytes < 1u << 20);
-    assert_int_equal(plan.tasks, data.args.out_frames * plan.pixel_blocks * plan.col_blocks);
+    assert_int_equal(plan.tasks,
+                     data.args.out_frames * plan.blocks_x * plan.blocks_y * plan.col_blocks);
     void *scratch;
     dk_error err;
     assert_ok(dk_try_alloc(&scratch, plan.scratch_bytes, "scratch", &err), err);

@@ -16,7 +16,7 @@ typedef struct dk_cpu_device {
     dk_elementwise_kernels elementwise;
     void *scratch;        /* [threads][scratch_bytes] */
     size_t scratch_bytes; /* per thread, a multiple of 64 */
-    void *shared;         /* packed keys and values of one attention */
+    void *shared;         /* packed operands of one operation */
     size_t shared_bytes;
 } dk_cpu_device;
 

@@ -21,8 +21,8 @@ bool dk_cpu_reserve(dk_cpu_device *cpu, size_t thread_bytes, size_t shared_bytes
         dk_free(cpu->shared);
         cpu->shared = NULL;
         cpu->shared_bytes = 0;
-        status = dk_try_alloc(&cpu->shared, shared_bytes, "packed keys and values",
-                              &cpu->head.failure);
+        status =
+            dk_try_alloc(&cpu->shared, shared_bytes, "packed operands", &cpu->head.failure);
         cpu->shared_bytes = status == DK_OK ? shared_bytes : 0;
     }
     if (status != DK_OK) {
@@ -40,22 +40,35 @@ typedef struct linear_job {
     dk_cpu_device *cpu;
     const dk_linear_args *args;
     dk_linear_plan plan;
+    int pass;
 } linear_job;
+
+static void linear_pack_task(void *context, int task, int thread)
+{
+    (void)thread;
+    linear_job *job = context;
+    dk_linear_pack(&job->plan, job->args, job->pass, task, job->cpu->shared);
+}
 
 static void linear_task(void *context, int task, int thread)
 {
     linear_job *job = context;
-    dk_linear_block(&job->cpu->linear, &job->plan, job->args, task,
+    dk_linear_block(&job->cpu->linear, &job->plan, job->args, job->pass, task, job->cpu->shared,
                     dk_cpu_scratch(job->cpu, thread));
 }
 
 void dk_cpu_linear(dk_device *device, const dk_linear_args *args)
 {
     linear_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    dk_linear_plan_init(&job.plan, &job.cpu->linear, args, device->exact);
-    if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, 0) && !device->dry) {
-        dk_team_run(job.cpu->team, job.plan.row_blocks * job.plan.col_blocks, linear_task,
-                    &job);
+    const dk_linear_plan *plan = &job.plan;
+    dk_linear_plan_init(&job.plan, &job.cpu->linear, args, device->exact,
+                        dk_team_threads(job.cpu->team));
+    if (!dk_cpu_reserve(job.cpu, plan->scratch_bytes, plan->shared_bytes) || device->dry) {
+        return;
+    }
+    for (job.pass = 0; job.pass < plan->passes; job.pass++) {
+        dk_team_run(job.cpu->team, plan->pack_tasks, linear_pack_task, &job);
+        dk_team_run(job.cpu->team, plan->row_blocks * plan->col_blocks, linear_task, &job);
     }
 }
 
@@ -91,7 +104,7 @@ static void conv_task(void *context, int task, int thread)
 void dk_cpu_conv(dk_device *device, const dk_conv_args *args)
 {
     conv_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args);
+    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args, dk_team_threads(job.cpu->team));
     if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, 0) && !device->dry) {
         dk_team_run(job.cpu->team, job.plan.tasks, conv_task, &job);
     }

@@ -2,36 +2,41 @@
 #include <string.h>
 
 #include "kernels/x86/gemm_x86.h"
+#include "kernels/x86/unroll.h"
 #include "kernels/x86/vec_avx2.h"
 
 enum { MR = 6, NR = 16, LANES = 8 };
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
                  bool accumulate)
 {
-    const float *pa = a, *pb = b;
-    __m256 sum[MR][2];
-    for (int m = 0; m < MR; m++) {
-        sum[m][0] = sum[m][1] = _mm256_setzero_ps();
-    }
-    for (int64_t i = 0; i < k; i++, pa += MR, pb += NR) {
-        __m256 b0 = _mm256_loadu_ps(pb), b1 = _mm256_loadu_ps(pb + LANES);
-#pragma GCC unroll 6
-        for (int m = 0; m < MR; m++) {
-            __m256 value = _mm256_broadcast_ss(pa + m);
-            sum[m][0] = _mm256_fmadd_ps(value, b0, sum[m][0]);
-            sum[m][1] = _mm256_fmadd_ps(value, b1, sum[m][1]);
+    const float *pb = b;
+#define ZERO(m) __m256 low##m = _mm256_setzero_ps(), high##m = _mm256_setzero_ps();
+    DK_REPEAT_6(ZERO)
+#undef ZERO
+    for (int part = 0; part < a->parts; part++) {
+        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
+        for (int64_t i = 0; i < a->k; i += 1, pa += a->ld, pb += NR) {
+            __m256 b0 = _mm256_loadu_ps(pb), b1 = _mm256_loadu_ps(pb + LANES);
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m256 value = _mm256_broadcast_ss(pa + m);                                            \
+        low##m = _mm256_fmadd_ps(value, b0, low##m);                                           \
+        high##m = _mm256_fmadd_ps(value, b1, high##m);                                         \
+    } while (0);
+            DK_REPEAT_6(MULTIPLY)
+#undef MULTIPLY
         }
     }
-    for (int m = 0; m < MR; m++) {
-        float *row = c + m * ldc;
-        if (accumulate) {
-            sum[m][0] = _mm256_add_ps(sum[m][0], _mm256_loadu_ps(row));
-            sum[m][1] = _mm256_add_ps(sum[m][1], _mm256_loadu_ps(row + LANES));
-        }
-        _mm256_storeu_ps(row, sum[m][0]);
-        _mm256_storeu_ps(row + LANES, sum[m][1]);
-    }
+#define STORE(m)                                                                               \
+    if (accumulate) {                                                                          \
+        low##m = _mm256_add_ps(low##m, _mm256_loadu_ps(c + (m)*ldc));                          \
+        high##m = _mm256_add_ps(high##m, _mm256_loadu_ps(c + (m)*ldc + LANES));                \
+    }                                                                                          \
+    _mm256_storeu_ps(c + (m)*ldc, low##m);                                                     \
+    _mm256_storeu_ps(c + (m)*ldc + LANES, high##m);
+    DK_REPEAT_6(STORE)
+#undef STORE
 }
 
 static inline void transpose(__m256 r[LANES])
@@ -75,20 +80,44 @@ static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t
     return _mm256_loadu_ps(values);
 }
 
-static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
-                      int64_t k)
+/* The first n floats of a vector. */
+static inline void store_some(float *dst, __m256 value, int n)
 {
-    float *out = panel;
-    for (int64_t i = 0; i < k; i += LANES) {
-        __m256 r[LANES];
-        for (int m = 0; m < LANES; m++) {
-            r[m] = load_row(m < rows ? src_rows[m] : NULL, src_type, i, k - i);
-        }
-        transpose(r);
-        for (int j = 0; j < LANES && i + j < k; j++) {
-            float *dst = out + (i + j) * MR;
-            _mm_storeu_ps(dst, _mm256_castps256_ps128(r[j]));
-            _mm_storel_pi((__m64 *)(void *)(dst + 4), _mm256_extractf128_ps(r[j], 1));
+    if (n >= LANES) {
+        _mm256_storeu_ps(dst, value);
+        return;
+    }
+    __m128 part = _mm256_castps256_ps128(value);
+    if (n & 4) {
+        _mm_storeu_ps(dst, part);
+        part = _mm256_extractf128_ps(value, 1);
+        dst += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64 *)(void *)dst, part);
+        part = _mm_movehl_ps(part, part);
+        dst += 2;
+    }
+    if (n & 1) {
+        _mm_store_ss(dst, part);
+    }
+}
+
+static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
+                      int count, int64_t k)
+{
+    for (int m0 = 0; m0 < count; m0 += LANES) {
+        float *out = (float *)dst + m0;
+        int rows = count - m0 < LANES ? count - m0 : LANES;
+        for (int64_t i = 0; i < k; i += LANES) {
+            __m256 r[LANES];
+            for (int m = 0; m < LANES; m++) {
+                r[m] = load_row(m < rows ? src_rows[m0 + m] : NULL, src_type, i, k - i);
+            }
+            transpose(r);
+            for (int j = 0; j < LANES && i + j < k; j++) {
+                store_some(out + (i + j) * ld, r[j], rows);
+            }
         }
     }
 }
@@ -133,7 +162,9 @@ const dk_gemm_kernel dk_gemm_f32_avx2 = {
     .type = DK_F32,
     .mr = MR,
     .nr = NR,
-    .kg = 1,
+    .a_group = 1,
+    .b_group = 1,
+    .slice = 256,
     .tile = tile,
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,

@@ -2,50 +2,56 @@
    memory. */
 #include "kernels/x86/gemm_x86.h"
 #include "kernels/x86/transpose_avx512.h"
+#include "kernels/x86/unroll.h"
 
 enum { MR = 14, NR = 32, LANES = 16 };
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
                  bool accumulate)
 {
-    const float *pa = a, *pb = b;
-    __m512 sum[MR][2];
-    for (int m = 0; m < MR; m++) {
-        sum[m][0] = sum[m][1] = _mm512_setzero_ps();
-    }
-    for (int64_t i = 0; i < k; i++, pa += MR, pb += NR) {
-        __m512 b0 = _mm512_loadu_ps(pb), b1 = _mm512_loadu_ps(pb + LANES);
-#pragma GCC unroll 14
-        for (int m = 0; m < MR; m++) {
-            __m512 value = _mm512_set1_ps(pa[m]);
-            sum[m][0] = _mm512_fmadd_ps(value, b0, sum[m][0]);
-            sum[m][1] = _mm512_fmadd_ps(value, b1, sum[m][1]);
+    const float *pb = b;
+#define ZERO(m) __m512 low##m = _mm512_setzero_ps(), high##m = _mm512_setzero_ps();
+    DK_REPEAT_14(ZERO)
+#undef ZERO
+    for (int part = 0; part < a->parts; part++) {
+        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
+        for (int64_t i = 0; i < a->k; i += 1, pa += a->ld, pb += NR) {
+            __m512 b0 = _mm512_loadu_ps(pb), b1 = _mm512_loadu_ps(pb + LANES);
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m512 value = _mm512_set1_ps(pa[m]);                                                  \
+        low##m = _mm512_fmadd_ps(value, b0, low##m);                                           \
+        high##m = _mm512_fmadd_ps(value, b1, high##m);                                         \
+    } while (0);
+            DK_REPEAT_14(MULTIPLY)
+#undef MULTIPLY
         }
     }
-    for (int m = 0; m < MR; m++) {
-        float *row = c + m * ldc;
-        if (accumulate) {
-            sum[m][0] = _mm512_add_ps(sum[m][0], _mm512_loadu_ps(row));
-            sum[m][1] = _mm512_add_ps(sum[m][1], _mm512_loadu_ps(row + LANES));
-        }
-        _mm512_storeu_ps(row, sum[m][0]);
-        _mm512_storeu_ps(row + LANES, sum[m][1]);
-    }
+#define STORE(m)                                                                               \
+    if (accumulate) {                                                                          \
+        low##m = _mm512_add_ps(low##m, _mm512_loadu_ps(c + (m)*ldc));                          \
+        high##m = _mm512_add_ps(high##m, _mm512_loadu_ps(c + (m)*ldc + LANES));                \
+    }                                                                                          \
+    _mm512_storeu_ps(c + (m)*ldc, low##m);                                                     \
+    _mm512_storeu_ps(c + (m)*ldc + LANES, high##m);
+    DK_REPEAT_14(STORE)
+#undef STORE
 }
 
-static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
-                      int64_t k)
+static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
+                      int count, int64_t k)
 {
-    float *out = panel;
+    float *out = dst;
+    __mmask16 mask = (__mmask16)((1u << count) - 1);
     for (int64_t i = 0; i < k; i += LANES) {
         __m512i r[LANES];
         for (int m = 0; m < LANES; m++) {
             r[m] = _mm512_castps_si512(
-                dk_load_row_f32(m < rows ? src_rows[m] : NULL, src_type, i, k - i));
+                dk_load_row_f32(m < count ? src_rows[m] : NULL, src_type, i, k - i));
         }
         dk_transpose_16x16(r);
         for (int j = 0; j < LANES && i + j < k; j++) {
-            _mm512_mask_storeu_epi32(out + (i + j) * MR, (1u << MR) - 1, r[j]);
+            _mm512_mask_storeu_epi32(out + (i + j) * ld, mask, r[j]);
         }
     }
 }
@@ -89,7 +95,9 @@ const dk_gemm_kernel dk_gemm_f32_avx512 = {
     .type = DK_F32,
     .mr = MR,
     .nr = NR,
-    .kg = 1,
+    .a_group = 1,
+    .b_group = 1,
+    .slice = 256,
     .tile = tile,
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,

@@ -2,36 +2,41 @@
    neighbours in k, so panels are packed as the f32 ones are, by pairs. */
 #include "kernels/x86/gemm_x86.h"
 #include "kernels/x86/transpose_avx512.h"
+#include "kernels/x86/unroll.h"
 
 enum { MR = 14, NR = 32, LANES = 16, PAIR = 2 };
 
-static void tile(float *c, int64_t ldc, const void *a, const void *b, int64_t k,
+static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
                  bool accumulate)
 {
-    const float *pa = a, *pb = b; /* units of two bf16 */
-    __m512 sum[MR][2];
-    for (int m = 0; m < MR; m++) {
-        sum[m][0] = sum[m][1] = _mm512_setzero_ps();
-    }
-    for (int64_t i = 0; i < k; i += PAIR, pa += MR, pb += NR) {
-        __m512bh b0 = (__m512bh)_mm512_loadu_ps(pb);
-        __m512bh b1 = (__m512bh)_mm512_loadu_ps(pb + LANES);
-#pragma GCC unroll 14
-        for (int m = 0; m < MR; m++) {
-            __m512bh value = (__m512bh)_mm512_set1_ps(pa[m]);
-            sum[m][0] = _mm512_dpbf16_ps(sum[m][0], value, b0);
-            sum[m][1] = _mm512_dpbf16_ps(sum[m][1], value, b1);
+    const float *pb = b; /* units of two bf16 */
+#define ZERO(m) __m512 low##m = _mm512_setzero_ps(), high##m = _mm512_setzero_ps();
+    DK_REPEAT_14(ZERO)
+#undef ZERO
+    for (int part = 0; part < a->parts; part++) {
+        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
+        for (int64_t i = 0; i < a->k; i += PAIR, pa += a->ld, pb += NR) {
+            __m512bh b0 = (__m512bh)_mm512_loadu_ps(pb),
+                     b1 = (__m512bh)_mm512_loadu_ps(pb + LANES);
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m512bh value = (__m512bh)_mm512_set1_ps(pa[m]);                                      \
+        low##m = _mm512_dpbf16_ps(low##m, value, b0);                                          \
+        high##m = _mm512_dpbf16_ps(high##m, value, b1);                                        \
+    } while (0);
+            DK_REPEAT_14(MULTIPLY)
+#undef MULTIPLY
         }
     }
-    for (int m = 0; m < MR; m++) {
-        float *row = c + m * ldc;
-        if (accumulate) {
-            sum[m][0] = _mm512_add_ps(sum[m][0], _mm512_loadu_ps(row));
-            sum[m][1] = _mm512_add_ps(sum[m][1], _mm512_loadu_ps(row + LANES));
-        }
-        _mm512_storeu_ps(row, sum[m][0]);
-        _mm512_storeu_ps(row + LANES, sum[m][1]);
-    }
+#define STORE(m)                                                                               \
+    if (accumulate) {                                                                          \
+        low##m = _mm512_add_ps(low##m, _mm512_loadu_ps(c + (m)*ldc));                          \
+        high##m = _mm512_add_ps(high##m, _mm512_loadu_ps(c + (m)*ldc + LANES));                \
+    }                                                                                          \
+    _mm512_storeu_ps(c + (m)*ldc, low##m);                                                     \
+    _mm512_storeu_ps(c + (m)*ldc + LANES, high##m);
+    DK_REPEAT_14(STORE)
+#undef STORE
 }
 
 /* Sixteen pairs of a row from element k on, as bf16. */
@@ -46,18 +51,19 @@ static inline __m512i load_pairs(const void *row, dk_dtype type, int64_t k, int6
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
-static void pack_rows(void *panel, const void *const *src_rows, dk_dtype src_type, int rows,
-                      int64_t k)
+static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
+                      int count, int64_t k)
 {
-    uint32_t *out = panel;
+    uint32_t *out = dst;
+    __mmask16 mask = (__mmask16)((1u << count) - 1);
     for (int64_t i = 0; i < k; i += PAIR * LANES) {
         __m512i r[LANES];
         for (int m = 0; m < LANES; m++) {
-            r[m] = load_pairs(m < rows ? src_rows[m] : NULL, src_type, i, k - i);
+            r[m] = load_pairs(m < count ? src_rows[m] : NULL, src_type, i, k - i);
         }
         dk_transpose_16x16(r);
         for (int j = 0; j < LANES && i + PAIR * j < k; j++) {
-            _mm512_mask_storeu_epi32(out + (i / PAIR + j) * MR, (1u << MR) - 1, r[j]);
+            _mm512_mask_storeu_epi32(out + (i / PAIR + j) * ld, mask, r[j]);
         }
     }
 }
@@ -111,7 +117,9 @@ const dk_gemm_kernel dk_gemm_bf16_avx512bf16 = {
     .type = DK_BF16,
     .mr = MR,
     .nr = NR,
-    .kg = PAIR,
+    .a_group = PAIR,
+    .b_group = PAIR,
+    .slice = 512,
     .tile = tile,
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,

@@ -1,0 +1,189 @@
+/* darkroom bench: how fast single operations and whole models run, with random numbers. */
+#include "cli/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "cli/arguments.h"
+#include "darkroom/darkroom.h"
+#include "device/cpu/cpu_device.h"
+
+#define NUMBER(field, usual, line)                                                             \
+    {                                                                                          \
+        .name = #field, .type = DK_PARAMETER_INT, .offset = offsetof(dk_bench_flags, field),   \
+        .max = 1 << 24, .default_text = usual, .help = line                                    \
+    }
+#define CHOICE(field, words, usual, line)                                                      \
+    {                                                                                          \
+        .name = #field, .type = DK_PARAMETER_CHOICE,                                           \
+        .offset = offsetof(dk_bench_flags, field), .choices = words, .default_text = usual,    \
+        .help = line                                                                           \
+    }
+
+static const dk_parameter parameters[] = {
+    NUMBER(m, "1800", "linear: rows"),
+    NUMBER(n, "1536", "linear: columns"),
+    NUMBER(k, "1536", "linear: depth"),
+    NUMBER(heads, "12", "attention: heads"),
+    NUMBER(seq_len, "4096", "attention: queries"),
+    NUMBER(kv_len, "as many as queries", "attention: keys"),
+    NUMBER(head_dim, "128", "attention: size of a head"),
+    NUMBER(in_channels, "96", "conv2d, conv3d: channels in"),
+    NUMBER(out_channels, "96", "conv2d, conv3d: channels out"),
+    NUMBER(kernel, "3", "conv2d, conv3d: height and width of the kernel"),
+    NUMBER(kernel_t, "3", "conv3d: its extent in time"),
+    {.name = "config",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(dk_bench_flags, config),
+     .max = 4096,
+     .unit = "FOLDER",
+     .default_text = "none",
+     .help = "model: folder with the components' config.json files"},
+    CHOICE(part, "dit, vae, vae-encode, text", "dit", "model: which component"),
+    CHOICE(weights_dtype, "bf16, f16, f32", "bf16", "linear, model: type of the weights"),
+    NUMBER(width, "480", "conv2d, conv3d, model: pixels"),
+    NUMBER(height, "320", "conv2d, conv3d, model: pixels"),
+    NUMBER(num_frames, "1, model: 9", "conv2d, conv3d, model: frames"),
+    NUMBER(tokens, "512", "model: prompt tokens"),
+    CHOICE(dtype, "bf16, f32", "bf16", "arithmetic"),
+    CHOICE(cpu, "c, avx2, avx512, avx512bf16, amx", "what the processor has",
+           "highest instruction set to use"),
+    NUMBER(threads, "0", "threads; 0: one per core"),
+    NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
+    {.name = "json",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_bench_flags, json),
+     .default_text = "false",
+     .help = "report as one JSON object, a failure too"},
+};
+
+static const dk_parameter_table table = {
+    .title = "What to measure",
+    .parameters = parameters,
+    .count = sizeof parameters / sizeof *parameters,
+};
+
+static const struct {
+    const char *name;
+    dk_status (*run)(const dk_bench_flags *flags, dk_error *err);
+} benches[] = {
+    {"linear", dk_bench_linear}, {"attention", dk_bench_attention}, {"conv2d", dk_bench_conv},
+    {"conv3d", dk_bench_conv},   {"model", dk_bench_model},
+};
+enum { BENCHES = sizeof benches / sizeof *benches };
+
+dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_error *err)
+{
+    const char *dtype = flags->dtype != NULL ? flags->dtype : "bf16";
+    bool exact = strcmp(dtype, "f32") == 0;
+    if (!exact && strcmp(dtype, "bf16") != 0) {
+        return dk_fail(err, DK_INVALID, "--dtype is '%s', accepted are bf16, f32", dtype);
+    }
+    const dk_cpu_device_options options = {
+        .threads = flags->threads, .level = flags->cpu, .exact = exact};
+    return dk_cpu_device_open(out, &options, err);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return left < right ? -1 : left > right;
+}
+
+dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass, void *context,
+                        dk_error *err)
+{
+    enum { LEAST = 3, MOST = 1000 };
+    double start = dk_now_ms();
+    DK_TRY(pass(context, err));
+    double once = dk_now_ms() - start;
+    if (repeats == 0) {
+        repeats = once > 0 ? (int)(1000.0 / once) : MOST;
+        repeats = repeats < LEAST ? LEAST : repeats > MOST ? MOST : repeats;
+    }
+    double *seconds = dk_alloc((size_t)repeats * sizeof *seconds);
+    dk_status status = DK_OK;
+    for (int i = 0; i < repeats && status == DK_OK; i++) {
+        start = dk_now_ms();
+        status = pass(context, err);
+        seconds[i] = (dk_now_ms() - start) * 1e-3;
+    }
+    qsort(seconds, (size_t)repeats, sizeof *seconds, by_size);
+    *out = (dk_bench_times){.median_s = seconds[repeats / 2],
+                            .least_s = seconds[0],
+                            .most_s = seconds[repeats - 1],
+                            .repeats = repeats};
+    dk_free(seconds);
+    return status;
+}
+
+void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *times,
+                     double flops, bool json)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double peak_mb = (double)usage.ru_maxrss / 1024.0; /* before the roofline's panels */
+    double gflops = flops / times->median_s * 1e-9, roofline = dk_bench_roofline_gflops(device);
+    json_object_set_new(facts, "device", json_string(device->description));
+    json_object_set_new(facts, "engine", json_string(dk_version()));
+    json_object_set_new(facts, "seconds", json_real(times->median_s));
+    json_object_set_new(facts, "seconds_least", json_real(times->least_s));
+    json_object_set_new(facts, "seconds_most", json_real(times->most_s));
+    json_object_set_new(facts, "repeats", json_integer(times->repeats));
+    json_object_set_new(facts, "gflop", json_real(flops * 1e-9));
+    json_object_set_new(facts, "gflops", json_real(gflops));
+    json_object_set_new(facts, "roofline_gflops", json_real(roofline));
+    json_object_set_new(facts, "roofline_share", json_real(gflops / roofline));
+    json_object_set_new(facts, "peak_memory_mb", json_real(peak_mb));
+    if (json) {
+        json_dumpf(facts, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
+        printf("\n");
+    } else {
+        const char *key;
+        json_t *value;
+        json_object_foreach(facts, key, value)
+        {
+            char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(4));
+            printf("%-18s %s\n", key, text);
+            free(text);
+        }
+    }
+    json_decref(facts);
+}
+
+static dk_status bench(const dk_arguments *arguments, dk_error *err)
+{
+    dk_bench_flags flags = {0};
+    const char *what = arguments->positionals[0];
+    DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
+    for (int i = 0; i < BENCHES; i++) {
+        if (strcmp(what, benches[i].name) == 0) {
+            int extent = strcmp(what, "conv3d") == 0 ? 3 : 1;
+            flags.kernel_t = flags.kernel_t == 0 ? extent : flags.kernel_t;
+            return benches[i].run(&flags, err);
+        }
+    }
+    return dk_fail(err, DK_INVALID,
+                   "bench '%.100s', accepted are linear, attention, conv2d, conv3d, model",
+                   what);
+}
+
+static const dk_flag_group groups[] = {{&table, NULL}, {0}};
+
+const dk_command dk_command_bench = {
+    .name = "bench",
+    .usage = "linear|attention|conv2d|conv3d|model [flags]",
+    .summary = "Measures single operations and whole models on random numbers.",
+    .examples = "  darkroom bench linear --m 1800 --n 1536 --k 8960 --json\n"
+                "  darkroom bench attention --heads 12 --seq-len 4096 --head-dim 128\n"
+                "  darkroom bench model --config tests/configs/wan2.1-t2v-1.3b --part vae \\\n"
+                "      --width 480 --height 320 --num-frames 9\n",
+    .positionals_min = 1,
+    .positionals_max = 1,
+    .groups = groups,
+    .run = bench,
+};

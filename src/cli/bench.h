@@ -1,0 +1,53 @@
+/* Inside of `darkroom bench`: its flags, the timing loop and the report, shared by what it
+   measures. */
+#ifndef DK_CLI_BENCH_H
+#define DK_CLI_BENCH_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "device/device.h"
+
+/* Every flag of every bench; 0 and NULL where absent. */
+typedef struct dk_bench_flags {
+    const char *config, *part, *dtype, *cpu, *weights_dtype;
+    int threads, repeats;
+    bool json;
+    int m, n, k;                                     /* linear */
+    int heads, seq_len, kv_len, head_dim;            /* attention */
+    int in_channels, out_channels, kernel, kernel_t; /* conv */
+    int width, height, num_frames;                   /* conv, model */
+    int tokens;                                      /* model --part text */
+} dk_bench_flags;
+
+/* The CPU device that the flags ask for; owned. */
+DK_MUST_USE dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags,
+                                           dk_error *err);
+
+/* Runs one pass and reports failure. */
+typedef dk_status dk_bench_pass(void *context, dk_error *err);
+
+typedef struct dk_bench_times {
+    double median_s, least_s, most_s;
+    int repeats;
+} dk_bench_times;
+
+/* One pass to warm up, then `repeats` of them (0: as many as fill a second, 3 to 1000). */
+DK_MUST_USE dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass,
+                                    void *context, dk_error *err);
+
+/* GFLOP/s of the micro-kernel alone, its panels in the first-level cache, on all threads: what
+   no operation can pass. */
+double dk_bench_roofline_gflops(dk_device *device);
+
+/* Adds device, times and rates to what was measured and prints it, as text or as JSON. Takes
+   the object. flops: of one pass. */
+void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *times,
+                     double flops, bool json);
+
+dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err);
+dk_status dk_bench_attention(const dk_bench_flags *flags, dk_error *err);
+dk_status dk_bench_conv(const dk_bench_flags *flags, dk_error *err);
+dk_status dk_bench_model(const dk_bench_flags *flags, dk_error *err);
+
+#endif

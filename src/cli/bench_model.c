@@ -1,0 +1,259 @@
+/* Bench of one part of a model: a configuration's shapes with random weights made in memory. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/bench.h"
+#include "models/t5/encoder.h"
+#include "models/wan/dit.h"
+#include "models/wan/vae.h"
+
+enum { MOST_TOKENS = 4096 };
+
+/* One part under test. Only the fields of that part are set. */
+typedef struct model_bench {
+    const dk_bench_flags *flags;
+    int64_t width, height, frames; /* pixels */
+    int tokens;
+    dk_nn nn;
+    dk_weights *weights;
+    dk_wan_dit *dit;
+    dk_wan_vae *vae;
+    dk_t5_encoder *encoder;
+    dk_wan_dit_text text;
+    dk_wan_dit_grid grid;
+    dk_tensor in, out;
+    int64_t latent[3]; /* frames, height, width */
+    int32_t ids[MOST_TOKENS];
+} model_bench;
+
+static dk_status load_config(json_t **out, char **where, const model_bench *b,
+                             const char *component, dk_error *err)
+{
+    char *folder = dk_path_join(b->flags->config, component);
+    *where = dk_path_join(folder, "config.json");
+    dk_free(folder);
+    return dk_json_load(out, *where, DK_JSON_CONFIG_BYTES, err);
+}
+
+static dk_status open_dit(model_bench *b, const json_t *json, const char *where, dk_error *err)
+{
+    dk_wan_dit_config config;
+    DK_TRY(dk_wan_dit_config_parse(&config, json, where, err));
+    return dk_wan_dit_create(&b->dit, &config, b->weights, where, err);
+}
+
+static dk_status open_vae(model_bench *b, const json_t *json, const char *where, dk_error *err)
+{
+    dk_wan_vae_config config;
+    DK_TRY(dk_wan_vae_config_parse(&config, json, where, err));
+    unsigned part =
+        strcmp(b->flags->part, "vae") == 0 ? DK_WAN_VAE_DECODER : DK_WAN_VAE_ENCODER;
+    return dk_wan_vae_create(&b->vae, &config, b->weights, b->nn.device, part, where, err);
+}
+
+static dk_status open_text(model_bench *b, const json_t *json, const char *where, dk_error *err)
+{
+    dk_t5_config config;
+    DK_TRY(dk_t5_config_parse(&config, json, where, err));
+    for (int i = 0; i < b->tokens; i++) {
+        b->ids[i] = (int32_t)(i * 37 % config.vocab_size);
+    }
+    return dk_t5_encoder_create(&b->encoder, &config, b->weights, where, err);
+}
+
+/* What a generation computes once, before the passes that are timed. */
+static dk_status prepare_dit(model_bench *b, dk_error *err)
+{
+    dk_nn *nn = &b->nn;
+    const dk_wan_dit_config *c = dk_wan_dit_get_config(b->dit);
+    int64_t pixels = b->latent[0] * b->latent[1] * b->latent[2];
+    b->in = dk_nn_keep(nn, DK_F32, c->in_channels, pixels);
+    b->out = dk_nn_keep(nn, DK_F32, c->out_channels, pixels);
+    dk_device_zero(nn->device, b->in.data, dk_tensor_bytes(&b->in));
+    DK_TRY(dk_wan_dit_grid_init(nn, b->dit, &b->grid, b->latent[0], b->latent[1], b->latent[2],
+                                err));
+    size_t mark = dk_nn_mark(nn);
+    dk_tensor embeds = dk_nn_temp(nn, DK_F32, b->tokens, c->text_dim);
+    dk_device_zero(nn->device, embeds.data, dk_tensor_bytes(&embeds));
+    dk_wan_dit_text_release(&b->text);
+    dk_status status = dk_wan_dit_text_init(nn, b->dit, &b->text, &embeds, 0, err);
+    dk_nn_unwind(nn, mark);
+    return status;
+}
+
+static dk_status prepare(model_bench *b, dk_error *err)
+{
+    dk_nn *nn = &b->nn;
+    if (b->dit != NULL) {
+        return prepare_dit(b, err);
+    }
+    if (b->vae != NULL) {
+        const dk_wan_vae_config *c = dk_wan_vae_get_config(b->vae);
+        int64_t latent = b->latent[0] * b->latent[1] * b->latent[2];
+        bool decodes = strcmp(b->flags->part, "vae") == 0;
+        b->in = decodes
+                    ? dk_nn_keep(nn, DK_F32, c->z_dim, latent)
+                    : dk_nn_keep(nn, DK_F32, c->in_channels, b->frames * b->width * b->height);
+        b->out = dk_nn_keep(nn, DK_F32, 2 * c->z_dim, decodes ? 1 : latent);
+        dk_device_zero(nn->device, b->in.data, dk_tensor_bytes(&b->in));
+        return DK_OK;
+    }
+    b->out = dk_nn_keep(nn, DK_F32, b->tokens, dk_t5_encoder_config(b->encoder)->d_model);
+    return DK_OK;
+}
+
+static dk_status drop_frames(void *context, int64_t first_frame, int64_t count,
+                             const dk_tensor *sample, dk_error *err)
+{
+    (void)context;
+    (void)first_frame;
+    (void)count;
+    (void)sample;
+    (void)err;
+    return DK_OK;
+}
+
+static dk_status forward(void *context, dk_error *err)
+{
+    model_bench *b = context;
+    dk_nn *nn = &b->nn;
+    size_t keep = nn->keep.used, mark = dk_nn_mark(nn);
+    dk_status status = DK_OK;
+    if (b->dit != NULL) {
+        status = dk_wan_dit_forward(nn, b->dit, &b->grid, &b->text, &b->out, &b->in, 500, err);
+    } else if (b->vae != NULL && strcmp(b->flags->part, "vae") == 0) {
+        status = dk_wan_vae_decode(nn, b->vae, &b->in, b->latent[0], b->latent[1], b->latent[2],
+                                   drop_frames, b, err);
+    } else if (b->vae != NULL) {
+        status =
+            dk_wan_vae_encode(nn, b->vae, &b->out, &b->in, b->frames, b->height, b->width, err);
+    } else {
+        status = dk_t5_encoder_forward(nn, b->encoder, &b->out, b->ids, b->tokens, err);
+    }
+    nn->keep.used = keep;
+    dk_nn_unwind(nn, mark);
+    return status != DK_OK ? status : dk_device_sync(nn->device, err);
+}
+
+static dk_status open_part(model_bench *b, dk_error *err)
+{
+    static const struct {
+        const char *part, *component;
+        dk_status (*open)(model_bench *b, const json_t *json, const char *where, dk_error *err);
+    } parts[] = {
+        {"dit", "transformer", open_dit},
+        {"vae", "vae", open_vae},
+        {"vae-encode", "vae", open_vae},
+        {"text", "text_encoder", open_text},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strcmp(b->flags->part, parts[i].part) == 0) {
+            json_t *json = NULL;
+            char *where = NULL;
+            dk_status status = load_config(&json, &where, b, parts[i].component, err);
+            if (status == DK_OK) {
+                status = parts[i].open(b, json, where, err);
+            }
+            json_decref(json);
+            dk_free(where);
+            return status;
+        }
+    }
+    return dk_fail(err, DK_INVALID, "--part is '%s', accepted are dit, vae, vae-encode, text",
+                   b->flags->part);
+}
+
+static dk_status measure(model_bench *b, dk_error *err)
+{
+    dk_nn *nn = &b->nn;
+    dk_nn_dry_begin(nn);
+    dk_status status = prepare(b, err);
+    double before = nn->device->flops;
+    if (status == DK_OK) {
+        status = forward(b, err);
+    }
+    double flops = nn->device->flops - before;
+    dk_status ended = dk_nn_dry_end(nn, status == DK_OK ? err : NULL);
+    DK_TRY(status != DK_OK ? status : ended);
+    DK_TRY(prepare(b, err));
+    dk_bench_times times;
+    DK_TRY(dk_bench_time(&times, b->flags->repeats, forward, b, err));
+    json_t *facts = json_pack("{s:s, s:s, s:s}", "bench", "model", "part", b->flags->part,
+                              "config", b->flags->config);
+    if (b->encoder != NULL) {
+        json_object_set_new(facts, "tokens", json_integer(b->tokens));
+    } else {
+        json_object_set_new(facts, "width", json_integer(b->width));
+        json_object_set_new(facts, "height", json_integer(b->height));
+        json_object_set_new(facts, "num_frames", json_integer(b->frames));
+    }
+    double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
+    json_object_set_new(facts, "activations_mb", json_real(activations_mb));
+    dk_bench_report(facts, nn->device, &times, flops, b->flags->json != 0);
+    return DK_OK;
+}
+
+static dk_status check(const model_bench *b, dk_error *err)
+{
+    const char *dtype = b->flags->weights_dtype;
+    if (b->flags->config == NULL) {
+        return dk_fail(err, DK_INVALID, "--config is missing, see darkroom bench --help");
+    }
+    if (dtype != NULL && strcmp(dtype, "bf16") != 0 && strcmp(dtype, "f32") != 0) {
+        return dk_fail(err, DK_INVALID, "--weights-dtype is '%s', accepted are bf16, f32",
+                       dtype);
+    }
+    if (b->tokens > MOST_TOKENS) {
+        return dk_fail(err, DK_INVALID, "--tokens is %d, accepted are 1 to %d", b->tokens,
+                       MOST_TOKENS);
+    }
+    if (b->width % 16 != 0 || b->height % 16 != 0 || b->frames % 4 != 1) {
+        return dk_fail(err, DK_INVALID,
+                       "%lld x %lld pixels and %lld frames, accepted are sides that are "
+                       "multiples of 16 and 1, 5, 9, … frames",
+                       (long long)b->width, (long long)b->height, (long long)b->frames);
+    }
+    return DK_OK;
+}
+
+dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
+{
+    dk_bench_flags flags = *given;
+    flags.part = flags.part != NULL ? flags.part : "dit";
+    model_bench *b = dk_alloc(sizeof *b);
+    b->flags = &flags;
+    b->width = flags.width > 0 ? flags.width : 480;
+    b->height = flags.height > 0 ? flags.height : 320;
+    b->frames = flags.num_frames > 0 ? flags.num_frames : 9;
+    b->tokens = flags.tokens > 0 ? flags.tokens : 512;
+    b->latent[0] = (b->frames - 1) / 4 + 1;
+    b->latent[1] = b->height / 8;
+    b->latent[2] = b->width / 8;
+    dk_device *device = NULL;
+    dk_status status = check(b, err);
+    if (status == DK_OK) {
+        status = dk_bench_open_device(&device, &flags, err);
+    }
+    if (status == DK_OK) {
+        bool f32 = flags.weights_dtype != NULL && strcmp(flags.weights_dtype, "f32") == 0;
+        b->weights = dk_weights_create_random(f32 ? DK_F32 : DK_BF16, 1);
+        dk_nn_init(&b->nn, device, device->exact ? DK_F32 : DK_BF16, NULL);
+        status = open_part(b, err);
+    }
+    if (status == DK_OK) {
+        status = measure(b, err);
+    }
+    dk_wan_dit_text_release(&b->text);
+    dk_wan_dit_destroy(&b->dit);
+    dk_wan_vae_destroy(&b->vae);
+    dk_t5_encoder_destroy(&b->encoder);
+    dk_weights_unref(b->weights);
+    dk_nn_release(&b->nn);
+    if (device != NULL) {
+        dk_device_close(&device);
+    }
+    dk_free(b);
+    return status;
+}

@@ -1,0 +1,284 @@
+/* Benches of single operations of the device, and the roofline they are compared with. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/team.h"
+#include "cli/bench.h"
+#include "device/cpu/cpu_ops.h"
+#include "tensor/convert.h"
+
+static int or_else(int value, int otherwise)
+{
+    return value > 0 ? value : otherwise;
+}
+
+/* Small numbers of either sign in any float type; owned. */
+static dk_status random_values(void **out, dk_dtype type, int64_t count, dk_error *err)
+{
+    enum { CHUNK = 1024 };
+    float values[CHUNK];
+    uint32_t state = 12345;
+    DK_TRY(dk_try_alloc(out, (size_t)count * dk_dtype_bytes(type), "bench operands", err));
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        int64_t n = count - i < CHUNK ? count - i : CHUNK;
+        for (int64_t k = 0; k < n; k++) {
+            state = state * 1664525u + 1013904223u;
+            values[k] = (float)(state >> 8) / (float)(1 << 23) - 1.0f;
+        }
+        dk_convert_from_f32((char *)*out + (size_t)i * dk_dtype_bytes(type), type, values, n);
+    }
+    return DK_OK;
+}
+
+static dk_dtype activations(const dk_device *device)
+{
+    return device->exact ? DK_F32 : DK_BF16;
+}
+
+static dk_status weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)
+{
+    const char *name = flags->weights_dtype != NULL ? flags->weights_dtype : "bf16";
+    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32};
+    static const char *const names[] = {"bf16", "f16", "f32"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = types[i];
+            return DK_OK;
+        }
+    }
+    return dk_fail(err, DK_INVALID, "--weights-dtype is '%s', accepted are bf16, f16, f32",
+                   name);
+}
+
+/* What is timed, and the device it runs on. */
+typedef struct operation {
+    dk_device *device;
+    const dk_linear_args *linear;
+    const dk_attention_args *attention;
+    const dk_conv_args *conv;
+} operation;
+
+static dk_status run_operation(void *context, dk_error *err)
+{
+    const operation *op = context;
+    if (op->linear != NULL) {
+        dk_device_linear(op->device, op->linear);
+    }
+    if (op->attention != NULL) {
+        dk_device_attention(op->device, op->attention);
+    }
+    if (op->conv != NULL) {
+        dk_device_conv(op->device, op->conv);
+    }
+    return dk_device_sync(op->device, err);
+}
+
+static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, operation *op,
+                                 dk_error *err)
+{
+    dk_bench_times times;
+    double before = op->device->flops;
+    dk_status status = run_operation(op, err);
+    double flops = op->device->flops - before;
+    if (status == DK_OK) {
+        status = dk_bench_time(&times, flags->repeats, run_operation, op, err);
+    }
+    if (status != DK_OK) {
+        json_decref(facts);
+        return status;
+    }
+    dk_bench_report(facts, op->device, &times, flops, flags->json != 0);
+    return DK_OK;
+}
+
+dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
+{
+    int m = or_else(flags->m, 1800), n = or_else(flags->n, 1536), k = or_else(flags->k, 1536);
+    dk_device *device = NULL;
+    void *src = NULL, *weight = NULL, *dst = NULL;
+    dk_dtype stored = DK_BF16;
+    DK_TRY(weights_type(&stored, flags, err));
+    DK_TRY(dk_bench_open_device(&device, flags, err));
+    dk_dtype type = activations(device);
+    dk_status status = random_values(&src, type, (int64_t)m * k, err);
+    DK_TRY_DONE(status);
+    DK_TRY_DONE(random_values(&weight, stored, (int64_t)n * k, err));
+    DK_TRY_DONE(random_values(&dst, type, (int64_t)m * n, err));
+    const dk_linear_args args = {.rows = m,
+                                 .cols = n,
+                                 .depth = k,
+                                 .src = src,
+                                 .src_type = type,
+                                 .src_stride = k,
+                                 .weight = weight,
+                                 .weight_type = stored,
+                                 .dst = dst,
+                                 .dst_type = type,
+                                 .dst_stride = n};
+    json_t *facts = json_pack("{s:s, s:i, s:i, s:i, s:s}", "bench", "linear", "m", m, "n", n,
+                              "k", k, "weights", dk_dtype_name(stored));
+    status =
+        time_and_report(facts, flags, &(operation){.device = device, .linear = &args}, err);
+done:
+    dk_free(src);
+    dk_free(weight);
+    dk_free(dst);
+    dk_device_close(&device);
+    return status;
+}
+
+dk_status dk_bench_attention(const dk_bench_flags *flags, dk_error *err)
+{
+    int heads = or_else(flags->heads, 12), q_len = or_else(flags->seq_len, 4096);
+    int head_dim = or_else(flags->head_dim, 128), kv_len = or_else(flags->kv_len, q_len);
+    if (head_dim > 512) {
+        return dk_fail(err, DK_INVALID, "--head-dim is %d, accepted are 1 to 512", head_dim);
+    }
+    int64_t row = (int64_t)heads * head_dim;
+    dk_device *device = NULL;
+    void *q = NULL, *k = NULL, *v = NULL, *dst = NULL;
+    DK_TRY(dk_bench_open_device(&device, flags, err));
+    dk_dtype type = activations(device);
+    dk_status status = random_values(&q, type, q_len * row, err);
+    DK_TRY_DONE(status);
+    DK_TRY_DONE(random_values(&k, type, kv_len * row, err));
+    DK_TRY_DONE(random_values(&v, type, kv_len * row, err));
+    DK_TRY_DONE(random_values(&dst, type, q_len * row, err));
+    const dk_attention_args args = {.heads = heads,
+                                    .head_dim = head_dim,
+                                    .q_len = q_len,
+                                    .kv_len = kv_len,
+                                    .q = q,
+                                    .k = k,
+                                    .v = v,
+                                    .type = type,
+                                    .q_stride = row,
+                                    .k_stride = row,
+                                    .v_stride = row,
+                                    .dst_stride = row,
+                                    .scale = 0.1f,
+                                    .dst = dst};
+    json_t *facts = json_pack("{s:s, s:i, s:i, s:i, s:i}", "bench", "attention", "heads", heads,
+                              "seq_len", q_len, "kv_len", kv_len, "head_dim", head_dim);
+    status =
+        time_and_report(facts, flags, &(operation){.device = device, .attention = &args}, err);
+done:
+    dk_free(q);
+    dk_free(k);
+    dk_free(v);
+    dk_free(dst);
+    dk_device_close(&device);
+    return status;
+}
+
+dk_status dk_bench_conv(const dk_bench_flags *flags, dk_error *err)
+{
+    enum { MOST_FRAMES = 256, MOST_KERNEL = 16 };
+    int width = or_else(flags->width, 480), height = or_else(flags->height, 320);
+    int in = or_else(flags->in_channels, 96), out = or_else(flags->out_channels, 96);
+    int kernel = or_else(flags->kernel, 3), frames = or_else(flags->num_frames, 1);
+    if (frames > MOST_FRAMES || kernel > MOST_KERNEL || flags->kernel_t > MOST_KERNEL) {
+        return dk_fail(err, DK_INVALID,
+                       "--num-frames %d, --kernel %d, --kernel-t %d: accepted are up to %d "
+                       "frames and kernels of up to %d",
+                       frames, kernel, flags->kernel_t, MOST_FRAMES, MOST_KERNEL);
+    }
+    const int shape[5] = {out, in, flags->kernel_t, kernel, kernel};
+    int64_t pixels = (int64_t)width * height;
+    int64_t taps = (int64_t)flags->kernel_t * kernel * kernel;
+    dk_device *device = NULL;
+    void *src = NULL, *weight = NULL, *packed = NULL, *dst = NULL;
+    const void *list[MOST_FRAMES + MOST_KERNEL];
+    DK_TRY(dk_bench_open_device(&device, flags, err));
+    dk_dtype type = activations(device);
+    dk_status status = random_values(&src, type, pixels * in, err);
+    DK_TRY_DONE(status);
+    DK_TRY_DONE(random_values(&weight, DK_BF16, taps * in * out, err));
+    DK_TRY_DONE(random_values(&dst, type, frames * pixels * out, err));
+    DK_TRY_DONE(dk_device_conv_prepare(device, &packed, weight, DK_BF16, shape, err));
+    for (int i = 0; i < frames - 1 + flags->kernel_t; i++) {
+        list[i] = src;
+    }
+    const dk_conv_args args = {.frames = list,
+                               .src_type = type,
+                               .height = height,
+                               .width = width,
+                               .in_channels = in,
+                               .kernel_t = flags->kernel_t,
+                               .kernel_h = kernel,
+                               .kernel_w = kernel,
+                               .stride_t = 1,
+                               .stride = 1,
+                               .pad_top = kernel / 2,
+                               .pad_left = kernel / 2,
+                               .upsample = 1,
+                               .packed_weight = packed,
+                               .dst = dst,
+                               .dst_type = type,
+                               .dst_frame_stride = pixels * out,
+                               .out_frames = frames,
+                               .out_height = height,
+                               .out_width = width,
+                               .out_channels = out};
+    json_t *facts =
+        json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "bench",
+                  flags->kernel_t > 1 ? "conv3d" : "conv2d", "in_channels", in, "out_channels",
+                  out, "kernel", kernel, "kernel_t", flags->kernel_t, "width", width, "height",
+                  height, "num_frames", frames);
+    status = time_and_report(facts, flags, &(operation){.device = device, .conv = &args}, err);
+done:
+    dk_free(src);
+    dk_free(weight);
+    dk_free(dst);
+    dk_device_free(device, packed);
+    dk_device_close(&device);
+    return status;
+}
+
+enum { ROOFLINE_DEPTH = 256, ROOFLINE_CALLS = 2000, ROOFLINE_ROUNDS = 5 };
+
+typedef struct roofline_job {
+    const dk_gemm_kernel *kernel;
+    char *panels; /* [threads][thread_bytes]: A, B and C */
+    size_t thread_bytes, a_bytes, b_bytes;
+} roofline_job;
+
+static void roofline_task(void *context, int task, int thread)
+{
+    (void)task;
+    roofline_job *job = context;
+    char *a = job->panels + (size_t)thread * job->thread_bytes, *b = a + job->a_bytes;
+    float *c = (float *)(void *)(b + job->b_bytes);
+    const dk_gemm_a rows = {.data = a, .ld = job->kernel->mr, .k = ROOFLINE_DEPTH, .parts = 1};
+    for (int i = 0; i < ROOFLINE_CALLS; i++) {
+        job->kernel->tile(c, job->kernel->nr, &rows, 0, b, false);
+    }
+}
+
+double dk_bench_roofline_gflops(dk_device *device)
+{
+    dk_cpu_device *cpu = dk_cpu_device_of(device);
+    const dk_gemm_kernel *kernel =
+        device->exact ? &cpu->linear.gemm.f32 : &cpu->linear.gemm.bf16;
+    int threads = dk_team_threads(cpu->team);
+    roofline_job job = {.kernel = kernel};
+    size_t a = (size_t)dk_gemm_a_bytes(kernel, kernel->mr, ROOFLINE_DEPTH);
+    size_t b = (size_t)dk_gemm_b_bytes(kernel, ROOFLINE_DEPTH);
+    job.a_bytes = (a + 63) / 64 * 64;
+    job.b_bytes = (b + 63) / 64 * 64;
+    job.thread_bytes =
+        job.a_bytes + job.b_bytes + (size_t)(kernel->mr * kernel->nr) * sizeof(float);
+    job.thread_bytes = (job.thread_bytes + 4095) / 4096 * 4096;
+    job.panels = dk_alloc((size_t)threads * job.thread_bytes);
+    double best = 1e30;
+    for (int round = 0; round < ROOFLINE_ROUNDS; round++) {
+        double start = dk_now_ms();
+        dk_team_run(cpu->team, threads, roofline_task, &job);
+        double ms = dk_now_ms() - start;
+        best = ms < best ? ms : best;
+    }
+    dk_free(job.panels);
+    double flops = 2.0 * kernel->mr * kernel->nr * ROOFLINE_DEPTH * ROOFLINE_CALLS * threads;
+    return flops / (best * 1e-3) * 1e-9;
+}
