@@ -188,7 +188,8 @@ static dk_request defaults_of(const dk_pipeline *pipeline)
 static dk_status check_cancel(const atomic_bool *cancel, dk_error *err)
 {
     bool stop = cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
-    return stop ? dk_fail(err, DK_CANCELLED, "stopped on request while the model was opened") : DK_OK;
+    return stop ? dk_fail(err, DK_CANCELLED, "stopped on request while the model was opened")
+                : DK_OK;
 }
 
 dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_device *device,
