@@ -136,8 +136,8 @@ class Selftest(CommandTest):
         self.assertGreater(report["machine"]["cores_available"], 0)
         self.assertIn("norm", report["kernels"])
         self.assertTrue(report["modules"])
-        text = self.passes("selftest", "--cpu", "c", "--threads", "1").stdout
-        for part in ("chosen level", "capped by --cpu", "c-f32", "libx264", "f32", "passed"):
+        text = self.passes("selftest", "--cpu", "avx2", "--threads", "2").stdout
+        for part in ("chosen level", "capped by --cpu", "-f32-", "libx264", "f32", "passed"):
             self.assertIn(part, text)
 
     def test_finds_a_difference(self):
