@@ -4,7 +4,6 @@
 
 #include "base/json.h"
 #include "cli/arguments.h"
-#include "cli/interrupt.h"
 #include "darkroom/darkroom.h"
 
 const dk_command *const dk_commands[] = {
