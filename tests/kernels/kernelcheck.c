@@ -74,6 +74,11 @@ void kc_expect(kc *k, int64_t index, double got, double want, double allowed)
             got, want, fabs(got - want), allowed);
 }
 
+bool kc_looks_at(const kc *k, int64_t index)
+{
+    return !k->brief || index % 7 == 3;
+}
+
 void kc_untouched(kc *k, const void *now, const void *before, size_t from, size_t to)
 {
     if (from < to && memcmp((const char *)now + from, (const char *)before + from, to - from)) {
@@ -107,7 +112,7 @@ bool kc_next_round(kc *k)
 
 int kc_threads(const kc *k)
 {
-    static const int threads[] = {1, 2, 3, 16};
+    static const int threads[] = {1, 16, 2, 3};
     return threads[k->round % KC_COUNT(threads)];
 }
 
@@ -120,6 +125,11 @@ void kc_result(kc *k, const void *data, size_t bytes)
     } else if (bytes != k->first_bytes || memcmp(k->first, data, bytes) != 0) {
         kc_fail(k, "the result differs from that of round 0, expected the same bits");
     }
+}
+
+int kc_plan_rounds(const kc *k)
+{
+    return k->brief ? 2 : 4;
 }
 
 /* The signal that stopped the check, or 0. */
@@ -197,7 +207,7 @@ static void run_level(kc *k, int level, const kc_options *options, tally *sum)
 
 static int run_all(const kc_options *options)
 {
-    kc state = {.seed = options->seed};
+    kc state = {.seed = options->seed, .brief = options->brief || KC_SLOW};
     tally sum = {0};
     bool known = options->level == NULL;
     catch_faults();
@@ -226,7 +236,7 @@ static int usage(const char *wrong)
 {
     fprintf(stderr,
             "kernelcheck: '%s' is not accepted\n"
-            "kernelcheck [--seed N] [--cpu LEVEL] [--function=PATTERN] [--list]\n"
+            "kernelcheck [--seed N] [--cpu LEVEL] [--function=PATTERN] [--brief] [--list]\n"
             "kernelcheck --bench [--cpu LEVEL] [--function=PATTERN] [--shapes FILE] [--json]\n"
             "LEVEL: c, avx2, avx512, avx512bf16, amx (without it, all; --bench: the best)\n"
             "exit codes: 0 passed, 1 failed, 2 usage, 77 nothing to run on this CPU\n",
@@ -266,6 +276,8 @@ int main(int argc, char **argv)
             options.shapes = value;
         } else if (strcmp(argv[i], "--list") == 0) {
             options.list = true;
+        } else if (strcmp(argv[i], "--brief") == 0) {
+            options.brief = true;
         } else if (strcmp(argv[i], "--bench") == 0) {
             options.bench = true;
         } else if (strcmp(argv[i], "--json") == 0) {

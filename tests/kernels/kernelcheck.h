@@ -34,6 +34,7 @@ typedef struct kc_block kc_block;
 typedef struct kc {
     unsigned flags, below; /* the level at work and the one under it */
     bool lowest;           /* level c: all is new */
+    bool brief;            /* oracles look at one result in seven */
     uint64_t seed;
     const char *level, *function;
     int cases, failures; /* of the function at work */
@@ -63,10 +64,13 @@ extern const kc_family kc_gemm, kc_linear, kc_attention, kc_conv, kc_norm, kc_el
 /* Names a case that runs in `rounds` rounds:  kc_case(…); while (kc_next_round(k)) { … }  */
 void kc_case(kc *k, int rounds, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool kc_next_round(kc *k);
-int kc_threads(const kc *k); /* what the round's plan is made for: 1, 2, 3, 16 */
+int kc_threads(const kc *k);     /* what the round's plan is made for: 1, 16, 2, 3 */
+int kc_plan_rounds(const kc *k); /* as many rounds; brief: two */
 
 /* The round's result: must have the bits of round 0's. */
 void kc_result(kc *k, const void *data, size_t bytes);
+/* Whether an oracle that is slow computes result `index`: always, unless the run is brief. */
+bool kc_looks_at(const kc *k, int64_t index);
 /* |got - want| <= allowed, or both are NaN or the same infinity. `index` is of dst. */
 void kc_expect(kc *k, int64_t index, double got, double want, double allowed);
 void kc_fail(kc *k, const char *format, ...) __attribute__((format(printf, 2, 3)));

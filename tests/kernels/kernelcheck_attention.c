@@ -383,6 +383,9 @@ static void attention_rounds(kc *k, const dk_attention_kernels *kernels,
         }
         double *scores = kc_alloc(k, (size_t)c->kv_len * sizeof *scores);
         for (int64_t row = 0; k->round == 0 && row < (int64_t)c->heads * c->q_len; row++) {
+            if (!kc_looks_at(k, row) && row > 0) {
+                continue;
+            }
             expect_row(k, &data, gemm->type, (int)(row / c->q_len), row % c->q_len, scores);
         }
     }

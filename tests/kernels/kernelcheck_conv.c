@@ -17,6 +17,7 @@ typedef struct conv_case {
     unsigned null_frames; /* input frames that are NULL, as bits */
     dk_activation activation;
     bool bias, residual;
+    bool large; /* left out of brief runs */
 } conv_case;
 
 #define SAME_3X3 .kh = 3, .kw = 3, .top = 1, .bottom = 1, .left = 1, .right = 1
@@ -42,10 +43,11 @@ static const conv_case cases[] = {
     {.in = 36, .out = 10, .height = 3, .width = 4, .kt = 2, .kh = 1, .kw = 1, .frames = 2,
      .null_frames = 7, .bias = true, .residual = true},
     {.in = 3, .out = 40, .height = 28, .width = 42, .kh = 14, .kw = 14, .stride = 14},
-    {.in = 64, .out = 400, .height = 5, .width = 50, .kh = 1, .kw = 1, .bias = true},
+    {.in = 64, .out = 400, .height = 5, .width = 50, .kh = 1, .kw = 1, .bias = true,
+     .large = true},
     {.in = 33, .out = 3, .height = 2, .width = 70, .kh = 5, .kw = 7, .stride = 3, .top = 4,
      .bottom = 5, .left = 9, .right = 8, .upsample = 2, .residual = true},
-    {.in = 96, .out = 3, .height = 60, .width = 70, SAME_3X3, .bias = true},
+    {.in = 96, .out = 3, .height = 60, .width = 70, SAME_3X3, .bias = true, .large = true},
     {.in = 5, .out = 150, .height = 3, .width = 67, SAME_3X3, .activation = DK_ACT_SILU},
 };
 /* clang-format on */
@@ -172,6 +174,9 @@ static void expect_frame(kc *k, const conv_data *data, int t)
         .dst_stride = a->out_channels};
     for (int pixel = 0; pixel < a->out_height * a->out_width; pixel++) {
         for (int n = 0; n < a->out_channels; n++) {
+            if (!kc_looks_at(k, (int64_t)pixel * 3 + n)) {
+                continue;
+            }
             kc_value want =
                 expected_sum(data, t, pixel / a->out_width, pixel % a->out_width, n);
             want =
@@ -187,7 +192,7 @@ static void conv_rounds(kc *k, const dk_linear_kernels *kernels, const dk_gemm_k
                         int number, dk_dtype type, dk_dtype weight_type)
 {
     const conv_case *c = &cases[number];
-    kc_case(k, 4, "case %d, %s, W %s, %s", number, dk_dtype_name(type),
+    kc_case(k, kc_plan_rounds(k), "case %d, %s, W %s, %s", number, dk_dtype_name(type),
             dk_dtype_name(weight_type), kernel->name);
     while (kc_next_round(k)) {
         conv_data data;
@@ -223,6 +228,9 @@ static void check_conv(kc *k)
     }
     for (int i = 0; i < KC_COUNT(cases); i++) {
         static const dk_dtype stored[] = {DK_F16, DK_F32, DK_BF16, DK_F8_E4M3};
+        if (k->brief && cases[i].large) {
+            continue;
+        }
         conv_rounds(k, &kernels, &kernels.gemm.f32, i, DK_F32, DK_F32);
         conv_rounds(k, &kernels, &kernels.gemm.f32, i, DK_BF16, stored[i % 4]);
         if (kernels.gemm.bf16.tile != kernels.gemm.f32.tile) {

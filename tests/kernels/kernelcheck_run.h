@@ -12,7 +12,7 @@ typedef struct kc_options {
     const char *function; /* a pattern as of the shell, or NULL */
     const char *level;    /* or NULL: all */
     const char *shapes;   /* a file of shapes */
-    bool list, bench, json;
+    bool list, bench, json, brief;
 } kc_options;
 
 int kc_bench(const kc_options *options); /* the exit code */
