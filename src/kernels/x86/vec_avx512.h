@@ -91,7 +91,7 @@ static inline vec vec_alternate(vec x)
     return _mm512_mask_sub_ps(x, 0x5555, _mm512_setzero_ps(), x);
 }
 
-/* 2^n for whole n in [-127, 127]; -127 gives 0. */
+/* 2^n for whole n in [-127, 128]; -127 gives 0, 128 infinity. */
 static inline vec vec_exp2_int(vec n)
 {
     __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));

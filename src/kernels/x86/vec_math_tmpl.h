@@ -1,10 +1,11 @@
 /* exp and the activations over the vocabulary of vec_avx2.h or vec_avx512.h, which is included
    before. exp: Cephes' polynomial, relative error about 1e-7. */
 
-/* e^x; 0 below -87.3 (as for -inf), the largest finite values above 88; NaN stays NaN. */
+/* e^x; 0 below -87.3 (as for -inf), infinite above 88.3; NaN stays NaN. A finite e^89 would make
+   a SiLU of -1e38 a number near -0.5 where it is 0. */
 static inline vec vec_exp(vec x)
 {
-    x = vec_min(vec_set(88.3762626647949f), x);
+    x = vec_min(vec_set(89.0f), x);
     x = vec_max(vec_set(-104.0f), x);
     vec n = vec_round(vec_mul(x, vec_set(1.44269504088896341f)));
     n = vec_max(vec_set(-127.0f), n);
