@@ -72,11 +72,11 @@ static void softmax_operands(kc *k, softmax_data *d, const softmax_case *c)
     d->sum_before = kc_copy(k, d->sum, (size_t)c->rows * sizeof(float));
 }
 
-/* exp(difference) with the bound of its error: that of the difference, whose terms are up to
+/* 2^difference with the bound of its error: that of the difference, whose terms are up to
    `size`, is multiplied by it; results below the smallest normal number may be flushed. */
 static kc_value exponential(double difference, double size)
 {
-    double y = exp(difference);
+    double y = exp2(difference);
     return (kc_value){y, y * expm1(KC_U32 * (8.0 + 3.0 * size)) + 2.0 * KC_TINY};
 }
 

@@ -109,7 +109,7 @@ static void panel_case(kc *k, const dk_gemm_kernel *kernel, dk_dtype type, int64
             for (int n = 0; n < kernel->nr; n++) {
                 int64_t from = matrix ? i * ld + n : n * ld + i;
                 bool zero = i >= depth || n >= cols;
-                expect_packed(k, kernel, panel, place(i, n, kernel->nr, kernel->b_group),
+                expect_packed(k, kernel, panel, place(i, n, kernel->nr, kernel->b_unit),
                               zero ? 0.0 : kc_get(src, type, from));
             }
         }
@@ -150,14 +150,15 @@ static void pack_matrix(kc *k)
     each_kernel(k, pack_matrix_of);
 }
 
-/* Zeros where an operand of `lines` lines is padded in k. */
-static void pad(void *operand, const dk_gemm_kernel *kernel, int64_t lines, int group,
+/* Zeros where an operand of `lines` lines, whose neighbours in k lie together by `unit`, is
+   padded to a multiple of `group`. */
+static void pad(void *operand, const dk_gemm_kernel *kernel, int64_t lines, int unit, int group,
                 int64_t depth)
 {
     size_t width = dk_dtype_bytes(kernel->type);
     for (int64_t i = depth; i < dk_gemm_round_up(depth, group); i++) {
         for (int64_t line = 0; line < lines; line++) {
-            memset((char *)operand + (size_t)place(i, line, lines, group) * width, 0, width);
+            memset((char *)operand + (size_t)place(i, line, lines, unit) * width, 0, width);
         }
     }
 }
@@ -188,7 +189,7 @@ static void expect_tile(kc *k, const dk_gemm_kernel *kernel, const tile_case *c,
                     double x =
                         kc_get(a->data, kernel->type, place(i, line, a->ld, kernel->a_group));
                     double y =
-                        kc_get(panel, kernel->type, place(i, n, kernel->nr, kernel->b_group));
+                        kc_get(panel, kernel->type, place(i, n, kernel->nr, kernel->b_unit));
                     sum += x * y;
                     all += fabs(x * y);
                 }
@@ -213,9 +214,10 @@ static void tile_rounds(kc *k, const dk_gemm_kernel *kernel, const tile_case *c)
         int64_t b_count = (int64_t)(panel / dk_dtype_bytes(kernel->type));
         void *data = kc_operand(k, kernel->type, a_count, c->values);
         char *b = kc_operand(k, kernel->type, b_count * c->parts, c->values);
-        pad(data, kernel, ld, kernel->a_group, c->depth);
+        pad(data, kernel, ld, kernel->a_group, kernel->a_group, c->depth);
         for (int part = 0; part < c->parts; part++) {
-            pad(b + (size_t)part * panel, kernel, kernel->nr, kernel->b_group, c->depth);
+            pad(b + (size_t)part * panel, kernel, kernel->nr, kernel->b_unit, kernel->b_group,
+                c->depth);
         }
         const dk_gemm_a a = {.data = data,
                              .ld = ld,
@@ -226,7 +228,9 @@ static void tile_rounds(kc *k, const dk_gemm_kernel *kernel, const tile_case *c)
         int64_t size = (kernel->mr - 1) * ldc + kernel->nr;
         float *dst = kc_operand(k, DK_F32, size, c->values);
         const float *before = kc_copy(k, dst, (size_t)size * sizeof *dst);
+        dk_gemm_begin(kernel);
         kernel->tile(dst, ldc, &a, row, b, c->accumulate);
+        dk_gemm_end(kernel);
         kc_result(k, dst, (size_t)size * sizeof *dst);
         for (int64_t m = 1; m < kernel->mr; m++) {
             kc_untouched(k, dst, before, (size_t)((m - 1) * ldc + kernel->nr) * sizeof *dst,

@@ -97,6 +97,11 @@ static inline vec vec_exp2_int(vec n)
     __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
 }
+/* x 2^n for whole n; what falls below the denormals is 0. */
+static inline vec vec_scale2(vec x, vec n)
+{
+    return _mm512_scalef_ps(x, n);
+}
 static inline vec vec_round(vec x)
 {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
