@@ -20,9 +20,17 @@ const char *dk_version(void); /* "0.1.0" */
 
 typedef struct dk_engine dk_engine;
 
+/* The wish to stop, for callers that may want to stop before there is an engine (downloads,
+   loading) or several engines at once. Owned; destroyed after the engines that use it. */
+typedef struct dk_cancel dk_cancel;
+dk_cancel *dk_cancel_create(void);
+void dk_cancel_destroy(dk_cancel **cancel);
+void dk_cancel_request(dk_cancel *cancel); /* from any thread and from signal handlers */
+
 /* Start from dk_engine_options_init. Strings are borrowed during dk_engine_open. */
 typedef struct dk_engine_options {
     const char *model_path; /* a folder in diffusers layout, or a hub name "org/model" */
+    const char *model_name; /* what recipes call the model; NULL: model_path */
     const char *device;     /* "cpu" */
     const char *dtype;      /* "bf16": fast; "f32": for comparisons */
     const char *cpu_level;  /* highest instruction set: "c", "avx2", "avx512", "avx512bf16",
@@ -37,6 +45,8 @@ typedef struct dk_engine_options {
     /* Bytes of a download; NULL: not told. */
     void (*download)(void *context, const char *file, uint64_t done, uint64_t total);
     void *download_context;
+    dk_cancel *cancel; /* stops opening and generating; borrowed until the engine is closed;
+                          NULL: the engine makes its own, for dk_engine_cancel */
 } dk_engine_options;
 
 void dk_engine_options_init(dk_engine_options *options);
@@ -65,6 +75,7 @@ typedef struct dk_request {
     int num_outputs_per_prompt;
     double fps;                  /* goes into video files */
     const char *initial_latents; /* safetensors file with one F32 tensor, or NULL: drawn */
+    int initial_latents_first;   /* output i starts from latent initial_latents_first + i */
     const char *dump_tensors;    /* writes intermediate tensors there, or NULL */
 } dk_request;
 
@@ -88,6 +99,11 @@ typedef struct dk_event {
 
 /* Called from the thread that runs dk_generate; the event is borrowed for the call. */
 typedef void dk_event_fn(void *context, const dk_event *event);
+
+/* Checks a request against the model without computing anything, and rounds what the model
+   rounds (num_frames; told as DK_EVENT_WARNING). dk_generate does the same first. */
+dk_status dk_request_check(dk_request *request, dk_engine *engine, dk_event_fn *events,
+                           void *context, dk_error *err);
 
 typedef struct dk_timing {
     const char *stage; /* static text */

@@ -8,52 +8,64 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "cli/commands.h"
+#include "cli/arguments.h"
 #include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
 
-typedef struct bench_flag {
-    const char *name, *value, *help; /* value NULL: a switch */
-    size_t offset;
-    bool text;
-} bench_flag;
-
-#define NUMBER(name, field, help)                                                              \
+#define NUMBER(field, usual, line)                                                             \
     {                                                                                          \
-        name, "N", help, offsetof(dk_bench_flags, field), false                                \
+        .name = #field, .type = DK_PARAMETER_INT, .offset = offsetof(dk_bench_flags, field),   \
+        .max = 1 << 24, .default_text = usual, .help = line                                    \
     }
-#define TEXT(name, value, field, help)                                                         \
+#define CHOICE(field, words, usual, line)                                                      \
     {                                                                                          \
-        name, value, help, offsetof(dk_bench_flags, field), true                               \
+        .name = #field, .type = DK_PARAMETER_CHOICE,                                           \
+        .offset = offsetof(dk_bench_flags, field), .choices = words, .default_text = usual,    \
+        .help = line                                                                           \
     }
 
-static const bench_flag flag_table[] = {
-    NUMBER("m", m, "linear: rows (1800)"),
-    NUMBER("n", n, "linear: columns (1536)"),
-    NUMBER("k", k, "linear: depth (1536)"),
-    NUMBER("heads", heads, "attention: heads (12)"),
-    NUMBER("seq-len", seq_len, "attention: queries (4096)"),
-    NUMBER("kv-len", kv_len, "attention: keys (as many as queries)"),
-    NUMBER("head-dim", head_dim, "attention: size of a head (128)"),
-    NUMBER("in-channels", in_channels, "conv2d, conv3d: channels in (96)"),
-    NUMBER("out-channels", out_channels, "conv2d, conv3d: channels out (96)"),
-    NUMBER("kernel", kernel, "conv2d, conv3d: height and width of the kernel (3)"),
-    NUMBER("kernel-t", kernel_t, "conv3d: its extent in time (3)"),
-    TEXT("config", "FOLDER", config, "model: folder with the components' config.json files"),
-    TEXT("part", "NAME", part, "model: dit, vae, vae-encode or text (dit)"),
-    TEXT("weights-dtype", "NAME", weights_dtype, "linear, model: bf16, f16 or f32 (bf16)"),
-    NUMBER("width", width, "conv, model: pixels (480)"),
-    NUMBER("height", height, "conv, model: pixels (320)"),
-    NUMBER("num-frames", num_frames, "conv, model: frames (conv 1, model 9)"),
-    NUMBER("tokens", tokens, "model: prompt tokens (512)"),
-    TEXT("dtype", "NAME", dtype, "arithmetic: bf16 or f32 (bf16)"),
-    TEXT("cpu", "LEVEL", cpu, "highest instruction set: c avx2 avx512 avx512bf16 amx"),
-    NUMBER("threads", threads, "threads; 0: one per core"),
-    NUMBER("repeats", repeats, "timed passes; 0: about a second of them"),
-    {"json", NULL, "report as one JSON object", offsetof(dk_bench_flags, json), false},
-    {"help", NULL, "this text", offsetof(dk_bench_flags, help), false},
+static const dk_parameter parameters[] = {
+    NUMBER(m, "1800", "linear: rows"),
+    NUMBER(n, "1536", "linear: columns"),
+    NUMBER(k, "1536", "linear: depth"),
+    NUMBER(heads, "12", "attention: heads"),
+    NUMBER(seq_len, "4096", "attention: queries"),
+    NUMBER(kv_len, "as many as queries", "attention: keys"),
+    NUMBER(head_dim, "128", "attention: size of a head"),
+    NUMBER(in_channels, "96", "conv2d, conv3d: channels in"),
+    NUMBER(out_channels, "96", "conv2d, conv3d: channels out"),
+    NUMBER(kernel, "3", "conv2d, conv3d: height and width of the kernel"),
+    NUMBER(kernel_t, "3", "conv3d: its extent in time"),
+    {.name = "config",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(dk_bench_flags, config),
+     .max = 4096,
+     .unit = "FOLDER",
+     .default_text = "none",
+     .help = "model: folder with the components' config.json files"},
+    CHOICE(part, "dit, vae, vae-encode, text", "dit", "model: which component"),
+    CHOICE(weights_dtype, "bf16, f16, f32", "bf16", "linear, model: type of the weights"),
+    NUMBER(width, "480", "conv2d, conv3d, model: pixels"),
+    NUMBER(height, "320", "conv2d, conv3d, model: pixels"),
+    NUMBER(num_frames, "1, model: 9", "conv2d, conv3d, model: frames"),
+    NUMBER(tokens, "512", "model: prompt tokens"),
+    CHOICE(dtype, "bf16, f32", "bf16", "arithmetic"),
+    CHOICE(cpu, "c, avx2, avx512, avx512bf16, amx", "what the processor has",
+           "highest instruction set to use"),
+    NUMBER(threads, "0", "threads; 0: one per core"),
+    NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
+    {.name = "json",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_bench_flags, json),
+     .default_text = "false",
+     .help = "report as one JSON object, a failure too"},
 };
-enum { FLAGS = sizeof flag_table / sizeof *flag_table };
+
+static const dk_parameter_table table = {
+    .title = "What to measure",
+    .parameters = parameters,
+    .count = sizeof parameters / sizeof *parameters,
+};
 
 static const struct {
     const char *name;
@@ -63,60 +75,6 @@ static const struct {
     {"conv3d", dk_bench_conv},   {"model", dk_bench_model},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
-
-static dk_status set_flag(dk_bench_flags *flags, const bench_flag *flag, const char *value,
-                          dk_error *err)
-{
-    void *field = (char *)flags + flag->offset;
-    if (flag->text) {
-        *(const char **)field = value;
-        return DK_OK;
-    }
-    char *end;
-    long number = strtol(value, &end, 10);
-    if (end == value || *end != '\0' || number < 0 || number > 1 << 24) {
-        return dk_fail(err, DK_INVALID, "--%s is '%s', accepted are 0 to %d", flag->name, value,
-                       1 << 24);
-    }
-    *(int *)field = (int)number;
-    return DK_OK;
-}
-
-static dk_status parse(dk_bench_flags *flags, int argc, char **argv, dk_error *err)
-{
-    for (int i = 0; i < argc; i++) {
-        const bench_flag *flag = NULL;
-        for (int f = 0; f < FLAGS && strncmp(argv[i], "--", 2) == 0; f++) {
-            flag = strcmp(argv[i] + 2, flag_table[f].name) == 0 ? &flag_table[f] : flag;
-        }
-        if (flag == NULL) {
-            return dk_fail(err, DK_INVALID, "unknown flag '%s', see darkroom bench --help",
-                           argv[i]);
-        }
-        if (flag->value == NULL) {
-            *(int *)((char *)flags + flag->offset) = 1;
-        } else if (i + 1 == argc) {
-            return dk_fail(err, DK_INVALID, "no value for '%s'", argv[i]);
-        } else {
-            DK_TRY(set_flag(flags, flag, argv[++i], err));
-        }
-    }
-    return DK_OK;
-}
-
-static void help(void)
-{
-    printf("darkroom bench linear|attention|conv2d|conv3d|model [flags]\n\n");
-    for (int i = 0; i < FLAGS; i++) {
-        printf("  --%-14s %-7s %s\n", flag_table[i].name,
-               flag_table[i].value != NULL ? flag_table[i].value : "", flag_table[i].help);
-    }
-    printf("\nExamples:\n"
-           "  darkroom bench linear --m 1800 --n 1536 --k 8960 --json\n"
-           "  darkroom bench attention --heads 12 --seq-len 4096 --head-dim 128\n"
-           "  darkroom bench model --config tests/configs/wan2.1-t2v-1.3b --part vae "
-           "--width 480 --height 320 --num-frames 9\n");
-}
 
 dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_error *err)
 {
@@ -197,33 +155,35 @@ void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *tim
     json_decref(facts);
 }
 
-int dk_cli_bench(int argc, char **argv)
+static dk_status bench(const dk_arguments *arguments, dk_error *err)
 {
     dk_bench_flags flags = {0};
-    dk_error err = {0};
-    const char *what = argc > 0 && argv[0][0] != '-' ? argv[0] : "";
-    bool named = what[0] != '\0';
-    dk_status status = parse(&flags, argc - named, argv + named, &err);
-    if (status == DK_OK && flags.help) {
-        help();
-        return 0;
-    }
-    int found = -1;
+    const char *what = arguments->positionals[0];
+    DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
     for (int i = 0; i < BENCHES; i++) {
-        found = strcmp(what, benches[i].name) == 0 ? i : found;
+        if (strcmp(what, benches[i].name) == 0) {
+            int extent = strcmp(what, "conv3d") == 0 ? 3 : 1;
+            flags.kernel_t = flags.kernel_t == 0 ? extent : flags.kernel_t;
+            return benches[i].run(&flags, err);
+        }
     }
-    if (status == DK_OK && found < 0) {
-        status =
-            dk_fail(&err, DK_INVALID,
-                    "bench '%s', accepted are linear, attention, conv2d, conv3d, model", what);
-    }
-    if (status == DK_OK) {
-        flags.kernel_t =
-            flags.kernel_t == 0 ? (strcmp(what, "conv3d") == 0 ? 3 : 1) : flags.kernel_t;
-        status = benches[found].run(&flags, &err);
-    }
-    if (status != DK_OK) {
-        fprintf(stderr, "darkroom: %s\n", err.message);
-    }
-    return dk_status_exit_code(status);
+    return dk_fail(err, DK_INVALID,
+                   "bench '%.100s', accepted are linear, attention, conv2d, conv3d, model",
+                   what);
 }
+
+static const dk_flag_group groups[] = {{&table, NULL}, {0}};
+
+const dk_command dk_command_bench = {
+    .name = "bench",
+    .usage = "linear|attention|conv2d|conv3d|model [flags]",
+    .summary = "Measures single operations and whole models on random numbers.",
+    .examples = "  darkroom bench linear --m 1800 --n 1536 --k 8960 --json\n"
+                "  darkroom bench attention --heads 12 --seq-len 4096 --head-dim 128\n"
+                "  darkroom bench model --config tests/configs/wan2.1-t2v-1.3b --part vae \\\n"
+                "      --width 480 --height 320 --num-frames 9\n",
+    .positionals_min = 1,
+    .positionals_max = 1,
+    .groups = groups,
+    .run = bench,
+};

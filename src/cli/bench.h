@@ -11,7 +11,8 @@
 /* Every flag of every bench; 0 and NULL where absent. */
 typedef struct dk_bench_flags {
     const char *config, *part, *dtype, *cpu, *weights_dtype;
-    int threads, repeats, json, help;
+    int threads, repeats;
+    bool json;
     int m, n, k;                                     /* linear */
     int heads, seq_len, kv_len, head_dim;            /* attention */
     int in_channels, out_channels, kernel, kernel_t; /* conv */

@@ -251,9 +251,11 @@ static void roofline_task(void *context, int task, int thread)
     char *a = job->panels + (size_t)thread * job->thread_bytes, *b = a + job->a_bytes;
     float *c = (float *)(void *)(b + job->b_bytes);
     const dk_gemm_a rows = {.data = a, .ld = job->kernel->mr, .k = ROOFLINE_DEPTH, .parts = 1};
+    dk_gemm_begin(job->kernel);
     for (int i = 0; i < ROOFLINE_CALLS; i++) {
         job->kernel->tile(c, job->kernel->nr, &rows, 0, b, false);
     }
+    dk_gemm_end(job->kernel);
 }
 
 double dk_bench_roofline_gflops(dk_device *device)

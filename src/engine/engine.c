@@ -5,6 +5,8 @@
 #include "base/alloc.h"
 #include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
+#include "engine/cancel.h"
+#include "engine/option_parameters.h"
 #include "engine/recipe.h"
 #include "hub/hub.h"
 #include "nn/context.h"
@@ -15,12 +17,31 @@ struct dk_engine {
     dk_device *device;
     dk_pipeline *pipeline;
     dk_nn nn;
-    atomic_bool cancel;
+    dk_cancel *cancel;
+    bool owns_cancel;
     char *model;  /* as the caller named it */
     char *folder; /* where it lies */
     char *dtype;
     json_t *weights; /* checksums, computed with the first result */
 };
+
+dk_cancel *dk_cancel_create(void)
+{
+    dk_cancel *cancel = dk_alloc(sizeof *cancel);
+    atomic_init(&cancel->requested, false);
+    return cancel;
+}
+
+void dk_cancel_destroy(dk_cancel **cancel)
+{
+    dk_free(*cancel);
+    *cancel = NULL;
+}
+
+void dk_cancel_request(dk_cancel *cancel)
+{
+    atomic_store(&cancel->requested, true);
+}
 
 const char *dk_version(void)
 {
@@ -59,28 +80,18 @@ static dk_status resolve_model(dk_engine *engine, const dk_engine_options *optio
                                 .log = &engine->log,
                                 .progress = report_download,
                                 .progress_context = &context,
-                                .cancel = &engine->cancel};
+                                .cancel = &engine->cancel->requested};
     return dk_hub_resolve(&engine->folder, options->model_path, &hub, err);
 }
 
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
-    if (!exact && strcmp(options->dtype, "bf16") != 0) {
-        return dk_fail(err, DK_INVALID, "dtype is '%s', accepted are bf16, f32",
-                       options->dtype);
-    }
-    if (strcmp(options->device, "cpu") != 0) {
-        return dk_fail(err, DK_INVALID, "device is '%s', accepted is cpu", options->device);
-    }
-    if (options->threads < 0 || options->threads > 1024) {
-        return dk_fail(err, DK_INVALID, "threads is %d, accepted are 0 (one per core) to 1024",
-                       options->threads);
-    }
     const dk_cpu_device_options cpu = {
         .threads = options->threads, .level = options->cpu_level, .exact = exact};
     DK_TRY(dk_cpu_device_open(&engine->device, &cpu, err));
-    dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16, &engine->cancel);
+    dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
+               &engine->cancel->requested);
     return DK_OK;
 }
 
@@ -88,8 +99,8 @@ static dk_status open_pipeline(dk_engine *engine, dk_error *err)
 {
     dk_model_folder *folder;
     DK_TRY(dk_model_folder_open(&folder, engine->folder, err));
-    dk_status status =
-        dk_pipeline_open(&engine->pipeline, folder, engine->device, &engine->log, err);
+    dk_status status = dk_pipeline_open(&engine->pipeline, folder, engine->device,
+                                        &engine->cancel->requested, &engine->log, err);
     dk_model_folder_close(&folder);
     return status;
 }
@@ -99,11 +110,14 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     if (options->model_path == NULL || options->device == NULL || options->dtype == NULL) {
         return dk_fail(err, DK_INVALID, "model_path, device and dtype must be set");
     }
+    DK_TRY(dk_parameter_check_all(&dk_option_parameters, options, err));
     dk_engine *engine = dk_alloc(sizeof *engine);
     engine->log = (dk_log){
         .write = options->log, .context = options->log_context, .level = options->log_level};
-    atomic_init(&engine->cancel, false);
-    engine->model = dk_strdup(options->model_path);
+    engine->owns_cancel = options->cancel == NULL;
+    engine->cancel = engine->owns_cancel ? dk_cancel_create() : options->cancel;
+    engine->model =
+        dk_strdup(options->model_name != NULL ? options->model_name : options->model_path);
     engine->dtype = dk_strdup(options->dtype);
     dk_status status = open_device(engine, options, err);
     if (status == DK_OK) {
@@ -128,6 +142,9 @@ void dk_engine_close(dk_engine **engine)
         dk_nn_release(&e->nn);
         dk_device_close(&e->device);
         json_decref(e->weights);
+        if (e->owns_cancel) {
+            dk_cancel_destroy(&e->cancel);
+        }
         dk_free(e->model);
         dk_free(e->folder);
         dk_free(e->dtype);
@@ -154,7 +171,7 @@ void dk_request_init(dk_request *request, const dk_engine *engine)
 
 void dk_engine_cancel(dk_engine *engine)
 {
-    atomic_store(&engine->cancel, true);
+    dk_cancel_request(engine->cancel);
 }
 
 void dk_result_release(dk_result *result)
@@ -170,12 +187,46 @@ void dk_result_release(dk_result *result)
     *result = (dk_result){0};
 }
 
-static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *result,
-                               dk_error *err)
+dk_status dk_engine_weights(const json_t **out, dk_engine *engine, dk_error *err)
 {
     if (engine->weights == NULL) {
         DK_TRY(dk_recipe_weights(&engine->weights, engine->folder,
-                                 engine->pipeline->weight_files, err));
+                                 engine->pipeline->weight_files, &engine->cancel->requested,
+                                 err));
+    }
+    *out = engine->weights;
+    return DK_OK;
+}
+
+const char *dk_engine_cpu_level(const dk_engine *engine)
+{
+    return dk_cpu_device_level(engine->device);
+}
+
+dk_status dk_request_check(dk_request *request, dk_engine *engine, dk_event_fn *events,
+                           void *context, dk_error *err)
+{
+    dk_job job = {.pipeline = engine->pipeline,
+                  .nn = &engine->nn,
+                  .request = *request,
+                  .events = events,
+                  .event_context = context};
+    dk_status status = dk_job_check(&job, err);
+    if (status == DK_OK) {
+        *request = job.request;
+    }
+    dk_job_release(&job);
+    return status;
+}
+
+static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *result,
+                               dk_error *err)
+{
+    const json_t *weights;
+    char latents[DK_SHA256_HEX_BYTES] = "";
+    DK_TRY(dk_engine_weights(&weights, engine, err));
+    if (job->request.initial_latents != NULL) {
+        DK_TRY(dk_sha256_file(latents, job->request.initial_latents, err));
     }
     size_t bytes = (size_t)result->frames * (size_t)result->height * (size_t)result->width * 3;
     result->recipes = dk_alloc((size_t)result->outputs * sizeof *result->recipes);
@@ -184,8 +235,10 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
                                        .model = engine->model,
                                        .pipeline = engine->pipeline->class_name,
                                        .dtype = engine->dtype,
-                                       .weights = engine->weights,
-                                       .seed = result->seeds[i],
+                                       .cpu_level = dk_engine_cpu_level(engine),
+                                       .weights = weights,
+                                       .latents_sha256 = latents[0] != '\0' ? latents : NULL,
+                                       .output = i,
                                        .rgb = result->rgb + (size_t)i * bytes,
                                        .rgb_bytes = bytes};
         DK_TRY(dk_recipe_text(&result->recipes[i], &facts, err));
@@ -215,7 +268,7 @@ dk_status dk_generate(dk_engine *engine, const dk_request *request, dk_event_fn 
     }
     dk_dump_destroy(&job.dump);
     dk_job_release(&job);
-    atomic_store(&engine->cancel, false);
+    atomic_store(&engine->cancel->requested, false);
     if (status != DK_OK) {
         dk_result_release(&made);
         return status;

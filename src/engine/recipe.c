@@ -2,14 +2,13 @@
 #include "engine/recipe.h"
 
 #include <limits.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "pipeline/request_parameters.h"
 
 /* Large files of a hub cache lie under blobs/<SHA-256>. */
 static bool named_by_checksum(char hex[DK_SHA256_HEX_BYTES], const char *path)
@@ -27,14 +26,39 @@ static bool named_by_checksum(char hex[DK_SHA256_HEX_BYTES], const char *path)
     return true;
 }
 
-dk_status dk_recipe_weights(json_t **out, const char *folder, char *const *files, dk_error *err)
+/* A file of many gigabytes takes long to read: it can be stopped between pieces. */
+static dk_status hash_file(char hex[DK_SHA256_HEX_BYTES], const char *path,
+                           const atomic_bool *cancel, dk_error *err)
+{
+    enum { PIECE = 16 * 1024 * 1024 };
+    dk_mapping file;
+    dk_digest digest = {0};
+    DK_TRY(dk_mapping_open(&file, path, err));
+    dk_status status = dk_sha256_init(&digest, err);
+    for (size_t at = 0; at < file.size && status == DK_OK; at += PIECE) {
+        size_t bytes = file.size - at < PIECE ? file.size - at : PIECE;
+        dk_digest_update(&digest, file.data + at, bytes);
+        if (cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed)) {
+            status = dk_fail(err, DK_CANCELLED, "stopped on request while %s was read", path);
+        }
+    }
+    if (status == DK_OK) {
+        dk_digest_final(&digest, hex);
+    }
+    dk_digest_release(&digest);
+    dk_mapping_close(&file);
+    return status;
+}
+
+dk_status dk_recipe_weights(json_t **out, const char *folder, char *const *files,
+                            const atomic_bool *cancel, dk_error *err)
 {
     json_t *weights = json_object();
     size_t prefix = strlen(folder);
     for (size_t i = 0; files != NULL && files[i] != NULL; i++) {
         char hex[DK_SHA256_HEX_BYTES];
         if (!named_by_checksum(hex, files[i])) {
-            dk_status status = dk_sha256_file(hex, files[i], err);
+            dk_status status = hash_file(hex, files[i], cancel, err);
             if (status != DK_OK) {
                 json_decref(weights);
                 return status;
@@ -50,39 +74,54 @@ dk_status dk_recipe_weights(json_t **out, const char *folder, char *const *files
     return DK_OK;
 }
 
+dk_status dk_recipe_frames_sha256(char hex[DK_SHA256_HEX_BYTES], const uint8_t *rgb,
+                                  size_t bytes, dk_error *err)
+{
+    dk_digest digest;
+    DK_TRY(dk_sha256_init(&digest, err));
+    dk_digest_update(&digest, rgb, bytes);
+    dk_digest_final(&digest, hex);
+    return DK_OK;
+}
+
 static void set_text(json_t *object, const char *key, const char *text)
 {
     json_object_set_new(object, key, text != NULL ? json_string(text) : json_null());
 }
 
+/* One output: the seed and the latent are its own; how many there were does not matter. */
+static void set_request(json_t *recipe, const dk_recipe_facts *facts)
+{
+    dk_request one = *facts->request;
+    one.seed += (uint64_t)facts->output;
+    one.initial_latents_first += facts->output;
+    for (int i = 0; i < dk_request_parameters.count; i++) {
+        const dk_parameter *parameter = &dk_request_parameters.parameters[i];
+        bool left_out = strcmp(parameter->name, "dump_tensors") == 0 ||
+                        strcmp(parameter->name, "num_outputs_per_prompt") == 0 ||
+                        (strcmp(parameter->name, "initial_latents_first") == 0 &&
+                         one.initial_latents == NULL);
+        if (!left_out) {
+            json_object_set_new(recipe, parameter->name,
+                                dk_parameter_get_json(parameter, &one));
+        }
+    }
+}
+
 dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err)
 {
-    const dk_request *r = facts->request;
-    char hex[DK_SHA256_HEX_BYTES], seed[32];
-    dk_digest digest;
-    DK_TRY(dk_sha256_init(&digest, err));
-    dk_digest_update(&digest, facts->rgb, facts->rgb_bytes);
-    dk_digest_final(&digest, hex);
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)facts->seed);
+    char hex[DK_SHA256_HEX_BYTES];
+    DK_TRY(dk_recipe_frames_sha256(hex, facts->rgb, facts->rgb_bytes, err));
     json_t *recipe = json_object();
     set_text(recipe, "engine", "darkroom " DK_VERSION);
     set_text(recipe, "model_path", facts->model);
     set_text(recipe, "pipeline", facts->pipeline);
     set_text(recipe, "dtype", facts->dtype);
-    set_text(recipe, "prompt", r->prompt);
-    set_text(recipe, "negative_prompt", r->negative_prompt);
-    json_object_set_new(recipe, "width", json_integer(r->width));
-    json_object_set_new(recipe, "height", json_integer(r->height));
-    json_object_set_new(recipe, "num_frames", json_integer(r->num_frames));
-    json_object_set_new(recipe, "num_inference_steps", json_integer(r->num_inference_steps));
-    json_object_set_new(recipe, "guidance_scale", json_real(r->guidance_scale));
-    json_object_set_new(recipe, "flow_shift",
-                        isnan(r->flow_shift) ? json_null() : json_real(r->flow_shift));
-    set_text(recipe, "sampler", r->sampler);
-    set_text(recipe, "seed", seed); /* text: readers of JSON lose digits above 2^53 */
-    set_text(recipe, "noise", r->noise);
-    json_object_set_new(recipe, "fps", json_real(r->fps));
-    set_text(recipe, "initial_latents", r->initial_latents);
+    set_text(recipe, "cpu", facts->cpu_level);
+    set_request(recipe, facts);
+    if (facts->latents_sha256 != NULL) {
+        set_text(recipe, "initial_latents_sha256", facts->latents_sha256);
+    }
     json_object_set(recipe, "weights_sha256", (json_t *)facts->weights);
     set_text(recipe, "frames_sha256", hex);
     char *text = json_dumps(recipe, JSON_COMPACT | JSON_REAL_PRECISION(17));

@@ -3,25 +3,60 @@
 #define DK_ENGINE_RECIPE_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "darkroom/darkroom.h"
 
 /* SHA-256 of every weight file, as an object path -> digits, paths relative to `folder`. A file
-   in a hub cache whose blob is named by its checksum is not read. Owned. */
+   in a hub cache whose blob is named by its checksum is not read. `cancel` (may be NULL) stops
+   the reading of large files. Owned. */
 DK_MUST_USE dk_status dk_recipe_weights(json_t **out, const char *folder, char *const *files,
-                                        dk_error *err);
+                                        const atomic_bool *cancel, dk_error *err);
+
+/* SHA-256 of frames. */
+DK_MUST_USE dk_status dk_recipe_frames_sha256(char hex[DK_SHA256_HEX_BYTES], const uint8_t *rgb,
+                                              size_t bytes, dk_error *err);
 
 typedef struct dk_recipe_facts {
     const dk_request *request; /* validated */
-    const char *model, *pipeline, *dtype;
+    const char *model, *pipeline, *dtype, *cpu_level;
     const json_t *weights;
-    uint64_t seed;      /* of this output */
-    const uint8_t *rgb; /* its frames */
+    const char *latents_sha256; /* of the file of initial latents; NULL: none */
+    int output;                 /* its seed is the request's plus this */
+    const uint8_t *rgb;         /* its frames */
     size_t rgb_bytes;
 } dk_recipe_facts;
 
 /* Owned text. */
 DK_MUST_USE dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err);
+
+/* A recipe that was read, of this or an older version. */
+typedef struct dk_recipe {
+    json_t *json; /* owned; every text below is borrowed from it */
+    dk_request request;
+    const char *engine, *model, *pipeline, *dtype; /* "darkroom 0.1.0", … */
+    const char *cpu_level;                         /* NULL: not told */
+    const json_t *weights;                         /* path -> SHA-256 */
+    const char *latents_sha256;                    /* NULL: none */
+    const char *frames_sha256;
+} dk_recipe;
+
+/* Reads a recipe's text. `where` names it in messages. The request
+   is complete but for dump_tensors, which is never taken from a recipe: it may come from
+   strangers. Owned: dk_recipe_release. */
+DK_MUST_USE dk_status dk_recipe_parse(dk_recipe *out, const char *text, const char *where,
+                                      dk_error *err);
+void dk_recipe_release(dk_recipe *recipe); /* also fine for a zeroed one */
+
+/* DK_MISMATCH naming the first weight file whose checksum differs or is missing. */
+DK_MUST_USE dk_status dk_recipe_compare_weights(const dk_recipe *recipe, const json_t *weights,
+                                                dk_error *err);
+
+/* For the commands: the engine's checksums (borrowed; read at the first call), and the
+   instruction set that its kernels use. */
+DK_MUST_USE dk_status dk_engine_weights(const json_t **out, dk_engine *engine, dk_error *err);
+const char *dk_engine_cpu_level(const dk_engine *engine);
 
 #endif

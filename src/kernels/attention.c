@@ -281,6 +281,7 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
     pack_block(plan, &at, w.q,
                element(args->q, args->type, at.q0, args->q_stride, at.head * args->head_dim),
                args->type, args->q_stride, args->head_dim);
+    dk_gemm_begin(kernel);
     for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += key_block(kernel)) {
         at.keys = smaller(key_block(kernel), args->kv_len - at.key0);
         at.cols = ceil_div(at.keys, VECTOR) * VECTOR;
@@ -293,6 +294,7 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
         add_values(kernels, plan, args, &at, v_panels, &w);
         v_panels += v_block_bytes(kernel, args);
     }
+    dk_gemm_end(kernel);
     size_t width = dk_dtype_bytes(args->type);
     for (int64_t m = 0; m < at.rows; m++) {
         int64_t to = (at.q0 + m) * args->dst_stride + at.head * args->head_dim;

@@ -268,6 +268,7 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
     at.n1 = (int)smaller(at.n0 + plan->block_cols, args->out_channels);
     at.c = (float *)(void *)(at.a + a_bytes(plan, args));
     bool started = false;
+    dk_gemm_begin(plan->kernel);
     for (int t = 0; t < args->kernel_t; t++) {
         const void *frame = args->frames[at.frame * args->stride_t + t];
         if (frame != NULL) {
@@ -276,6 +277,7 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
             started = true;
         }
     }
+    dk_gemm_end(plan->kernel);
     if (!started) {
         memset(at.c, 0, (size_t)(at.rows * plan->block_cols) * sizeof(float));
     }

@@ -1,4 +1,5 @@
 /* CPU detection: CPUID leaves 1 and 7, and XCR0 for what the operating system saves. */
+#define _GNU_SOURCE
 #include "kernels/cpu_flags.h"
 
 #include <stddef.h>
@@ -21,6 +22,15 @@ const dk_cpu_level dk_cpu_levels[DK_CPU_LEVELS] = {
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux gives a process the tile registers only on request. */
+static bool ask_for_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
 
 static unsigned long long xcr0(void)
 {
@@ -54,7 +64,8 @@ unsigned dk_cpu_flags_detect(void)
         }
     }
     unsigned amx = (1u << 22) | (1u << 24) | (1u << 25); /* AMX-BF16, AMX-TILE, AMX-INT8 */
-    if ((flags & DK_CPU_AVX512_BF16) != 0 && (leaf7_d & amx) == amx && (saved & TILE) == TILE) {
+    if ((flags & DK_CPU_AVX512_BF16) != 0 && (leaf7_d & amx) == amx && (saved & TILE) == TILE &&
+        ask_for_tiles()) {
         flags |= DK_CPU_AMX;
     }
     return flags;

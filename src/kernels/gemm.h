@@ -1,7 +1,8 @@
 /* The matrix-multiply micro-kernel that linear layers, convolutions and attention share.
    One kernel computes a tile  C[mr][nr] (+)= A · B  from packed operands:
      A: [ceil(k / a_group)][ld][a_group],  B: [ceil(k / b_group)][nr][b_group],
-   elements of `type`, zero-padded in k; C is f32. A tile may sum over several parts, which read
+   elements of `type`, zero-padded in k (inside a group a kernel may order B as it likes); C is
+   f32. A tile may sum over several parts, which read
    the same A from different rows: the taps of a convolution are such parts.
    Sums run over parts and k in order, in f32. Source: Goto and van de Geijn, "Anatomy of
    High-Performance Matrix Multiplication" (2008). */
@@ -46,11 +47,16 @@ typedef void dk_gemm_pack_weight_fn(void *panel, const void *w, dk_dtype w_type,
 typedef void dk_gemm_pack_matrix_fn(void *panel, const void *src, dk_dtype src_type, int64_t ld,
                                     int cols, int64_t k);
 
+/* Around the tiles of one task on the thread that runs it: state that a kernel keeps in the
+   processor. */
+typedef void dk_gemm_state_fn(void);
+
 typedef struct dk_gemm_kernel {
     const char *name; /* "avx2-f32-6x16" */
     dk_dtype type;    /* of the panels */
     int mr, nr, a_group, b_group;
     int slice; /* elements of k whose B panel stays in the first-level cache */
+    dk_gemm_state_fn *begin, *end; /* NULL where there is none */
     dk_gemm_tile_fn *tile;
     dk_gemm_pack_rows_fn *pack_rows;
     dk_gemm_pack_weight_fn *pack_weight;
@@ -68,6 +74,20 @@ void dk_gemm_kernels_init(dk_gemm_kernels *kernels, unsigned cpu_flags);
 static inline int64_t dk_gemm_round_up(int64_t value, int64_t unit)
 {
     return (value + unit - 1) / unit * unit;
+}
+
+static inline void dk_gemm_begin(const dk_gemm_kernel *kernel)
+{
+    if (kernel->begin != NULL) {
+        kernel->begin();
+    }
+}
+
+static inline void dk_gemm_end(const dk_gemm_kernel *kernel)
+{
+    if (kernel->end != NULL) {
+        kernel->end();
+    }
 }
 
 /* Bytes of `rows` rows of A over k. */

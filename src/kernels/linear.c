@@ -14,6 +14,7 @@ enum {
     CACHED_ROWS = 224, /* rows of A that stay in the second-level cache */
     BLOCK_COLS = 128,  /* columns of a task */
     TASKS_PER_THREAD = 3,
+    MOST_ROWS = 448,
     LEAST_ROWS = 96, /* of a task, where rows must be split: W is packed again for each */
 };
 
@@ -149,6 +150,7 @@ static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks)
     plan->col_blocks = (int)ceil_div(cols, plan->block_cols);
     int64_t row_blocks = smaller(ceil_div(tasks, plan->col_blocks), ceil_div(rows, LEAST_ROWS));
     plan->block_rows = block_size(rows, ceil_div(rows, row_blocks), mr);
+    plan->block_rows = smaller(plan->block_rows, MOST_ROWS / mr * mr);
     plan->row_blocks = (int)ceil_div(rows, plan->block_rows);
 }
 
@@ -295,9 +297,11 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     }
     at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
     int64_t slice = slice_of(plan->kernel, args);
+    dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
         at.depth = smaller(slice, args->depth - at.k0);
         pack_slab(&at);
         multiply_slice(&at);
     }
+    dk_gemm_end(plan->kernel);
 }

@@ -4,55 +4,18 @@
 
 #include "base/alloc.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/request_parameters.h"
 #include "pipeline/stage.h"
 #include "weights/safetensors.h"
 
-enum {
-    MAX_SIDE = 8192, /* pixels */
-    MAX_FRAMES = 4097,
-    MAX_OUTPUTS = 64,
-    MAX_PROMPT_BYTES = 64 * 1024,
-};
-
-static dk_status check_text(const char *name, const char *text, dk_error *err)
-{
-    if (text == NULL) {
-        return dk_fail(err, DK_INVALID, "%s is missing, accepted is a text", name);
-    }
-    if (strlen(text) > MAX_PROMPT_BYTES) {
-        return dk_fail(err, DK_INVALID, "%s has %zu bytes, accepted are up to %d", name,
-                       strlen(text), MAX_PROMPT_BYTES);
-    }
-    return DK_OK;
-}
-
-static dk_status check_int(const char *name, int value, int low, int high, dk_error *err)
-{
-    if (value < low || value > high) {
-        return dk_fail(err, DK_INVALID, "%s is %d, accepted are %d to %d", name, value, low,
-                       high);
-    }
-    return DK_OK;
-}
-
-static dk_status check_real(const char *name, double value, double low, double high,
-                            dk_error *err)
-{
-    if (!(value >= low && value <= high)) {
-        return dk_fail(err, DK_INVALID, "%s is %g, accepted are %g to %g", name, value, low,
-                       high);
-    }
-    return DK_OK;
-}
-
+/* Ranges come from the parameter table; this is what only the model can tell. */
 static dk_status check_side(const char *name, int value, int unit, dk_error *err)
 {
-    DK_TRY(check_int(name, value, 1, MAX_SIDE, err));
     if (value % unit == 0) {
         return DK_OK;
     }
     int below = value / unit * unit, above = below + unit;
-    if (below == 0 || above > MAX_SIDE) {
+    if (below == 0 || above > dk_parameter_find(&dk_request_parameters, name)->max) {
         return dk_fail(err, DK_INVALID,
                        "%s is %d, but this model needs a multiple of %d: the nearest is %d",
                        name, value, unit, below == 0 ? above : below);
@@ -69,7 +32,6 @@ static dk_status check_sizes(dk_job *job, dk_error *err)
     dk_request *r = &job->request;
     DK_TRY(check_side("width", r->width, vae->spatial_factor * (int)dit->patch[2], err));
     DK_TRY(check_side("height", r->height, vae->spatial_factor * (int)dit->patch[1], err));
-    DK_TRY(check_int("num_frames", r->num_frames, 1, MAX_FRAMES, err));
     int factor = vae->temporal_factor;
     if (r->num_frames % factor != 1 % factor) {
         int rounded = r->num_frames / factor * factor + 1;
@@ -136,9 +98,11 @@ static dk_status load_latents(dk_job *job, dk_error *err)
     memcpy(copy, tensor->data, dk_tensor_bytes(tensor));
     job->given_latents = copy;
     job->given_count = lead == 1 ? tensor->shape[0] : 1;
-    if (job->given_count < job->request.num_outputs_per_prompt) {
-        status = dk_fail(err, DK_INVALID, "%s: %lld latents for %d outputs", path,
-                         (long long)job->given_count, job->request.num_outputs_per_prompt);
+    int first = job->request.initial_latents_first;
+    if (job->given_count < (int64_t)first + job->request.num_outputs_per_prompt) {
+        status =
+            dk_fail(err, DK_INVALID, "%s: %lld latents for %d outputs from latent %d on", path,
+                    (long long)job->given_count, job->request.num_outputs_per_prompt, first);
     }
     for (int64_t i = 0; i < dk_tensor_count(tensor) && status == DK_OK; i++) {
         if (!isfinite(job->given_latents[i])) {
@@ -178,27 +142,35 @@ static dk_status allocate_result(dk_job *job, dk_error *err)
     return DK_OK;
 }
 
-static dk_status run(dk_job *job, dk_error *err)
+static dk_status check_present(const char *name, const char *text, dk_error *err)
+{
+    return text != NULL ? DK_OK
+                        : dk_fail(err, DK_INVALID, "%s is missing, accepted is a text", name);
+}
+
+dk_status dk_job_check(dk_job *job, dk_error *err)
 {
     const dk_request *r = &job->request;
-    DK_TRY(check_text("prompt", r->prompt, err));
-    DK_TRY(check_text("negative_prompt", r->negative_prompt, err));
-    DK_TRY(check_int("num_inference_steps", r->num_inference_steps, 1, 1000, err));
-    DK_TRY(check_int("num_outputs_per_prompt", r->num_outputs_per_prompt, 1, MAX_OUTPUTS, err));
-    DK_TRY(check_real("guidance_scale", r->guidance_scale, 0, 1000, err));
-    DK_TRY(check_real("fps", r->fps, 1, 240, err));
-    if (!isnan(r->flow_shift)) {
-        DK_TRY(check_real("flow_shift", r->flow_shift, 1e-3, 1000, err));
+    DK_TRY(check_present("prompt", r->prompt, err));
+    DK_TRY(check_present("negative_prompt", r->negative_prompt, err));
+    DK_TRY(check_present("noise", r->noise, err));
+    DK_TRY(dk_parameter_check_all(&dk_request_parameters, r, err));
+    if (isnan(r->guidance_scale) || isnan(r->fps)) {
+        return dk_fail(err, DK_INVALID, "%s is not a number",
+                       isnan(r->fps) ? "fps" : "guidance_scale");
     }
-    if (r->noise == NULL || !dk_noise_from_name(&job->noise, r->noise)) {
-        return dk_fail(err, DK_INVALID, "noise is '%s', accepted are torch-cpu, philox",
-                       r->noise != NULL ? r->noise : "");
+    if (!dk_noise_from_name(&job->noise, r->noise)) {
+        return dk_fail(err, DK_INTERNAL, "noise '%s' is in the table, but nothing makes it",
+                       r->noise);
     }
     job->guided = r->guidance_scale > 1.0;
     DK_TRY(check_sizes(job, err));
-    if (r->initial_latents != NULL) {
-        DK_TRY(load_latents(job, err));
-    }
+    return r->initial_latents != NULL ? load_latents(job, err) : DK_OK;
+}
+
+static dk_status run(dk_job *job, dk_error *err)
+{
+    DK_TRY(dk_job_check(job, err));
     return allocate_result(job, err);
 }
 

@@ -46,6 +46,10 @@ int64_t dk_job_latent_count(const dk_job *job);
 void dk_job_warn(dk_job *job, const char *format, ...) DK_PRINTF(2, 3);
 void dk_job_release(dk_job *job);
 
+/* The request against its ranges and the model: rounds num_frames and fills in the sizes of the
+   latent and the given latents. */
+DK_MUST_USE dk_status dk_job_check(dk_job *job, dk_error *err);
+
 /* Runs a pipeline's stages for a request: the first ones once, the rest for every output. */
 DK_MUST_USE dk_status dk_job_run(dk_job *job, dk_error *err);
 

@@ -14,7 +14,8 @@ static dk_status run(dk_job *job, dk_error *err)
         job->latent = memory;
     }
     if (job->given_latents != NULL) {
-        memcpy(job->latent, job->given_latents + job->output * count,
+        memcpy(job->latent,
+               job->given_latents + (job->request.initial_latents_first + job->output) * count,
                (size_t)count * sizeof(float));
     } else {
         dk_generator generator;

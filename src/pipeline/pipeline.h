@@ -25,9 +25,11 @@ struct dk_pipeline {
     dk_request defaults;
 };
 
-/* Opens the components of a folder for a device. Owned; closed before the device. */
+/* Opens the components of a folder for a device. Owned; closed before the device. DK_CANCELLED
+   between two components when `cancel` (may be NULL) is set. */
 DK_MUST_USE dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder,
-                                       dk_device *device, const dk_log *log, dk_error *err);
+                                       dk_device *device, const atomic_bool *cancel,
+                                       const dk_log *log, dk_error *err);
 void dk_pipeline_close(dk_pipeline **pipeline);
 
 #endif

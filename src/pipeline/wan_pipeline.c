@@ -185,8 +185,15 @@ static dk_request defaults_of(const dk_pipeline *pipeline)
     };
 }
 
+static dk_status check_cancel(const atomic_bool *cancel, dk_error *err)
+{
+    bool stop = cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
+    return stop ? dk_fail(err, DK_CANCELLED, "stopped on request while the model was opened")
+                : DK_OK;
+}
+
 dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_device *device,
-                           const dk_log *log, dk_error *err)
+                           const atomic_bool *cancel, const dk_log *log, dk_error *err)
 {
     DK_TRY(check_index(folder, err));
     dk_pipeline *pipeline = dk_alloc(sizeof *pipeline);
@@ -198,10 +205,19 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
         status = open_text_encoder(pipeline, folder, err);
     }
     if (status == DK_OK) {
+        status = check_cancel(cancel, err);
+    }
+    if (status == DK_OK) {
         status = open_transformer(pipeline, folder, err);
     }
     if (status == DK_OK) {
+        status = check_cancel(cancel, err);
+    }
+    if (status == DK_OK) {
         status = open_vae(pipeline, folder, device, err);
+    }
+    if (status == DK_OK) {
+        status = check_cancel(cancel, err);
     }
     if (status == DK_OK) {
         status = check_widths(pipeline, dk_model_folder_path(folder), err);

@@ -5,19 +5,24 @@
 
 typedef struct dtype_fact {
     const char *name;
-    size_t bytes;
+    size_t bits;
     bool is_float;
 } dtype_fact;
 
 static const dtype_fact facts[DK_DTYPE_COUNT] = {
-#define DK_DTYPE_FACT(name, text, bytes, is_float) [DK_##name] = {text, bytes, is_float},
+#define DK_DTYPE_FACT(name, text, bits, is_float) [DK_##name] = {text, bits, is_float},
     DK_DTYPE_MAP(DK_DTYPE_FACT)
 #undef DK_DTYPE_FACT
 };
 
+size_t dk_dtype_bits(dk_dtype dtype)
+{
+    return facts[dtype].bits;
+}
+
 size_t dk_dtype_bytes(dk_dtype dtype)
 {
-    return facts[dtype].bytes;
+    return facts[dtype].bits / 8;
 }
 
 bool dk_dtype_is_float(dk_dtype dtype)

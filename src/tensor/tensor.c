@@ -26,7 +26,7 @@ int64_t dk_tensor_count(const dk_tensor *tensor)
 
 size_t dk_tensor_bytes(const dk_tensor *tensor)
 {
-    return (size_t)dk_tensor_count(tensor) * dk_dtype_bytes(tensor->dtype);
+    return (size_t)dk_tensor_count(tensor) * dk_dtype_bits(tensor->dtype) / 8;
 }
 
 bool dk_tensor_has_shape(const dk_tensor *tensor, int rank, const int64_t *shape)

@@ -50,12 +50,16 @@ static dk_status parse_shape(dk_tensor *tensor, const json_t *entry, const char 
         tensor->shape[i] = json_integer_value(size);
     }
     int64_t count;
-    size_t bytes;
+    size_t all_bits;
+    size_t bits = dk_dtype_bits(tensor->dtype);
     if (!dk_shape_count(&count, tensor->rank, tensor->shape) ||
-        !dk_mul_size(&bytes, (size_t)count, dk_dtype_bytes(tensor->dtype))) {
+        !dk_mul_size(&all_bits, (size_t)count, bits)) {
         char text[DK_SHAPE_TEXT_BYTES];
         return dk_fail(err, DK_FORMAT, "%s: tensor '%s' of shape %s is too large", where, name,
                        dk_shape_text(text, tensor->rank, tensor->shape));
+    }
+    if (all_bits % 8 != 0) {
+        return dk_fail(err, DK_FORMAT, "%s: tensor '%s' ends inside a byte", where, name);
     }
     return DK_OK;
 }
@@ -277,6 +281,11 @@ int dk_safetensors_count(const dk_safetensors *file)
 const dk_weight *dk_safetensors_at(const dk_safetensors *file, int index)
 {
     return &file->weights[index];
+}
+
+const json_t *dk_safetensors_all_metadata(const dk_safetensors *file)
+{
+    return json_object_get(file->header, "__metadata__");
 }
 
 const char *dk_safetensors_metadata(const dk_safetensors *file, const char *key)

@@ -3,6 +3,8 @@
 #ifndef DK_WEIGHTS_SAFETENSORS_H
 #define DK_WEIGHTS_SAFETENSORS_H
 
+#include <jansson.h>
+
 #include "base/error.h"
 #include "tensor/tensor.h"
 
@@ -27,6 +29,8 @@ int dk_safetensors_count(const dk_safetensors *file);
 const dk_weight *dk_safetensors_at(const dk_safetensors *file, int index); /* in file order */
 /* A value of the header's __metadata__, or NULL. */
 const char *dk_safetensors_metadata(const dk_safetensors *file, const char *key);
+/* All of them, an object of strings; borrowed; NULL when there are none. */
+const json_t *dk_safetensors_all_metadata(const dk_safetensors *file);
 
 /* Writes tensors in the order given; the file appears whole or not at all. */
 typedef struct dk_safetensors_entry {
@@ -38,9 +42,11 @@ DK_MUST_USE dk_status dk_safetensors_write(const char *path,
                                            dk_error *err);
 
 /* The header for such a file (with its length and padding), as `dk_safetensors_write` would
-   write it; owned. Tensor data follows in order, without gaps. */
+   write it; owned. Tensor data follows in order, without gaps. metadata: an object of strings
+   for
+   __metadata__, or NULL. */
 DK_MUST_USE dk_status dk_safetensors_header(char **out, size_t *size,
                                             const dk_safetensors_entry *entries, int count,
-                                            dk_error *err);
+                                            const json_t *metadata, dk_error *err);
 
 #endif

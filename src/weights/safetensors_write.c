@@ -12,7 +12,7 @@
 enum { LENGTH_BYTES = 8 };
 
 dk_status dk_safetensors_header(char **out, size_t *size, const dk_safetensors_entry *entries,
-                                int count, dk_error *err)
+                                int count, const json_t *metadata, dk_error *err)
 {
     json_t *header = json_object();
     size_t offset = 0;
@@ -32,6 +32,9 @@ dk_status dk_safetensors_header(char **out, size_t *size, const dk_safetensors_e
     if (json_object_size(header) != (size_t)count) {
         json_decref(header);
         return dk_fail(err, DK_INTERNAL, "two tensors of one name in a safetensors file");
+    }
+    if (metadata != NULL) {
+        json_object_set(header, "__metadata__", (json_t *)metadata);
     }
     char *text = json_dumps(header, JSON_COMPACT);
     json_decref(header);
@@ -53,9 +56,9 @@ dk_status dk_safetensors_write(const char *path, const dk_safetensors_entry *ent
                                dk_error *err)
 {
     char *header = NULL, *temporary = dk_file_temporary(path);
-    size_t header_size;
+    size_t header_size = 0;
     FILE *file = NULL;
-    dk_status status = dk_safetensors_header(&header, &header_size, entries, count, err);
+    dk_status status = dk_safetensors_header(&header, &header_size, entries, count, NULL, err);
     if (status != DK_OK) {
         goto done;
     }

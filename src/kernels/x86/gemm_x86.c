@@ -14,4 +14,7 @@ void dk_gemm_kernels_init_x86(dk_gemm_kernels *kernels, unsigned cpu_flags)
     if (cpu_flags & DK_CPU_AVX512_BF16) {
         kernels->bf16 = dk_gemm_bf16_avx512bf16;
     }
+    if (cpu_flags & DK_CPU_AMX) {
+        kernels->bf16 = dk_gemm_bf16_amx;
+    }
 }

@@ -7,6 +7,7 @@
 /* Replaces what the flags allow to replace by something faster. */
 void dk_gemm_kernels_init_x86(dk_gemm_kernels *kernels, unsigned cpu_flags);
 
-extern const dk_gemm_kernel dk_gemm_f32_avx2, dk_gemm_f32_avx512, dk_gemm_bf16_avx512bf16;
+extern const dk_gemm_kernel dk_gemm_f32_avx2, dk_gemm_f32_avx512, dk_gemm_bf16_avx512bf16,
+    dk_gemm_bf16_amx;
 
 #endif

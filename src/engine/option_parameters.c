@@ -1,0 +1,65 @@
+/* dk_engine_options as a parameter table. */
+#include "engine/option_parameters.h"
+
+#include "darkroom/darkroom.h"
+
+#define AT(field) .offset = offsetof(dk_engine_options, field)
+
+static const dk_parameter parameters[] = {
+    {.name = "model_path",
+     .type = DK_PARAMETER_TEXT,
+     AT(model_path),
+     .max = 4096,
+     .unit = "FOLDER|NAME",
+     .default_text = "tiny-wan, which is built in",
+     .help = "model folder in diffusers layout, or a hub name such as org/model"},
+    {.name = "device",
+     .type = DK_PARAMETER_CHOICE,
+     AT(device),
+     .choices = "cpu",
+     .default_text = "cpu",
+     .help = "where to compute"},
+    {.name = "dtype",
+     .type = DK_PARAMETER_CHOICE,
+     AT(dtype),
+     .choices = "bf16, f32",
+     .default_text = "bf16",
+     .help = "arithmetic: bf16 is fast, f32 is for comparisons"},
+    {.name = "threads",
+     .type = DK_PARAMETER_INT,
+     AT(threads),
+     .max = 1024,
+     .default_text = "0",
+     .help = "threads; 0: one per core; the pixels are the same for any number"},
+    {.name = "cpu",
+     .type = DK_PARAMETER_CHOICE,
+     AT(cpu_level),
+     .choices = "c, avx2, avx512, avx512bf16, amx",
+     .unit = "LEVEL",
+     .default_text = "what the processor has",
+     .help = "highest instruction set to use"},
+    {.name = "offline",
+     .type = DK_PARAMETER_BOOL,
+     AT(offline),
+     .default_text = "false, or HF_HUB_OFFLINE",
+     .help = "never download: hub names are looked up in the cache only"},
+    {.name = "hub_cache",
+     .type = DK_PARAMETER_TEXT,
+     AT(hub_cache),
+     .max = 4096,
+     .unit = "FOLDER",
+     .default_text = "HF_HOME/hub",
+     .help = "downloaded models"},
+    {.name = "log_level",
+     .type = DK_PARAMETER_LEVEL,
+     AT(log_level),
+     .choices = "error, warning, info, debug",
+     .default_text = "warning",
+     .help = "what to tell on stderr; error silences progress too"},
+};
+
+const dk_parameter_table dk_option_parameters = {
+    .title = "Model and machine",
+    .parameters = parameters,
+    .count = sizeof parameters / sizeof *parameters,
+};
