@@ -1,8 +1,8 @@
 /* exp and the activations over the vocabulary of vec_avx2.h or vec_avx512.h, which is included
    before. exp: Cephes' polynomial, relative error about 1e-7. */
 
-/* e^x; 0 below -87.3 (as for -inf), infinite above 88.3; NaN stays NaN. A finite e^89 would make
-   a SiLU of -1e38 a number near -0.5 where it is 0. */
+/* e^x; 0 below -87.3 (as for -inf), infinite above 88.3; NaN stays NaN. A finite e^89 would
+   make a SiLU of -1e38 a number near -0.5 where it is 0. */
 static inline vec vec_exp(vec x)
 {
     x = vec_min(vec_set(89.0f), x);
