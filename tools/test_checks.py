@@ -74,6 +74,7 @@ PLANTED = [
     ("format", "README.md", "a\u200bb\n", "README.md:1: invisible character U+200B"),
     ("format", "src/base/c.c", "void f(char *a, char *b)\n{\n    strcpy(a, b);\n}\n", "src/base/c.c:3: strcpy() is banned"),
     ("format", "src/nn/c.c", "void f(void)\n{\n    g(malloc(3));\n}\n", "src/nn/c.c:3: malloc() is banned"),
+    ("format", "src/nn/c.c", "void f(char *a)\n{\n    free(a);\n}\n", "src/nn/c.c:3: free() is banned"),
     ("format", "src/nn/c.c", 'void f(void)\n{\n    printf("x");\n}\n', "src/nn/c.c:3: printf() is banned"),
     ("format", "src/nn/c.c", "#ifdef __AVX2__\n#endif\n", "src/nn/c.c:1: instruction-set macro"),
     ("format", "tools/format_allowed.txt", "src/nn/b.c:free  a reason\n", "tools/format_allowed.txt:1: 'src/nn/b.c:free' is no"),

@@ -87,6 +87,20 @@ double kc_uniform(kc *k)
     return (double)(next_random(k) >> 40) * 0x1p-23 - 1.0;
 }
 
+static float from_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static uint32_t to_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 static float value_of(kc *k, kc_values values, float large)
 {
     float x = (float)kc_uniform(k);
@@ -108,6 +122,12 @@ static float value_of(kc *k, kc_values values, float large)
         return x < 0 ? -INFINITY : INFINITY;
     case 17:
         return NAN;
+    case 18: /* NaN that rounding to bf16 would carry out of, or cut to infinity */
+        return from_bits(0x7fffffffu);
+    case 19:
+        return from_bits(0xff800001u);
+    case 5: /* halfway between two numbers of bf16, and just below */
+        return from_bits((to_bits(x) & 0xffff0000u) | (x < 0 ? 0x8000u : 0x7fffu));
     default:
         return x;
     }

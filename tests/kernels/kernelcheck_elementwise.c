@@ -55,10 +55,13 @@ static void map_rounds(kc *k, dk_map_fn *map, const map_case *c)
         kc_result(k, dst, bytes);
         for (int64_t i = 0; k->round == 0 && i < c->count; i++) {
             kc_value v = {kc_get(before, c->src, i), 0};
-            v = kc_activated(v, c->activation);
-            v.error += c->dst == c->src && c->activation == DK_ACT_NONE
-                           ? 0
-                           : kc_unit(c->dst) * fabs(v.y) + KC_TINY;
+            if (c->activation == DK_ACT_NONE) { /* a cast rounds exactly */
+                v.y = kc_rounded(v.y, c->dst);
+                v.error = c->dst == DK_BF16 ? KC_TINY : 0;
+            } else {
+                v = kc_activated(v, c->activation);
+                v.error += kc_unit(c->dst) * (fabs(v.y) + v.error) + KC_TINY;
+            }
             kc_expect(k, i, kc_get(dst, c->dst, i), v.y, v.error);
         }
     }
