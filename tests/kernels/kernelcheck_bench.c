@@ -341,9 +341,11 @@ static void measure_roofline(bench *b)
     memset(from, 1, COPY);
     for (int i = 0; i < TRIES; i++) {
         double start = dk_now_ms();
+        dk_gemm_begin(kernel);
         for (int tile = 0; tile < TILES; tile++) {
             kernel->tile(c, kernel->nr, &a, 0, panel, false);
         }
+        dk_gemm_end(kernel);
         double flops = 2.0 * kernel->mr * kernel->nr * (double)DEPTH * TILES;
         double gflops = flops / (dk_now_ms() - start) * 1e-6;
         start = dk_now_ms();
