@@ -103,7 +103,8 @@ static inline vec vec_exp2_int(vec n)
     __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
 }
-/* x 2^n for whole n in [-127, 127]; -127 gives 0. */
+/* x 2^n for whole n in [-127, 127]; VEC_LEAST_EXP2 gives 0. */
+#define VEC_LEAST_EXP2 (-127.0f)
 static inline vec vec_scale2(vec x, vec n)
 {
     return _mm256_mul_ps(x, vec_exp2_int(n));

@@ -97,7 +97,8 @@ static inline vec vec_exp2_int(vec n)
     __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
 }
-/* x 2^n for whole n; what falls below the denormals is 0. */
+/* x 2^n for whole n; VEC_LEAST_EXP2 gives 0, being below the denormals. */
+#define VEC_LEAST_EXP2 (-160.0f)
 static inline vec vec_scale2(vec x, vec n)
 {
     return _mm512_scalef_ps(x, n);

@@ -21,11 +21,11 @@ static inline vec vec_exp(vec x)
     return vec_mul(p, vec_exp2_int(n));
 }
 
-/* 2^x for x <= 0; 0 below -127 (as for -inf), NaN stays NaN. A minimax polynomial of degree 5
-   on [-1/2, 1/2]: relative error 2.4e-7. */
+/* 2^x for x <= 0; 0 from VEC_LEAST_EXP2 on (as for -inf), NaN stays NaN. A minimax polynomial
+   of degree 5 on [-1/2, 1/2]: relative error 2.4e-7. */
 static inline vec vec_exp2_negative(vec x)
 {
-    x = vec_max(vec_set(-127.0f), x);
+    x = vec_max(vec_set(VEC_LEAST_EXP2), x);
     vec n = vec_round(x), r = vec_sub(x, n);
     vec p = vec_set(1.3276472e-3f);
     p = vec_fma(p, r, vec_set(9.6755410e-3f));
