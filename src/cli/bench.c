@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cli/arguments.h"
+#include "cli/machine.h"
 #include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
 
@@ -120,28 +121,10 @@ dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass, v
     return status;
 }
 
-/* The most memory that this program has held; getrusage would count its parent's before exec. */
-static double peak_memory_mb(void)
-{
-    static const char key[] = "VmHWM:";
-    FILE *file = fopen("/proc/self/status", "r");
-    char line[256];
-    double kilobytes = 0;
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, key, sizeof key - 1) == 0) {
-            kilobytes = strtod(line + sizeof key - 1, NULL);
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return kilobytes / 1024.0;
-}
-
 void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *times,
                      double flops, bool json)
 {
-    double peak_mb = peak_memory_mb(); /* before the roofline's panels */
+    double peak_mb = dk_peak_memory_mb(); /* before the roofline's panels */
     double gflops = flops / times->median_s * 1e-9, roofline = dk_bench_roofline_gflops(device);
     json_object_set_new(facts, "device", json_string(device->description));
     json_object_set_new(facts, "engine", json_string(dk_version()));
