@@ -1,5 +1,6 @@
-/* Malformed configurations and model folders (tests/hostile/config and model_index), each inside
-   an otherwise good model: refused with a message or read, without a large allocation. */
+/* Malformed configurations and model folders (tests/hostile/config and model_index), each
+   inside an otherwise good model: refused with a message or read, without a large allocation.
+ */
 #include "test.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Malformed weight files and shard indexes (tests/hostile/safetensors and index): refused with a
-   message or read, without a large allocation, and without opening a file elsewhere. */
+/* Malformed weight files and shard indexes (tests/hostile/safetensors and index): refused with
+   a message or read, without a large allocation, and without opening a file elsewhere. */
 #include "test.h"
 
 #include <fcntl.h>
