@@ -8,7 +8,8 @@
 #define DK_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* Writes status and message into err (when not NULL) and returns status. Control characters
-   in the message are replaced, so that a hostile file name cannot forge a second line. */
+   and bytes that are no UTF-8 are replaced, so that a hostile file name cannot forge a second
+   line; a message that is too long is cut between two characters. */
 dk_status dk_fail(dk_error *err, dk_status status, const char *format, ...) DK_PRINTF(3, 4);
 
 /* Puts "prefix: " before the message that err already holds and returns its status. */
