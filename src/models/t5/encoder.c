@@ -39,6 +39,8 @@ dk_status dk_t5_config_parse(dk_t5_config *out, const json_t *json, const char *
                       .max_distance = 128,
                       .layer_norm_epsilon = 1e-6};
     const char *model_type = "t5", *projection = "relu";
+    static const char *const types[] = {"t5", "umt5", NULL};
+    DK_TRY(dk_json_choice(json, "model_type", types, where, err));
     DK_TRY(dk_json_string(json, "model_type", 0, &model_type, where, err));
     DK_TRY(dk_json_string(json, "feed_forward_proj", 0, &projection, where, err));
     DK_TRY(dk_json_int(json, "vocab_size", 1, 1 << 24, 0, &c.vocab_size, where, err));

@@ -19,14 +19,10 @@ static dk_status refuse_variants(const json_t *json, const char *where, dk_error
                            where, unsupported[i]);
         }
     }
-    const char *norm = "rms_norm_across_heads";
-    DK_TRY(dk_json_string(json, "qk_norm", 0, &norm, where, err));
-    if (strcmp(norm, "rms_norm_across_heads") != 0) {
-        return dk_fail(err, DK_UNSUPPORTED,
-                       "%s: qk_norm '%s' is not supported, accepted is 'rms_norm_across_heads'",
-                       where, norm);
-    }
-    return DK_OK;
+    static const char *const classes[] = {"WanTransformer3DModel", NULL};
+    static const char *const norms[] = {"rms_norm_across_heads", NULL};
+    DK_TRY(dk_json_choice(json, "_class_name", classes, where, err));
+    return dk_json_choice(json, "qk_norm", norms, where, err);
 }
 
 dk_status dk_wan_dit_config_parse(dk_wan_dit_config *out, const json_t *json, const char *where,

@@ -12,6 +12,8 @@ static dk_status refuse_variants(const json_t *json, const char *where, dk_error
     bool residual = false;
     double scales[DK_WAN_VAE_MAX_LEVELS];
     int scale_count = 0;
+    static const char *const classes[] = {"AutoencoderKLWan", NULL};
+    DK_TRY(dk_json_choice(json, "_class_name", classes, where, err));
     DK_TRY(dk_json_bool(json, "is_residual", 0, &residual, where, err));
     DK_TRY(dk_json_doubles(json, "attn_scales", 0, DK_WAN_VAE_MAX_LEVELS,
                            DK_JSON_NULL_IS_ABSENT, scales, &scale_count, where, err));
