@@ -30,9 +30,12 @@ bool dk_binder_has(const dk_binder *binder, const char *name);
 /* A view of a float tensor of exactly this shape. On a problem *out has data NULL. */
 void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
                     const char *format, ...) DK_PRINTF(5, 6);
-/* `count` values as f32, whatever the shape (norm weights come with unit axes). */
+/* A vector, or a table [rows][cols], as f32. Unit axes do not count (norm weights come with
+   them). On a problem *out is NULL. */
 void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char *format, ...)
     DK_PRINTF(4, 5);
+void dk_bind_f32_table(dk_binder *binder, const float **out, int64_t rows, int64_t cols,
+                       const char *format, ...) DK_PRINTF(5, 6);
 
 /* Ends the binding and releases the binder. Tensors that nobody bound are problems too, unless
    their name matches one of `extras` (NULL-ended; a '*' at the start or end stands for

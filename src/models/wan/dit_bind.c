@@ -100,7 +100,7 @@ static void bind_block(dk_binder *b, const dk_wan_dit_config *c, dk_wan_block *b
     }
     bind_linear(b, &block->ffn_in, c->ffn_dim, dim, prefix, "ffn.net.0.proj");
     bind_linear(b, &block->ffn_out, dim, c->ffn_dim, prefix, "ffn.net.2");
-    dk_bind_f32(b, &block->scale_shift, 6 * dim, "%sscale_shift_table", prefix);
+    dk_bind_f32_table(b, &block->scale_shift, 6, dim, "%sscale_shift_table", prefix);
 }
 
 dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err)
@@ -125,7 +125,7 @@ dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err)
     for (int i = 0; i < c->layers; i++) {
         bind_block(&b, c, &dit->blocks[i], i);
     }
-    dk_bind_f32(&b, &dit->scale_shift, 2 * dim, "scale_shift_table");
+    dk_bind_f32_table(&b, &dit->scale_shift, 2, dim, "scale_shift_table");
     bind_linear(&b, &dit->proj_out, c->out_channels * patch, dim, "", "proj_out");
     return dk_binder_finish(&b, extras, err);
 }

@@ -182,9 +182,6 @@ static void test_same_count(void **state)
         json_t *config = load_small(&list, c->name);
         dk_tensor *tensor = checkpoint_find(&list, cases[i].name);
         assert_non_null(tensor);
-        char is[DK_SHAPE_TEXT_BYTES], expected[DK_SHAPE_TEXT_BYTES + 16];
-        snprintf(expected, sizeof expected, "expected %s",
-                 dk_shape_text(is, tensor->rank, tensor->shape));
         int64_t count = dk_tensor_count(tensor);
         if (tensor->rank == 2) {
             *tensor = DK_TENSOR(NULL, DK_F32, tensor->shape[1], tensor->shape[0]);
@@ -258,7 +255,7 @@ static void test_known_extras(void **state)
     checkpoint_drop(&list, "shared.weight");
     assert_ok(try_list(&list, config, try_t5, &err), err);
     checkpoint_drop(&list, "encoder.embed_tokens.weight");
-    assert_mismatch(&list, config, &components[1], "embed_tokens.weight' is missing", "");
+    assert_mismatch(&list, config, &components[1], "'shared.weight' is missing", "");
     checkpoint_release(&list);
     json_decref(config);
 
