@@ -129,7 +129,7 @@ dk_status dk_file_publish(const char *temporary, const char *path, dk_error *err
 {
     int fd = open(temporary, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return fail_errno(err, temporary);
+        return fail_errno(err, path);
     }
     int failed = fsync(fd);
     close(fd);
