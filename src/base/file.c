@@ -250,7 +250,7 @@ bool dk_path_is_inside(const char *name, bool allow_subfolders)
         part = end != NULL ? end + 1 : NULL;
     }
     for (const unsigned char *p = (const unsigned char *)name; *p != '\0'; p++) {
-        if (*p < 0x20 || *p == '\\') {
+        if (*p < 0x20 || *p == 0x7f || *p == '\\') {
             return false;
         }
     }
