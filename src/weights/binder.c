@@ -101,6 +101,33 @@ static const dk_weight *take(dk_binder *binder, const char *name, int rank,
     return weight;
 }
 
+static void keep(dk_bound *bound, void *values)
+{
+    bound->values =
+        dk_realloc(bound->values, ((size_t)bound->count + 1) * sizeof *bound->values);
+    bound->values[bound->count++] = values;
+}
+
+/* Old writers did not pad the header: kernels must not see pointers off their type's grid. */
+static void align(dk_binder *binder, dk_tensor *tensor, const char *name)
+{
+    dk_error err;
+    void *copy;
+    if ((uintptr_t)tensor->data % dk_dtype_bytes(tensor->dtype) == 0) {
+        return;
+    }
+    dk_status status = dk_try_alloc(&copy, dk_tensor_bytes(tensor), name, &err);
+    if (status != DK_OK) {
+        binder->status = status;
+        report(binder, "%s", err.message);
+        tensor->data = NULL;
+        return;
+    }
+    memcpy(copy, tensor->data, dk_tensor_bytes(tensor));
+    keep(binder->bound, copy);
+    tensor->data = copy;
+}
+
 void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
                     const char *format, ...)
 {
@@ -119,6 +146,7 @@ void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *
         return;
     }
     *out = weight->tensor;
+    align(binder, out, name);
 }
 
 /* Compares shapes without their unit axes. */
@@ -153,13 +181,10 @@ static void bind_values(dk_binder *binder, const float **out, int rank, const in
         report_shape(binder, &weight->tensor, rank, shape, name);
         return;
     }
-    dk_bound *bound = binder->bound;
     int64_t count = dk_tensor_count(&weight->tensor);
     float *values = dk_alloc((size_t)count * sizeof *values);
     dk_convert_to_f32(values, weight->tensor.data, weight->tensor.dtype, count);
-    bound->values =
-        dk_realloc(bound->values, ((size_t)bound->count + 1) * sizeof *bound->values);
-    bound->values[bound->count++] = values;
+    keep(binder->bound, values);
     *out = values;
 }
 
