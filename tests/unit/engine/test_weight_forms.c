@@ -2,6 +2,7 @@
    float type (against the same values widened to F32). */
 #include "test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,12 +251,66 @@ static void test_types(void **state)
     }
 }
 
+/* Weights that are no numbers: the frames are not quietly nonsense, and the engine goes on. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"encoder.final_layer_norm.weight", "proj_out.bias",
+                                        "decoder.conv_out.bias"};
+    dk_error err = {0};
+    for (int i = 0; i < COMPONENTS; i++) {
+        char *folder = create_model(), *path;
+        for (int k = 0; k < COMPONENTS; k++) {
+            write_shifted(folder, k, 8);
+        }
+        dk_safetensors *file;
+        path = file_path(folder, i, ".safetensors");
+        assert_ok(dk_safetensors_open(&file, path, &err), err);
+        const dk_tensor *tensor = &dk_safetensors_find(file, names[i])->tensor;
+        char *bytes, *at = tensor->data;
+        size_t size, behind = 0; /* bytes behind the tensor's start: its place from the end */
+        for (int k = 0; k < dk_safetensors_count(file); k++) {
+            const dk_tensor *other = &dk_safetensors_at(file, k)->tensor;
+            behind += (char *)other->data >= at ? dk_tensor_bytes(other) : 0;
+        }
+        dk_safetensors_close(&file);
+        assert_ok(dk_file_read(&bytes, &size, path, 1 << 28, &err), err);
+        const float nan = NAN;
+        memcpy(bytes + size - behind, &nan, sizeof nan);
+        assert_ok(dk_file_write(path, bytes, size, &err), err);
+        dk_free(bytes);
+        dk_free(path);
+
+        dk_result result;
+        dk_engine *engine;
+        dk_engine_options options;
+        dk_request request;
+        dk_engine_options_init(&options);
+        options.model_path = folder;
+        options.threads = 2;
+        assert_ok(dk_engine_open(&engine, &options, &err), err);
+        dk_request_init(&request, engine);
+        request.prompt = "a cat";
+        request.width = request.height = 32;
+        request.num_frames = 1;
+        request.num_inference_steps = 1;
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(dk_generate(engine, &request, NULL, NULL, &result, &err),
+                             DK_INTERNAL);
+            assert_useful(&err, "not a number");
+        }
+        dk_engine_close(&engine);
+        scratch_remove(folder);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_odd_addresses),
         cmocka_unit_test(test_shards),
         cmocka_unit_test(test_types),
+        cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
