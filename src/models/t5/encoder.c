@@ -247,8 +247,10 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
         dk_nn_unwind(nn, inner);
         status = dk_nn_check(nn, err);
     }
-    norm.weight = encoder->final_norm;
-    dk_nn_norm_forward(nn, &norm, dst, dst);
+    if (status == DK_OK) { /* a failure is reported, and with that forgotten by the device */
+        norm.weight = encoder->final_norm;
+        dk_nn_norm_forward(nn, &norm, dst, dst);
+    }
     dk_free(host);
     dk_nn_unwind(nn, mark);
     return status;
