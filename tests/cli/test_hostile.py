@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 
-from command import ROOT, SMALL, SMALL_FLAGS, CommandTest, main, run
+from command import ROOT, SMALL, SMALL_FLAGS, CommandTest, main, run, write_safetensors
 
 HOSTILE = os.path.join(ROOT, "tests", "hostile")
 REFUSED = {3: "not found", 4: "malformed file", 5: "not supported", 12: "results differ"}
@@ -68,6 +68,23 @@ class Hostile(CommandTest):
             self.assertEqual(done.returncode, 4)
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
             self.assertEqual(json.loads(done.stdout)["error"]["exit_code"], 4)
+
+
+    def test_terminal(self):
+        """What a file says cannot steer the terminal that it is listed on."""
+        evil = "\x1b[31mred\nline\x7f\u009b"
+        file = self.path("evil.safetensors")
+        write_safetensors(file, {evil: ("U8", [1], b"x")}, {evil: evil})
+        index = {"_class_name": evil, "vae": [evil, evil]}
+        self.write("model_index.json", json.dumps(index))
+        os.mkdir(self.path("vae"))
+        self.write("vae/config.json", json.dumps({"num_layers": evil}))
+        shutil.copy(file, self.path("vae"))
+        for what in (file, self.folder, self.path("vae")):
+            done = self.passes("inspect", what, "--tensors")
+            self.assertIn("?[31mred?line", done.stdout)
+            self.assertNotRegex(done.stdout, "[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+            self.assertNotIn("\nline", done.stdout)
 
 
 if __name__ == "__main__":
