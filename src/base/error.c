@@ -57,8 +57,7 @@ static int character(const unsigned char *p)
     return valid ? length : 0;
 }
 
-/* Bytes that are no printable UTF-8 become '?'. */
-static void sanitize(char *text)
+void dk_make_printable(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p != '\0';) {
         int length = character(p);
@@ -83,7 +82,7 @@ static void format_line(char *text, size_t size, const char *format, va_list arg
             text[end - 1] = '\0';
         }
     }
-    sanitize(text);
+    dk_make_printable(text);
 }
 
 static void put_line(char *text, size_t size, const char *format, ...) DK_PRINTF(3, 4);

@@ -15,6 +15,9 @@ dk_status dk_fail(dk_error *err, dk_status status, const char *format, ...) DK_P
 /* Puts "prefix: " before the message that err already holds and returns its status. */
 dk_status dk_fail_in(dk_error *err, dk_status status, const char *format, ...) DK_PRINTF(3, 4);
 
+/* Replaces, in place, bytes that are no printable UTF-8: text from files, for a terminal. */
+void dk_make_printable(char *text);
+
 /* Passes a failure on as it is. Only for functions that own nothing at that point. */
 #define DK_TRY(expr)                                                                           \
     do {                                                                                       \
