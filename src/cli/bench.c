@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cli/arguments.h"
+#include "cli/machine.h"
 #include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
 
@@ -124,9 +124,7 @@ dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass, v
 void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *times,
                      double flops, bool json)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    double peak_mb = (double)usage.ru_maxrss / 1024.0; /* before the roofline's panels */
+    double peak_mb = dk_peak_memory_mb(); /* before the roofline's panels */
     double gflops = flops / times->median_s * 1e-9, roofline = dk_bench_roofline_gflops(device);
     json_object_set_new(facts, "device", json_string(device->description));
     json_object_set_new(facts, "engine", json_string(dk_version()));

@@ -144,3 +144,20 @@ json_t *dk_module_report(void)
     }
     return modules;
 }
+
+double dk_peak_memory_mb(void)
+{
+    static const char key[] = "VmHWM:";
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[256];
+    double kilobytes = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, key, sizeof key - 1) == 0) {
+            kilobytes = strtod(line + sizeof key - 1, NULL);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kilobytes / 1024.0;
+}

@@ -13,4 +13,8 @@ json_t *dk_kernel_report(unsigned cpu_flags);
 /* Encoders and libraries found at run time: name -> found. Owned. */
 json_t *dk_module_report(void);
 
+/* The most memory that this program has held; getrusage would count its parent's before exec.
+ */
+double dk_peak_memory_mb(void);
+
 #endif

@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/machine.h"
 
 static void set_text(json_t *object, const char *key, const char *text)
 {
@@ -126,7 +126,6 @@ json_t *dk_report_perf(const dk_run_facts *facts, const json_t *results)
     char stamp[40] = "";
     time_t now = time(NULL);
     struct tm utc;
-    struct rusage usage;
     json_array_foreach(results, i, result)
     {
         append_steps(steps, denoising, result, i);
@@ -138,10 +137,7 @@ json_t *dk_report_perf(const dk_run_facts *facts, const json_t *results)
     json_object_set_new(object, "total_duration_ms", rounded(facts->total_ms));
     json_object_set_new(object, "steps", steps);
     json_object_set_new(object, "denoise_steps_ms", denoising);
-    if (getrusage(RUSAGE_SELF, &usage) == 0) {
-        json_object_set_new(object, "peak_memory_mb",
-                            json_real((double)usage.ru_maxrss / 1024));
-    }
+    json_object_set_new(object, "peak_memory_mb", json_real(dk_peak_memory_mb()));
     return object;
 }
 

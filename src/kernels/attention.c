@@ -13,6 +13,7 @@ enum {
     PACK_BLOCKS = 4,  /* such blocks of keys in one packing task */
 };
 
+static const float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 static const float LOWEST = -1e30f; /* the maximum before any key: finite, so no inf - inf */
 
 static void softmax_block_c(float *scores, int64_t ld, int rows, int cols, float scale,
@@ -25,10 +26,10 @@ static void softmax_block_c(float *scores, int64_t ld, int rows, int cols, float
             top = row[n] > top ? row[n] : top;
         }
         for (int n = 0; n < cols; n++) {
-            row[n] = expf(row[n] - top);
+            row[n] = exp2f(row[n] - top);
             sum += row[n];
         }
-        shrink[m] = expf(row_max[m] - top);
+        shrink[m] = exp2f(row_max[m] - top);
         row_sum[m] = row_sum[m] * shrink[m] + sum;
         row_max[m] = top;
     }
@@ -290,7 +291,8 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
             adjust_scores(args, &at, w.s);
         }
         kernels->softmax_block(w.s, MOST_KEYS, (int)at.rows, (int)at.cols,
-                               adjusted ? 1.0f : args->scale, w.max, w.sum, w.shrink);
+                               adjusted ? LOG2_E : args->scale * LOG2_E, w.max, w.sum,
+                               w.shrink);
         add_values(kernels, plan, args, &at, v_panels, &w);
         v_panels += v_block_bytes(kernel, args);
     }
@@ -301,7 +303,7 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
         kernels->scale_row((char *)args->dst + (size_t)to * width, args->type, w.o + m * w.o_ld,
                            w.sum[m] > 0 ? 1.0f / w.sum[m] : 0.0f, args->head_dim);
         if (args->lse != NULL) {
-            args->lse[at.head * args->q_len + at.q0 + m] = w.max[m] + logf(w.sum[m]);
+            args->lse[at.head * args->q_len + at.q0 + m] = LN_2 * (w.max[m] + log2f(w.sum[m]));
         }
     }
 }

@@ -42,9 +42,9 @@ typedef struct dk_attention_plan {
 typedef struct dk_attention_kernels {
     dk_gemm_kernels gemm;
     /* One block of the online softmax over `rows` x `cols` scores (ld elements apart; cols a
-       multiple of 16, what is masked holds -inf): multiplies them by scale, takes the running
-       maximum and sum of each row, leaves exp(score - new maximum) in place and the factor by
-       which the row's earlier output and sum shrink. */
+       multiple of 16, what is masked holds -inf), to the base 2: multiplies them by scale,
+       takes the running maximum and sum of each row, leaves 2^(score - new maximum) in place
+       and the factor by which the row's earlier output and sum shrink. */
     void (*softmax_block)(float *scores, int64_t ld, int rows, int cols, float scale,
                           float *row_max, float *row_sum, float *shrink);
     /* dst[i] = src[i] * factor, F32 or BF16. */

@@ -92,6 +92,7 @@ void dk_gemm_kernels_init(dk_gemm_kernels *kernels, unsigned cpu_flags)
         .nr = REF_NR,
         .a_group = 1,
         .b_group = 1,
+        .b_unit = 1,
         .slice = 256,
         .tile = tile_c,
         .pack_rows = pack_rows_c,

@@ -1,7 +1,7 @@
 /* The matrix-multiply micro-kernel that linear layers, convolutions and attention share.
    One kernel computes a tile  C[mr][nr] (+)= A · B  from packed operands:
-     A: [ceil(k / a_group)][ld][a_group],  B: [ceil(k / b_group)][nr][b_group],
-   elements of `type`, zero-padded in k (inside a group a kernel may order B as it likes); C is
+     A: [ceil(k / a_group)][ld][a_group],  B: [ceil(k / b_unit)][nr][b_unit],
+   elements of `type`, A zero-padded to a multiple of a_group in k, B to one of b_group; C is
    f32. A tile may sum over several parts, which read
    the same A from different rows: the taps of a convolution are such parts.
    Sums run over parts and k in order, in f32. Source: Goto and van de Geijn, "Anatomy of
@@ -52,9 +52,9 @@ typedef void dk_gemm_pack_matrix_fn(void *panel, const void *src, dk_dtype src_t
 typedef void dk_gemm_state_fn(void);
 
 typedef struct dk_gemm_kernel {
-    const char *name; /* "avx2-f32-6x16" */
-    dk_dtype type;    /* of the panels */
-    int mr, nr, a_group, b_group;
+    const char *name;                     /* "avx2-f32-6x16" */
+    dk_dtype type;                        /* of the panels */
+    int mr, nr, a_group, b_group, b_unit; /* b_unit divides b_group */
     int slice; /* elements of k whose B panel stays in the first-level cache */
     dk_gemm_state_fn *begin, *end; /* NULL where there is none */
     dk_gemm_tile_fn *tile;

@@ -59,7 +59,7 @@ static dk_status init(dk_sampler *sampler, const json_t *config,
     double *sigmas = dk_alloc((size_t)steps * sizeof *sigmas);
     double end = 1 / schedule.num_train_timesteps;
     for (int i = 0; i < steps; i++) {
-        double alpha = 1 + (end - 1) * ((double)(steps - i) / steps);
+        double alpha = dk_linspace(1, end, steps + 1, steps - i);
         sigmas[i] = dk_schedule_shift(&schedule, 1 - alpha);
     }
     dk_sampler_set(sampler, &schedule, sigmas, steps, last, true);

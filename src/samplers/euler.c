@@ -32,8 +32,11 @@ static void default_sigmas(const dk_schedule *schedule, double *sigmas, int step
         first = (double)(float)dk_schedule_shift(schedule, first);
         last = (double)(float)dk_schedule_shift(schedule, (double)(float)last);
     }
+    double trained = schedule->num_train_timesteps;
     for (int i = 0; i < steps; i++) {
-        sigmas[i] = steps > 1 ? first + (last - first) * i / (steps - 1) : first;
+        double t = steps > 1 ? dk_linspace(first * trained, last * trained, steps, i)
+                             : first * trained;
+        sigmas[i] = t / trained;
     }
 }
 

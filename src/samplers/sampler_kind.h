@@ -48,6 +48,9 @@ DK_MUST_USE dk_status dk_schedule_parse(dk_schedule *out, const json_t *config,
                                         const char *shift_key,
                                         const dk_sampler_options *options, const char *where,
                                         dk_error *err);
+/* Value i of numpy.linspace(first, last, count), count > 1, rounded as numpy rounds it:
+   truncated timesteps depend on the last bit. */
+double dk_linspace(double first, double last, int count, int i);
 double dk_schedule_shift(const dk_schedule *schedule, double sigma);
 /* Stretches sigmas so that the last one becomes the terminal value, if there is one. */
 void dk_schedule_stretch(const dk_schedule *schedule, double *sigmas, int steps);

@@ -44,6 +44,12 @@ static double rounded(const dk_schedule *schedule, double value)
     return schedule->single ? (double)(float)value : value;
 }
 
+double dk_linspace(double first, double last, int count, int i)
+{
+    double step = (last - first) / (count - 1);
+    return i == count - 1 ? last : i * step + first;
+}
+
 double dk_schedule_shift(const dk_schedule *schedule, double sigma)
 {
     const dk_schedule *s = schedule;

@@ -67,7 +67,7 @@ static dk_status init(dk_sampler *sampler, const json_t *config,
     double end = 1 / schedule.num_train_timesteps;
     for (int i = 0; i < steps; i++) {
         double sigma =
-            options->sigmas != NULL ? options->sigmas[i] : 1 + (end - 1) * ((double)i / steps);
+            options->sigmas != NULL ? options->sigmas[i] : dk_linspace(1, end, steps + 1, i);
         sigmas[i] = dk_schedule_shift(&schedule, sigma);
     }
     dk_schedule_stretch(&schedule, sigmas, steps);

@@ -88,6 +88,7 @@ dk_gemm_kernel grouped_gemm(void)
                             .nr = NR,
                             .a_group = KG,
                             .b_group = KG,
+                            .b_unit = KG,
                             .slice = 40,
                             .tile = tile,
                             .pack_rows = pack_rows,

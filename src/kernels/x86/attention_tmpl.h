@@ -18,11 +18,11 @@ void SOFTMAX_BLOCK(float *scores, int64_t ld, int rows, int cols, float scale, f
         float highest = vec_top(top);
         vec below = vec_set(-highest), sum = vec_set(0.0f);
         for (int n = 0; n < cols; n += VEC) {
-            vec p = vec_exp(vec_fma(vec_load(row + n), factor, below));
+            vec p = vec_exp2_negative(vec_fma(vec_load(row + n), factor, below));
             vec_store(row + n, p);
             sum = vec_add(sum, p);
         }
-        shrink[m] = expf(row_max[m] - highest);
+        shrink[m] = exp2f(row_max[m] - highest);
         row_sum[m] = row_sum[m] * shrink[m] + vec_sum(sum);
         row_max[m] = highest;
     }

@@ -106,6 +106,7 @@ const dk_gemm_kernel dk_gemm_bf16_amx = {
     .nr = NR,
     .a_group = GROUP,
     .b_group = GROUP,
+    .b_unit = 2,
     .slice = 512,
     .begin = begin,
     .end = end,

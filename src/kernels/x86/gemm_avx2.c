@@ -164,6 +164,7 @@ const dk_gemm_kernel dk_gemm_f32_avx2 = {
     .nr = NR,
     .a_group = 1,
     .b_group = 1,
+    .b_unit = 1,
     .slice = 384,
     .tile = tile,
     .pack_rows = pack_rows,

@@ -97,6 +97,7 @@ const dk_gemm_kernel dk_gemm_f32_avx512 = {
     .nr = NR,
     .a_group = 1,
     .b_group = 1,
+    .b_unit = 1,
     .slice = 256,
     .tile = tile,
     .pack_rows = pack_rows,

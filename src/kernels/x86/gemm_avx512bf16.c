@@ -75,6 +75,7 @@ const dk_gemm_kernel dk_gemm_bf16_avx512bf16 = {
     .nr = NR,
     .a_group = PAIR,
     .b_group = PAIR,
+    .b_unit = PAIR,
     .slice = 512,
     .tile = tile,
     .pack_rows = pack_rows,

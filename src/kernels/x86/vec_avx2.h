@@ -97,11 +97,17 @@ static inline vec vec_alternate(vec x)
     return _mm256_xor_ps(x, _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0));
 }
 
-/* 2^n for whole n in [-127, 127]; -127 gives 0. */
+/* 2^n for whole n in [-127, 128]; -127 gives 0, 128 infinity. */
 static inline vec vec_exp2_int(vec n)
 {
     __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+}
+/* x 2^n for whole n in [-127, 127]; VEC_LEAST_EXP2 gives 0. */
+#define VEC_LEAST_EXP2 (-127.0f)
+static inline vec vec_scale2(vec x, vec n)
+{
+    return _mm256_mul_ps(x, vec_exp2_int(n));
 }
 static inline vec vec_round(vec x)
 {

@@ -91,11 +91,17 @@ static inline vec vec_alternate(vec x)
     return _mm512_mask_sub_ps(x, 0x5555, _mm512_setzero_ps(), x);
 }
 
-/* 2^n for whole n in [-127, 127]; -127 gives 0. */
+/* 2^n for whole n in [-127, 128]; -127 gives 0, 128 infinity. */
 static inline vec vec_exp2_int(vec n)
 {
     __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
+}
+/* x 2^n for whole n; VEC_LEAST_EXP2 gives 0, being below the denormals. */
+#define VEC_LEAST_EXP2 (-160.0f)
+static inline vec vec_scale2(vec x, vec n)
+{
+    return _mm512_scalef_ps(x, n);
 }
 static inline vec vec_round(vec x)
 {

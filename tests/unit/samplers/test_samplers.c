@@ -140,6 +140,42 @@ static void equal_the_reference(void **state)
     json_decref(cases);
 }
 
+/* For many step counts and shifts: a timestep is truncated, so the last bit of its sigma
+   decides. */
+static void timesteps_equal_the_reference(void **state)
+{
+    (void)state;
+    json_error_t problem;
+    json_t *rows = json_load_file("tests/golden/schedulers/timesteps.json", 0, &problem);
+    assert_non_null(rows);
+    assert_true(json_array_size(rows) > 400);
+    json_t *config = json_pack("{s:s, s:s, s:b}", "_class_name", "UniPCMultistepScheduler",
+                               "prediction_type", "flow_prediction", "use_flow_sigmas", 1);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i), *expected = json_array_get(row, 2);
+        int steps = (int)json_array_size(expected);
+        const dk_sampler_options options = {.name = json_string_value(json_array_get(row, 0)),
+                                            .flow_shift =
+                                                json_real_value(json_array_get(row, 1)),
+                                            .steps = steps,
+                                            .mu = NAN};
+        dk_error err;
+        dk_sampler *sampler = NULL;
+        assert_ok(dk_sampler_create(&sampler, config, &options, "timesteps", &err), err);
+        for (int k = 0; k < steps; k++) {
+            int actual = (int)dk_sampler_timesteps(sampler)[k];
+            int wanted = (int)json_integer_value(json_array_get(expected, (size_t)k));
+            if (actual != wanted) {
+                fail_msg("%s, shift %g, %d steps: timestep %d is %d, expected %d", options.name,
+                         options.flow_shift, steps, k, actual, wanted);
+            }
+        }
+        dk_sampler_destroy(&sampler);
+    }
+    json_decref(config);
+    json_decref(rows);
+}
+
 static void bad_input(void **state)
 {
     (void)state;
@@ -195,6 +231,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_the_reference),
+        cmocka_unit_test(timesteps_equal_the_reference),
         cmocka_unit_test(bad_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Writes docs/performance.md from the newest result of every machine and data type in bench/results.
+
+    bench/report.py [--check]     --check: fails when the page differs
+"""
+import glob
+import json
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PAGE = os.path.join(ROOT, "docs", "performance.md")
+HEAD = os.path.join(ROOT, "bench", "performance-notes.md")
+
+
+def label(row):
+    facts = {k: v for k, v in row.items() if k not in {
+        "name", "ours_s", "torch_s", "ratio", "gflops", "roofline_share", "peak_memory_mb", "torch_peak_memory_mb"}}
+    if row["name"] in ("linear", "attention", "conv3d"):
+        return f"{row['name']} " + " x ".join(str(v) for v in facts.values())
+    if row["name"] == "tiny":
+        return "built-in model: prompt to MP4, whole process (torch: a loaded pipeline, to frames)"
+    size = f"{facts.get('width')} x {facts.get('height')} x {facts.get('num_frames')}"
+    return {"dit": "Wan2.1-1.3B transformer, one call, ", "vae": "Wan2.1 VAE decode, "}[row["name"]] + size
+
+
+def newest():
+    chosen = {}
+    for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", "*.json"))):
+        with open(path) as file:
+            result = json.load(file)
+        machine = result["machine"]
+        sets = " ".join(machine["instruction_sets"])
+        chosen[(machine["cpu"], sets, result["threads"], result["dtype"])] = (path, result)
+    return chosen
+
+
+def tables():
+    lines = []
+    for (cpu, sets, threads, dtype), (path, result) in sorted(newest().items()):
+        lines += [f"### {cpu} ({sets}), {threads} threads, {dtype}", "",
+                  f"{result['date']}, torch {result['torch']}, {os.path.relpath(path, ROOT)}; medians of {result['rounds']} "
+                  "alternating rounds.", "", "| what | ours, s | torch, s | times faster | GFLOP/s | share of roofline |",
+                  "|---|---|---|---|---|---|"]
+        for row in result["rows"]:
+            gflops = f"{row['gflops']:.0f}" if "gflops" in row else ""
+            share = f"{row['roofline_share']:.2f}" if "roofline_share" in row else ""
+            lines.append(f"| {label(row)} | {row['ours_s']:.4g} | {row['torch_s']:.4g} | {row['ratio']:.2f} | {gflops} | {share} |")
+        lines.append("")
+    return lines
+
+
+def main():
+    with open(HEAD) as file:
+        page = file.read().rstrip("\n") + "\n\n" + "\n".join(tables()).rstrip("\n") + "\n"
+    if "--check" in sys.argv:
+        with open(PAGE) as file:
+            if file.read() != page:
+                sys.exit("docs/performance.md: differs from bench/results and bench/performance-notes.md, run bench/report.py")
+        return
+    with open(PAGE, "w") as file:
+        file.write(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+/* Linear layers: the path of few rows, the epilogue, and whole layers under plans for several
+   numbers of threads. */
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "kernels/grouped_gemm.h"
+#include "kernels/kernelcheck.h"
+
+static void tables(const kc *k, dk_linear_kernels *now, dk_linear_kernels *before)
+{
+    dk_linear_kernels_init(now, k->flags);
+    dk_linear_kernels_init(before, k->below);
+}
+
+static bool small_is_new(const kc *k)
+{
+    dk_linear_kernels now, before;
+    tables(k, &now, &before);
+    return k->lowest || now.small != before.small;
+}
+
+static bool store_is_new(const kc *k)
+{
+    dk_linear_kernels now, before;
+    tables(k, &now, &before);
+    return k->lowest || now.store != before.store;
+}
+
+static bool any_is_new(const kc *k)
+{
+    dk_gemm_kernel gemms[KC_MOST_GEMMS];
+    return small_is_new(k) || store_is_new(k) || kc_new_gemms(k, gemms) > 0;
+}
+
+static const dk_dtype stored[] = {DK_F32, DK_BF16, DK_F16, DK_F64, DK_F8_E4M3, DK_F8_E5M2};
+
+/* What follows the product, as one number: every combination there is. */
+enum { EPILOGUES = 2 * 3 * 2 * 3 * 3 * 2 };
+
+typedef struct linear_case {
+    int64_t rows, cols, depth;
+    dk_dtype src, weight;
+    int epilogue;
+    kc_values values;
+} linear_case;
+
+/* Operands behind the product, and dst. */
+static void set_epilogue(kc *k, dk_linear_args *a, const linear_case *c)
+{
+    int e = c->epilogue;
+    const bool bias = e % 2, multiply = e / 6 % 2;
+    const int activation = e / 2 % 3, gate = e / 12 % 3, residual = e / 36 % 3;
+    a->dst_type = e / 108 % 2 ? DK_BF16 : DK_F32;
+    a->dst_stride = c->cols + kc_below(k, 4);
+    int64_t count = (c->rows - 1) * a->dst_stride + c->cols;
+    a->activation = (dk_activation)activation;
+    a->bias = bias ? kc_operand(k, DK_F32, c->cols, c->values) : NULL;
+    a->multiply = multiply ? kc_operand(k, a->dst_type, count, KC_HARD) : NULL;
+    if (gate > 0) {
+        a->gate_stride = gate == 1 ? 0 : c->cols + 1;
+        int64_t gates = (c->rows - 1) * a->gate_stride + c->cols;
+        a->gate = kc_operand(k, DK_F32, gates, KC_ORDINARY);
+    }
+    a->dst = kc_operand(k, a->dst_type, count, KC_ORDINARY);
+    a->residual = residual == 0   ? NULL
+                  : residual == 1 ? a->dst
+                                  : kc_operand(k, a->dst_type, count, KC_HARD);
+}
+
+static void set_product(kc *k, dk_linear_args *a, const linear_case *c)
+{
+    *a = (dk_linear_args){.rows = c->rows,
+                          .cols = c->cols,
+                          .depth = c->depth,
+                          .src_type = c->src,
+                          .src_stride = c->depth + kc_below(k, 3),
+                          .weight_type = c->weight};
+    int64_t count = (c->rows - 1) * a->src_stride + c->depth;
+    a->src = kc_operand(k, c->src, count, c->values);
+    a->weight = kc_operand(k, c->weight, c->cols * c->depth, c->values);
+    set_epilogue(k, a, c);
+}
+
+static size_t dst_bytes(const dk_linear_args *a)
+{
+    return (size_t)((a->rows - 1) * a->dst_stride + a->cols) * dk_dtype_bytes(a->dst_type);
+}
+
+/* Elements of dst outside the columns [n0, n1) of the rows [m0, m1) are as before. */
+static void expect_rest(kc *k, const dk_linear_args *a, const void *before, int64_t m0,
+                        int64_t m1, int64_t n0, int64_t n1)
+{
+    size_t width = dk_dtype_bytes(a->dst_type), end = 0;
+    for (int64_t m = m0; m < m1; m++) {
+        kc_untouched(k, a->dst, before, end, (size_t)(m * a->dst_stride + n0) * width);
+        end = (size_t)(m * a->dst_stride + n1) * width;
+    }
+    kc_untouched(k, a->dst, before, end, dst_bytes(a));
+}
+
+static void expect_element(kc *k, const dk_linear_args *a, const void *before, int64_t m,
+                           int64_t n, kc_value sum)
+{
+    kc_value want = kc_epilogue(a, before, m, n, sum);
+    int64_t at = m * a->dst_stride + n;
+    kc_expect(k, at, kc_get(a->dst, a->dst_type, at), want.y, want.error);
+}
+
+/* The columns [n0, n1) of all rows, with operands rounded to the panels' type. */
+static void expect_product(kc *k, const dk_linear_args *a, const void *before, dk_dtype panels,
+                           int64_t n0, int64_t n1)
+{
+    int64_t count = (a->rows - 1) * a->src_stride + a->depth;
+    const double *src = kc_plain(k, a->src, a->src_type, count, panels);
+    const double *weight = kc_plain(k, a->weight, a->weight_type, a->cols * a->depth, panels);
+    /* bf16 instructions flush denormals, which were to be multiplied by up to 2^40. */
+    double flushed = panels == DK_BF16 ? (double)a->depth * KC_TINY * 0x1p40 : KC_TINY;
+    for (int64_t m = 0; m < a->rows; m++) {
+        for (int64_t n = n0; n < n1; n++) {
+            if (!kc_looks_at(k, m * 3 + n)) {
+                continue;
+            }
+            double sum = 0, all = 0;
+            for (int64_t i = 0; i < a->depth; i++) {
+                double product = src[m * a->src_stride + i] * weight[n * a->depth + i];
+                sum += product;
+                all += fabs(product);
+            }
+            double error = kc_growth(a->depth) * KC_U32 * all + flushed;
+            expect_element(k, a, before, m, n, (kc_value){sum, error});
+        }
+    }
+}
+
+static void small_case(kc *k, const dk_linear_kernels *kernels, const linear_case *c)
+{
+    kc_case(k, 2, "%lld x %lld x %lld, src %s, W %s, epilogue %d, values %d",
+            (long long)c->rows, (long long)c->cols, (long long)c->depth, dk_dtype_name(c->src),
+            dk_dtype_name(c->weight), c->epilogue, (int)c->values);
+    while (kc_next_round(k)) {
+        dk_linear_args a;
+        set_product(k, &a, c);
+        const void *before = kc_copy(k, a.dst, dst_bytes(&a));
+        int64_t n0 = kc_below(k, (int)c->cols), n1 = c->cols;
+        kernels->small(&a, n0, n1);
+        kc_result(k, a.dst, dst_bytes(&a));
+        expect_rest(k, &a, before, 0, c->rows, n0, n1);
+        if (k->round == 0) {
+            expect_product(k, &a, before, DK_F32, n0, n1);
+        }
+    }
+}
+
+static void check_small(kc *k)
+{
+    static const int64_t depths[] = {1, 7, 8, 15, 16, 17, 33, 255, 256, 257, 300, 1537};
+    dk_linear_kernels kernels;
+    int number = 0;
+    dk_linear_kernels_init(&kernels, k->flags);
+    for (int d = 0; d < KC_COUNT(depths); d++) {
+        for (int w = 0; w < KC_COUNT(stored); w++) {
+            for (int rows = 1; rows <= 4; rows++) {
+                const linear_case c = {.rows = rows,
+                                       .cols = 1 + rows * 3,
+                                       .depth = depths[d],
+                                       .src = number % 2 ? DK_F32 : DK_BF16,
+                                       .weight = stored[w],
+                                       .epilogue = number * 37 % EPILOGUES,
+                                       .values = number % 3 ? KC_ORDINARY : KC_HARD};
+                small_case(k, &kernels, &c);
+                number++;
+            }
+        }
+    }
+}
+
+static void store_case(kc *k, const dk_linear_kernels *kernels, int epilogue, int tile_rows,
+                       int tile_cols)
+{
+    const linear_case c = {
+        .rows = tile_rows + 3, .cols = tile_cols + 5, .epilogue = epilogue, .values = KC_HARD};
+    kc_case(k, 2, "%d x %d, epilogue %d", tile_rows, tile_cols, epilogue);
+    while (kc_next_round(k)) {
+        dk_linear_args a = {.rows = c.rows, .cols = c.cols};
+        set_epilogue(k, &a, &c);
+        const void *before = kc_copy(k, a.dst, dst_bytes(&a));
+        int64_t m0 = kc_below(k, 4), n0 = kc_below(k, 6), ld = tile_cols + kc_below(k, 4);
+        int64_t count = (tile_rows - 1) * ld + tile_cols;
+        /* A NaN or infinity of the sum goes on through everything that does not divide. */
+        bool wild = a.activation == DK_ACT_NONE && a.multiply == NULL;
+        float *tile = kc_operand(k, DK_F32, count, wild ? KC_WILD : KC_HARD);
+        kernels->store(&a, m0, n0, tile_rows, tile_cols, tile, ld);
+        kc_result(k, a.dst, dst_bytes(&a));
+        expect_rest(k, &a, before, m0, m0 + tile_rows, n0, n0 + tile_cols);
+        for (int64_t m = 0; k->round == 0 && m < tile_rows; m++) {
+            for (int64_t n = 0; n < tile_cols; n++) {
+                expect_element(k, &a, before, m0 + m, n0 + n,
+                               (kc_value){(double)tile[m * ld + n], 0});
+            }
+        }
+    }
+}
+
+static void check_store(kc *k)
+{
+    static const int cols[] = {1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64};
+    dk_linear_kernels kernels;
+    dk_linear_kernels_init(&kernels, k->flags);
+    for (int epilogue = 0; epilogue < EPILOGUES; epilogue++) {
+        for (int i = epilogue % 2; i < KC_COUNT(cols); i += 2) {
+            store_case(k, &kernels, epilogue, 1 + epilogue % 6, cols[i]);
+        }
+    }
+}
+
+/* All tasks of a pass, the first last: their order must not matter. */
+static void run_layer(kc *k, const dk_linear_kernels *kernels, const dk_linear_plan *plan,
+                      const dk_linear_args *a)
+{
+    void *shared = kc_alloc(k, plan->shared_bytes), *scratch = kc_alloc(k, plan->scratch_bytes);
+    if (plan->shared_bytes % DK_ALIGNMENT != 0 || plan->scratch_bytes % DK_ALIGNMENT != 0) {
+        kc_fail(k, "the plan's memory is no multiple of %d bytes", DK_ALIGNMENT);
+    }
+    for (int pass = 0; pass < plan->passes; pass++) {
+        for (int task = plan->pack_tasks - 1; task >= 0; task--) {
+            dk_linear_pack(plan, a, pass, task, shared);
+        }
+        int tasks = plan->row_blocks * plan->col_blocks;
+        for (int task = 1; task <= tasks; task++) {
+            dk_linear_block(kernels, plan, a, pass, task % tasks, shared, scratch);
+        }
+    }
+}
+
+static void layer_case(kc *k, const dk_linear_kernels *kernels, const linear_case *c,
+                       bool exact)
+{
+    kc_case(k, kc_plan_rounds(k),
+            "%lld x %lld x %lld, src %s, W %s, epilogue %d, values %d, %s", (long long)c->rows,
+            (long long)c->cols, (long long)c->depth, dk_dtype_name(c->src),
+            dk_dtype_name(c->weight), c->epilogue, (int)c->values,
+            exact ? kernels->gemm.f32.name : kernels->gemm.bf16.name);
+    while (kc_next_round(k)) {
+        dk_linear_args a;
+        dk_linear_plan plan;
+        set_product(k, &a, c);
+        const void *before = kc_copy(k, a.dst, dst_bytes(&a));
+        dk_linear_plan_init(&plan, kernels, &a, exact, kc_threads(k));
+        run_layer(k, kernels, &plan, &a);
+        kc_result(k, a.dst, dst_bytes(&a));
+        expect_rest(k, &a, before, 0, c->rows, 0, c->cols);
+        if (k->round == 0) {
+            dk_dtype panels = plan.kernel != NULL ? plan.kernel->type : DK_F32;
+            expect_product(k, &a, before, panels, 0, c->cols);
+        }
+    }
+}
+
+static void layers(kc *k, const dk_linear_kernels *kernels)
+{
+    static const int64_t shapes[][3] = {{1, 1, 1},      {3, 130, 70},   {5, 3, 2},
+                                        {7, 33, 17},    {13, 129, 100}, {31, 70, 600},
+                                        {97, 300, 255}, {200, 40, 513}, {230, 17, 33},
+                                        {2017, 5, 3},   {4500, 1, 7}};
+    for (int i = 0; i < KC_COUNT(shapes); i++) {
+        for (int w = 0; w < KC_COUNT(stored); w++) {
+            const linear_case c = {.rows = shapes[i][0],
+                                   .cols = shapes[i][1],
+                                   .depth = shapes[i][2],
+                                   .src = w % 2 ? DK_BF16 : DK_F32,
+                                   .weight = stored[w],
+                                   .epilogue = (i * KC_COUNT(stored) + w) * 29 % EPILOGUES,
+                                   .values = (i + w) % 4 ? KC_ORDINARY : KC_HARD};
+            bool large = c.rows * c.cols * c.depth > 1000000;
+            if (large && w % (k->brief ? 4 : 2) != 0) {
+                continue;
+            }
+            layer_case(k, kernels, &c, true);
+            if (kernels->gemm.bf16.tile != kernels->gemm.f32.tile) {
+                layer_case(k, kernels, &c, false);
+            }
+        }
+    }
+}
+
+static void check_layers(kc *k)
+{
+    dk_linear_kernels kernels;
+    dk_linear_kernels_init(&kernels, k->flags);
+    if (k->lowest) {
+        kernels.gemm.bf16 = grouped_gemm(); /* composition must assume no kernel's shape */
+    }
+    layers(k, &kernels);
+}
+
+static const kc_test tests[] = {
+    {"linear.small", small_is_new, check_small},
+    {"linear.store", store_is_new, check_store},
+    {"linear", any_is_new, check_layers},
+};
+
+const kc_family kc_linear = {tests, KC_COUNT(tests)};
