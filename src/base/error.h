@@ -8,11 +8,15 @@
 #define DK_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* Writes status and message into err (when not NULL) and returns status. Control characters
-   in the message are replaced, so that a hostile file name cannot forge a second line. */
+   and bytes that are no UTF-8 are replaced, so that a hostile file name cannot forge a second
+   line; a message that is too long is cut between two characters. */
 dk_status dk_fail(dk_error *err, dk_status status, const char *format, ...) DK_PRINTF(3, 4);
 
 /* Puts "prefix: " before the message that err already holds and returns its status. */
 dk_status dk_fail_in(dk_error *err, dk_status status, const char *format, ...) DK_PRINTF(3, 4);
+
+/* Replaces, in place, bytes that are no printable UTF-8: text from files, for a terminal. */
+void dk_make_printable(char *text);
 
 /* Passes a failure on as it is. Only for functions that own nothing at that point. */
 #define DK_TRY(expr)                                                                           \

@@ -129,7 +129,7 @@ dk_status dk_file_publish(const char *temporary, const char *path, dk_error *err
 {
     int fd = open(temporary, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return fail_errno(err, temporary);
+        return fail_errno(err, path);
     }
     int failed = fsync(fd);
     close(fd);
@@ -250,7 +250,7 @@ bool dk_path_is_inside(const char *name, bool allow_subfolders)
         part = end != NULL ? end + 1 : NULL;
     }
     for (const unsigned char *p = (const unsigned char *)name; *p != '\0'; p++) {
-        if (*p < 0x20 || *p == '\\') {
+        if (*p < 0x20 || *p == 0x7f || *p == '\\') {
             return false;
         }
     }

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/string.h"
 
 /* jansson recurses up to 2,048 levels; a scan before parsing keeps hostile nesting away from
    the stack and holds the whole project to one limit. */
@@ -188,6 +189,25 @@ dk_status dk_json_string(const json_t *object, const char *key, unsigned flags,
     return DK_OK;
 }
 
+dk_status dk_json_choice(const json_t *object, const char *key, const char *const *accepted,
+                         const char *where, dk_error *err)
+{
+    const char *text = NULL;
+    DK_TRY(dk_json_string(object, key, 0, &text, where, err));
+    dk_string list = DK_STRING_EMPTY;
+    bool fits = text == NULL;
+    for (int i = 0; accepted[i] != NULL; i++) {
+        fits = fits || strcmp(text, accepted[i]) == 0;
+        dk_string_printf(&list, "%s'%s'", i > 0 ? ", " : "", accepted[i]);
+    }
+    dk_status status =
+        fits ? DK_OK
+             : dk_fail(err, DK_UNSUPPORTED, "%s: %s '%.80s' is not supported, accepted is %s",
+                       where, key, text, dk_string_text(&list));
+    dk_string_release(&list);
+    return status;
+}
+
 /* Finds an array of an accepted length; *value stays NULL when absent. */
 static dk_status find_array(const json_t **value, const json_t *object, const char *key,
                             int count_min, int count_max, unsigned flags, const char *where,
@@ -201,6 +221,10 @@ static dk_status find_array(const json_t **value, const json_t *object, const ch
         return wrong_type(*value, key, "an array", where, err);
     }
     size_t size = json_array_size(*value);
+    if (size != (size_t)count_min && count_min == count_max) {
+        return dk_fail(err, DK_FORMAT, "%s: '%s' has %zu entries, expected %d", where, key,
+                       size, count_min);
+    }
     if (size < (size_t)count_min || size > (size_t)count_max) {
         return dk_fail(err, DK_FORMAT, "%s: '%s' has %zu entries, accepted are %d to %d", where,
                        key, size, count_min, count_max);

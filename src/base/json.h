@@ -45,6 +45,12 @@ DK_MUST_USE dk_status dk_json_bools(const json_t *object, const char *key, int c
                                     int count_max, unsigned flags, bool *out, int *count,
                                     const char *where, dk_error *err);
 
+/* Nothing when the key is absent or its value is one of `accepted` (NULL-ended); otherwise
+   DK_UNSUPPORTED with what is accepted. */
+DK_MUST_USE dk_status dk_json_choice(const json_t *object, const char *key,
+                                     const char *const *accepted, const char *where,
+                                     dk_error *err);
+
 const char *
 dk_json_type_name(const json_t *value); /* "object", "string", …; "nothing" for NULL */
 

@@ -14,5 +14,6 @@ void dk_log_line(const dk_log *log, dk_log_level level, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    dk_make_printable(line);
     log->write(log->context, level, line);
 }

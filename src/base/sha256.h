@@ -1,5 +1,5 @@
 /* Checksums by libcrypto: SHA-256 for files and recipes, SHA-1 because Git names small files
-   by it. Only in builds with DK_MEDIA. */
+   by it. */
 #ifndef DK_BASE_SHA256_H
 #define DK_BASE_SHA256_H
 

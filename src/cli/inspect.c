@@ -205,7 +205,7 @@ static void print_config(const json_t *config)
     json_object_foreach((json_t *)config, key, value)
     {
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-        printf("    %s %s\n", key, text != NULL ? text : "?");
+        dk_report_line("    %s %s", key, text != NULL ? text : "?");
         free(text);
     }
 }
@@ -214,7 +214,8 @@ static void print_part(const char *name, const json_t *part)
 {
     const char *class_name = json_string_value(json_object_get(part, "class"));
     if (name != NULL) {
-        printf("\n  %s: %s\n", name, class_name != NULL ? class_name : "?");
+        puts("");
+        dk_report_line("  %s: %s", name, class_name != NULL ? class_name : "?");
     }
     print_config(json_object_get(part, "config"));
     dk_tensor_list_print(part);
@@ -227,8 +228,8 @@ static void print(const json_t *object)
         pipeline = json_string_value(json_object_get(object, "class"));
     }
     json_t *part;
-    printf("%s%s%s\n", json_string_value(json_object_get(object, "path")),
-           pipeline != NULL ? ": " : "", pipeline != NULL ? pipeline : "");
+    dk_report_line("%s%s%s", json_string_value(json_object_get(object, "path")),
+                   pipeline != NULL ? ": " : "", pipeline != NULL ? pipeline : "");
     json_object_foreach(json_object_get(object, "components"), name, part)
     {
         print_part(name, part);

@@ -1,7 +1,6 @@
 /* Facts about the machine: Linux's /proc, sysconf, and the kernel tables. */
 #include "cli/machine.h"
 
-#include <libavcodec/avcodec.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "kernels/norm.h"
+#include "media/media.h"
 
 /* The value of "key : value" in a file of such lines, or "" when it is not there. */
 static void read_line(char value[160], const char *path, const char *key)
@@ -138,7 +138,7 @@ json_t *dk_module_report(void)
                     {"libsvtav1", "webm: AV1"}};
     json_t *modules = json_array();
     for (size_t i = 0; i < sizeof encoders / sizeof *encoders; i++) {
-        bool found = avcodec_find_encoder_by_name(encoders[i].name) != NULL;
+        bool found = dk_media_has_encoder(encoders[i].name);
         json_array_append_new(modules, json_pack("{s:s, s:s, s:b}", "name", encoders[i].name,
                                                  "use", encoders[i].use, "found", found));
     }

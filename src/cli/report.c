@@ -1,11 +1,13 @@
 /* JSON reports. */
 #include "cli/report.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/alloc.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/machine.h"
@@ -146,4 +148,19 @@ void dk_report_print(const json_t *object)
         puts(text);
     }
     free(text);
+}
+
+void dk_report_line(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *line = dk_alloc((size_t)(length > 0 ? length : 0) + 1);
+    vsnprintf(line, (size_t)(length > 0 ? length : 0) + 1, format, again);
+    va_end(again);
+    dk_make_printable(line);
+    puts(line);
+    dk_free(line);
 }

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "base/error.h"
 #include "darkroom/darkroom.h"
 
 /* What is known about a run besides its results. */
@@ -26,5 +27,8 @@ json_t *dk_report_perf(const dk_run_facts *facts, const json_t *results);
 
 /* Prints an object as one line of stdout. */
 void dk_report_print(const json_t *object);
+
+/* Prints one line of stdout; what files say in it cannot steer the terminal. */
+void dk_report_line(const char *format, ...) DK_PRINTF(1, 2);
 
 #endif

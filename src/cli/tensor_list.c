@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/report.h"
 #include "weights/safetensors.h"
 
 static json_t *describe(const dk_weight *weight)
@@ -83,9 +84,10 @@ static void print_tensors(const json_t *tensors)
         for (int axis = 0; axis < rank; axis++) {
             sizes[axis] = json_integer_value(json_array_get(array, (size_t)axis));
         }
-        printf("    %-12s %-24s %s\n", json_string_value(json_object_get(tensor, "dtype")),
-               dk_shape_text(shape, rank, sizes),
-               json_string_value(json_object_get(tensor, "name")));
+        dk_report_line("    %-12s %-24s %s",
+                       json_string_value(json_object_get(tensor, "dtype")),
+                       dk_shape_text(shape, rank, sizes),
+                       json_string_value(json_object_get(tensor, "name")));
     }
 }
 
@@ -107,7 +109,7 @@ void dk_tensor_list_print(const json_t *object)
     printf("\n");
     json_object_foreach(json_object_get(object, "metadata"), key, value)
     {
-        printf("    metadata %s: %s\n", key, json_string_value(value));
+        dk_report_line("    metadata %s: %s", key, json_string_value(value));
     }
     print_tensors(json_object_get(object, "tensors"));
 }

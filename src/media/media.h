@@ -34,6 +34,9 @@ DK_MUST_USE dk_status dk_media_format_check(const char *name, int frames, dk_err
 /* Whether the format of a file name (or a bare extension) holds several frames. */
 bool dk_media_is_video(const char *name);
 
+/* Whether libavcodec has the video encoder of that name ("libx264"). */
+bool dk_media_has_encoder(const char *name);
+
 /* The formats' names, for messages and help: "png, jpg, jpeg, webp, mp4, webm, gif". */
 const char *dk_media_formats(void);
 

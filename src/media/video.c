@@ -247,3 +247,8 @@ dk_status dk_webm_write(const dk_media_target *target, const dk_frames *frames,
 {
     return write_yuv(&webm, target, frames, options, err);
 }
+
+bool dk_media_has_encoder(const char *name)
+{
+    return avcodec_find_encoder_by_name(name) != NULL;
+}

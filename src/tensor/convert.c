@@ -63,6 +63,14 @@ float dk_f32_from_f8_e5m2(uint8_t value)
     return dk_f32_from_f16((uint16_t)(value << 8));
 }
 
+/* A file's data may lie at odd addresses. */
+static uint16_t load_u16(const void *src, int64_t i)
+{
+    uint16_t value;
+    memcpy(&value, (const char *)src + (size_t)i * sizeof value, sizeof value);
+    return value;
+}
+
 void dk_convert_to_f32(float *dst, const void *src, dk_dtype src_dtype, int64_t count)
 {
     switch (src_dtype) {
@@ -71,17 +79,19 @@ void dk_convert_to_f32(float *dst, const void *src, dk_dtype src_dtype, int64_t 
         break;
     case DK_BF16:
         for (int64_t i = 0; i < count; i++) {
-            dst[i] = dk_f32_from_bf16(((const uint16_t *)src)[i]);
+            dst[i] = dk_f32_from_bf16(load_u16(src, i));
         }
         break;
     case DK_F16:
         for (int64_t i = 0; i < count; i++) {
-            dst[i] = dk_f32_from_f16(((const uint16_t *)src)[i]);
+            dst[i] = dk_f32_from_f16(load_u16(src, i));
         }
         break;
     case DK_F64:
         for (int64_t i = 0; i < count; i++) {
-            dst[i] = (float)((const double *)src)[i];
+            double value;
+            memcpy(&value, (const char *)src + (size_t)i * sizeof value, sizeof value);
+            dst[i] = (float)value;
         }
         break;
     case DK_F8_E4M3:

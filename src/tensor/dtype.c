@@ -35,6 +35,14 @@ const char *dk_dtype_name(dk_dtype dtype)
     return facts[dtype].name;
 }
 
+const char *dk_dtype_names(void)
+{
+#define DK_DTYPE_TEXT(name, text, bits, is_float) ", " text
+    static const char names[] = DK_DTYPE_MAP(DK_DTYPE_TEXT);
+#undef DK_DTYPE_TEXT
+    return names + 2; /* behind the first ", " */
+}
+
 bool dk_dtype_from_name(dk_dtype *out, const char *name)
 {
     for (int i = 0; i < DK_DTYPE_COUNT; i++) {

@@ -42,6 +42,7 @@ size_t dk_dtype_bits(dk_dtype dtype);
 size_t dk_dtype_bytes(dk_dtype dtype); /* of one element; not for types below 8 bits */
 bool dk_dtype_is_float(dk_dtype dtype);
 const char *dk_dtype_name(dk_dtype dtype); /* the safetensors name */
+const char *dk_dtype_names(void);          /* all of them, "F32, BF16, …" */
 bool dk_dtype_from_name(dk_dtype *out, const char *name);
 
 #endif

@@ -45,6 +45,15 @@ static void report(dk_binder *binder, const char *format, ...)
     }
 }
 
+static void report_shape(dk_binder *binder, const dk_tensor *tensor, int rank,
+                         const int64_t *shape, const char *name)
+{
+    char is[DK_SHAPE_TEXT_BYTES], expected[DK_SHAPE_TEXT_BYTES];
+    report(binder, "'%s' is %s, expected %s", name,
+           dk_shape_text(is, tensor->rank, tensor->shape),
+           dk_shape_text(expected, rank, shape));
+}
+
 static int index_of(const dk_binder *binder, const char *name)
 {
     int low = 0, high = dk_weights_count(binder->weights) - 1;
@@ -92,6 +101,33 @@ static const dk_weight *take(dk_binder *binder, const char *name, int rank,
     return weight;
 }
 
+static void keep(dk_bound *bound, void *values)
+{
+    bound->values =
+        dk_realloc(bound->values, ((size_t)bound->count + 1) * sizeof *bound->values);
+    bound->values[bound->count++] = values;
+}
+
+/* Old writers did not pad the header: kernels must not see pointers off their type's grid. */
+static void align(dk_binder *binder, dk_tensor *tensor, const char *name)
+{
+    dk_error err;
+    void *copy;
+    if ((uintptr_t)tensor->data % dk_dtype_bytes(tensor->dtype) == 0) {
+        return;
+    }
+    dk_status status = dk_try_alloc(&copy, dk_tensor_bytes(tensor), name, &err);
+    if (status != DK_OK) {
+        binder->status = status;
+        report(binder, "%s", err.message);
+        tensor->data = NULL;
+        return;
+    }
+    memcpy(copy, tensor->data, dk_tensor_bytes(tensor));
+    keep(binder->bound, copy);
+    tensor->data = copy;
+}
+
 void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
                     const char *format, ...)
 {
@@ -106,13 +142,50 @@ void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *
         return;
     }
     if (!dk_tensor_has_shape(&weight->tensor, rank, shape)) {
-        char is[DK_SHAPE_TEXT_BYTES], expected[DK_SHAPE_TEXT_BYTES];
-        report(binder, "'%s' is %s, expected %s", name,
-               dk_shape_text(is, weight->tensor.rank, weight->tensor.shape),
-               dk_shape_text(expected, rank, shape));
+        report_shape(binder, &weight->tensor, rank, shape, name);
         return;
     }
     *out = weight->tensor;
+    align(binder, out, name);
+}
+
+/* Compares shapes without their unit axes. */
+static bool same_axes(const dk_tensor *tensor, int rank, const int64_t *shape)
+{
+    int i = 0, k = 0;
+    for (;;) {
+        while (i < tensor->rank && tensor->shape[i] == 1) {
+            i++;
+        }
+        while (k < rank && shape[k] == 1) {
+            k++;
+        }
+        if (i == tensor->rank || k == rank) {
+            return i == tensor->rank && k == rank;
+        }
+        if (tensor->shape[i++] != shape[k++]) {
+            return false;
+        }
+    }
+}
+
+static void bind_values(dk_binder *binder, const float **out, int rank, const int64_t *shape,
+                        const char *name)
+{
+    *out = NULL;
+    const dk_weight *weight = take(binder, name, rank, shape);
+    if (weight == NULL) {
+        return;
+    }
+    if (!same_axes(&weight->tensor, rank, shape)) {
+        report_shape(binder, &weight->tensor, rank, shape, name);
+        return;
+    }
+    int64_t count = dk_tensor_count(&weight->tensor);
+    float *values = dk_alloc((size_t)count * sizeof *values);
+    dk_convert_to_f32(values, weight->tensor.data, weight->tensor.dtype, count);
+    keep(binder->bound, values);
+    *out = values;
 }
 
 void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char *format, ...)
@@ -122,24 +195,18 @@ void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    *out = NULL;
-    const dk_weight *weight = take(binder, name, 1, &count);
-    if (weight == NULL) {
-        return;
-    }
-    if (dk_tensor_count(&weight->tensor) != count) {
-        char is[DK_SHAPE_TEXT_BYTES];
-        report(binder, "'%s' is %s, expected %lld values", name,
-               dk_shape_text(is, weight->tensor.rank, weight->tensor.shape), (long long)count);
-        return;
-    }
-    dk_bound *bound = binder->bound;
-    float *values = dk_alloc((size_t)count * sizeof *values);
-    dk_convert_to_f32(values, weight->tensor.data, weight->tensor.dtype, count);
-    bound->values =
-        dk_realloc(bound->values, ((size_t)bound->count + 1) * sizeof *bound->values);
-    bound->values[bound->count++] = values;
-    *out = values;
+    bind_values(binder, out, 1, &count, name);
+}
+
+void dk_bind_f32_table(dk_binder *binder, const float **out, int64_t rows, int64_t cols,
+                       const char *format, ...)
+{
+    char name[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    bind_values(binder, out, 2, (int64_t[]){rows, cols}, name);
 }
 
 static bool matches(const char *name, const char *pattern)

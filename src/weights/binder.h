@@ -6,9 +6,9 @@
 #include "base/string.h"
 #include "weights/weights.h"
 
-/* Owns the f32 copies; lives as long as the model. Zero is a valid empty value. */
+/* Owns the copies; lives as long as the model. Zero is a valid empty value. */
 typedef struct dk_bound {
-    float **values;
+    void **values;
     int count;
 } dk_bound;
 void dk_bound_release(dk_bound *bound);
@@ -27,12 +27,16 @@ typedef struct dk_binder {
 void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, const char *where);
 bool dk_binder_has(const dk_binder *binder, const char *name);
 
-/* A view of a float tensor of exactly this shape. On a problem *out has data NULL. */
+/* A view of a float tensor of exactly this shape; of a copy only where a file holds it at an
+   address that its type does not allow. On a problem *out has data NULL. */
 void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
                     const char *format, ...) DK_PRINTF(5, 6);
-/* `count` values as f32, whatever the shape (norm weights come with unit axes). */
+/* A vector, or a table [rows][cols], as f32. Unit axes do not count (norm weights come with
+   them). On a problem *out is NULL. */
 void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char *format, ...)
     DK_PRINTF(4, 5);
+void dk_bind_f32_table(dk_binder *binder, const float **out, int64_t rows, int64_t cols,
+                       const char *format, ...) DK_PRINTF(5, 6);
 
 /* Ends the binding and releases the binder. Tensors that nobody bound are problems too, unless
    their name matches one of `extras` (NULL-ended; a '*' at the start or end stands for

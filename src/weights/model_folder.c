@@ -112,6 +112,11 @@ dk_status dk_model_folder_component(const dk_model_folder *folder, const char *c
                                     const char *const *classes, char **path, dk_error *err)
 {
     const char *class_name = class_of(folder, component);
+    const json_t *pair = json_object_get(folder->index, component);
+    if (pair != NULL && !json_is_array(pair) && !json_is_null(pair)) {
+        return dk_fail(err, DK_FORMAT, "%s: component '%s' is %s, expected [library, class]",
+                       folder->index_path, component, dk_json_type_name(pair));
+    }
     if (class_name == NULL) {
         return dk_fail(err, DK_FORMAT, "%s: component '%s' is missing, expected class %s",
                        folder->index_path, component, classes[0]);

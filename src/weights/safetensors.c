@@ -1,6 +1,7 @@
 /* Reading safetensors headers with every size checked. */
 #include "weights/safetensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,10 +70,12 @@ static dk_status parse_offsets(dk_tensor *tensor, const json_t *entry, const dk_
 {
     int64_t offsets[2] = {0, 0};
     int count = 0;
+    char tensor_name[MAX_NAME_BYTES + 16];
+    snprintf(tensor_name, sizeof tensor_name, "tensor '%s'", name);
     dk_status status = dk_json_ints(entry, "data_offsets", 2, 2, 0, INT64_MAX, DK_JSON_REQUIRED,
-                                    offsets, &count, where, err);
+                                    offsets, &count, tensor_name, err);
     if (status != DK_OK) {
-        return dk_fail_in(err, status, "%s: tensor '%s'", where, name);
+        return dk_fail_in(err, status, "%s", where);
     }
     if (offsets[1] < offsets[0] || (uint64_t)offsets[1] > data->size) {
         return dk_fail(err, DK_FORMAT,
@@ -83,9 +86,10 @@ static dk_status parse_offsets(dk_tensor *tensor, const json_t *entry, const dk_
     if ((uint64_t)(offsets[1] - offsets[0]) != dk_tensor_bytes(tensor)) {
         char text[DK_SHAPE_TEXT_BYTES];
         return dk_fail(err, DK_FORMAT,
-                       "%s: tensor '%s' of shape %s and type %s takes %lld bytes", where, name,
-                       dk_shape_text(text, tensor->rank, tensor->shape),
-                       dk_dtype_name(tensor->dtype), (long long)(offsets[1] - offsets[0]));
+                       "%s: tensor '%s' of shape %s and type %s needs %zu bytes, but has %lld",
+                       where, name, dk_shape_text(text, tensor->rank, tensor->shape),
+                       dk_dtype_name(tensor->dtype), dk_tensor_bytes(tensor),
+                       (long long)(offsets[1] - offsets[0]));
     }
     tensor->data = (void *)(data->data + offsets[0]);
     return DK_OK;
@@ -103,14 +107,11 @@ static dk_status parse_weight(dk_safetensors *file, dk_weight *weight, const cha
         return dk_fail(err, DK_FORMAT, "%s: a tensor name of %zu bytes, accepted are up to %d",
                        where, strlen(name), MAX_NAME_BYTES);
     }
-    const char *dtype = NULL;
-    dk_status status = dk_json_string(entry, "dtype", DK_JSON_REQUIRED, &dtype, where, err);
-    if (status != DK_OK) {
-        return dk_fail_in(err, status, "%s: tensor '%s'", where, name);
-    }
-    if (!dk_dtype_from_name(&weight->tensor.dtype, dtype)) {
-        return dk_fail(err, DK_FORMAT, "%s: tensor '%s' has the unknown type '%.40s'", where,
-                       name, dtype);
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    if (dtype == NULL || !dk_dtype_from_name(&weight->tensor.dtype, dtype)) {
+        return dk_fail(err, DK_FORMAT, "%s: tensor '%s' has %s type '%.40s', accepted are %s",
+                       where, name, dtype != NULL ? "the unknown" : "no",
+                       dtype != NULL ? dtype : "", dk_dtype_names());
     }
     DK_TRY(parse_shape(&weight->tensor, entry, where, name, err));
     DK_TRY(parse_offsets(&weight->tensor, entry, data, where, name, err));

@@ -29,9 +29,12 @@ dk_status dk_safetensors_header(char **out, size_t *size, const dk_safetensors_e
         json_object_set_new(header, entries[i].name, entry);
         offset = end;
     }
-    if (json_object_size(header) != (size_t)count) {
+    if (json_object_size(header) != (size_t)count ||
+        json_object_get(header, "__metadata__") != NULL) {
         json_decref(header);
-        return dk_fail(err, DK_INTERNAL, "two tensors of one name in a safetensors file");
+        return dk_fail(err, DK_INTERNAL,
+                       "a safetensors file with two tensors of one name, or a name that is no "
+                       "UTF-8 or means the metadata");
     }
     if (metadata != NULL) {
         json_object_set(header, "__metadata__", (json_t *)metadata);

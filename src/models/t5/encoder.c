@@ -39,7 +39,17 @@ dk_status dk_t5_config_parse(dk_t5_config *out, const json_t *json, const char *
                       .max_distance = 128,
                       .layer_norm_epsilon = 1e-6};
     const char *model_type = "t5", *projection = "relu";
+    static const char *const types[] = {"t5", "umt5", NULL};
+    DK_TRY(dk_json_choice(json, "model_type", types, where, err));
     DK_TRY(dk_json_string(json, "model_type", 0, &model_type, where, err));
+    c.bias_per_layer = strcmp(model_type, "umt5") == 0;
+    if (c.bias_per_layer) {
+        c.vocab_size = 250112;
+        c.d_ff = 1024;
+        c.num_layers = 8;
+        c.num_heads = 6;
+        projection = "gated-gelu";
+    }
     DK_TRY(dk_json_string(json, "feed_forward_proj", 0, &projection, where, err));
     DK_TRY(dk_json_int(json, "vocab_size", 1, 1 << 24, 0, &c.vocab_size, where, err));
     DK_TRY(dk_json_int(json, "d_model", 1, 1 << 16, 0, &c.d_model, where, err));
@@ -64,7 +74,6 @@ dk_status dk_t5_config_parse(dk_t5_config *out, const json_t *json, const char *
                        "multiple of 4 and a distance above a quarter of it",
                        where, (long long)c.num_buckets, (long long)c.max_distance);
     }
-    c.bias_per_layer = strcmp(model_type, "umt5") == 0;
     *out = c;
     return DK_OK;
 }
@@ -95,8 +104,9 @@ static void bind_layer(dk_binder *b, const dk_t5_config *c, t5_layer *layer, int
     dk_bind_f32(b, &layer->ffn_norm, c->d_model, "encoder.block.%d.layer.1.layer_norm.weight",
                 i);
     if (c->bias_per_layer || i == 0) {
-        dk_bind_f32(b, &layer->relative_bias, c->num_buckets * c->num_heads,
-                    "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
+        dk_bind_f32_table(
+            b, &layer->relative_bias, c->num_buckets, c->num_heads,
+            "encoder.block.%d.layer.0.SelfAttention.relative_attention_bias.weight", i);
     }
 }
 
@@ -111,8 +121,8 @@ dk_status dk_t5_encoder_create(dk_t5_encoder **out, const dk_t5_config *config,
     encoder->layers = dk_alloc((size_t)config->num_layers * sizeof *encoder->layers);
     dk_binder b;
     dk_binder_init(&b, weights, &encoder->bound, where);
-    const char *table =
-        dk_binder_has(&b, "shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight";
+    const char *table = "shared.weight", *other = "encoder.embed_tokens.weight";
+    table = !dk_binder_has(&b, table) && dk_binder_has(&b, other) ? other : table;
     dk_bind_tensor(&b, &encoder->embedding, 2, (int64_t[]){config->vocab_size, config->d_model},
                    "%s", table);
     for (int i = 0; i < config->num_layers; i++) {
@@ -237,8 +247,10 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
         dk_nn_unwind(nn, inner);
         status = dk_nn_check(nn, err);
     }
-    norm.weight = encoder->final_norm;
-    dk_nn_norm_forward(nn, &norm, dst, dst);
+    if (status == DK_OK) { /* a failure is reported, and with that forgotten by the device */
+        norm.weight = encoder->final_norm;
+        dk_nn_norm_forward(nn, &norm, dst, dst);
+    }
     dk_free(host);
     dk_nn_unwind(nn, mark);
     return status;

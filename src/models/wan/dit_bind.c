@@ -19,14 +19,10 @@ static dk_status refuse_variants(const json_t *json, const char *where, dk_error
                            where, unsupported[i]);
         }
     }
-    const char *norm = "rms_norm_across_heads";
-    DK_TRY(dk_json_string(json, "qk_norm", 0, &norm, where, err));
-    if (strcmp(norm, "rms_norm_across_heads") != 0) {
-        return dk_fail(err, DK_UNSUPPORTED,
-                       "%s: qk_norm '%s' is not supported, accepted is 'rms_norm_across_heads'",
-                       where, norm);
-    }
-    return DK_OK;
+    static const char *const classes[] = {"WanTransformer3DModel", NULL};
+    static const char *const norms[] = {"rms_norm_across_heads", NULL};
+    DK_TRY(dk_json_choice(json, "_class_name", classes, where, err));
+    return dk_json_choice(json, "qk_norm", norms, where, err);
 }
 
 dk_status dk_wan_dit_config_parse(dk_wan_dit_config *out, const json_t *json, const char *where,
@@ -104,7 +100,7 @@ static void bind_block(dk_binder *b, const dk_wan_dit_config *c, dk_wan_block *b
     }
     bind_linear(b, &block->ffn_in, c->ffn_dim, dim, prefix, "ffn.net.0.proj");
     bind_linear(b, &block->ffn_out, dim, c->ffn_dim, prefix, "ffn.net.2");
-    dk_bind_f32(b, &block->scale_shift, 6 * dim, "%sscale_shift_table", prefix);
+    dk_bind_f32_table(b, &block->scale_shift, 6, dim, "%sscale_shift_table", prefix);
 }
 
 dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err)
@@ -129,7 +125,7 @@ dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err)
     for (int i = 0; i < c->layers; i++) {
         bind_block(&b, c, &dit->blocks[i], i);
     }
-    dk_bind_f32(&b, &dit->scale_shift, 2 * dim, "scale_shift_table");
+    dk_bind_f32_table(&b, &dit->scale_shift, 2, dim, "scale_shift_table");
     bind_linear(&b, &dit->proj_out, c->out_channels * patch, dim, "", "proj_out");
     return dk_binder_finish(&b, extras, err);
 }

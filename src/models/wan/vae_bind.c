@@ -12,6 +12,8 @@ static dk_status refuse_variants(const json_t *json, const char *where, dk_error
     bool residual = false;
     double scales[DK_WAN_VAE_MAX_LEVELS];
     int scale_count = 0;
+    static const char *const classes[] = {"AutoencoderKLWan", NULL};
+    DK_TRY(dk_json_choice(json, "_class_name", classes, where, err));
     DK_TRY(dk_json_bool(json, "is_residual", 0, &residual, where, err));
     DK_TRY(dk_json_doubles(json, "attn_scales", 0, DK_WAN_VAE_MAX_LEVELS,
                            DK_JSON_NULL_IS_ABSENT, scales, &scale_count, where, err));
@@ -25,14 +27,26 @@ static dk_status refuse_variants(const json_t *json, const char *where, dk_error
     return DK_OK;
 }
 
+enum { PUBLISHED_CHANNELS = 16 };
+
+/* What the class takes when a configuration has no statistics. */
+static const double published_mean[PUBLISHED_CHANNELS] = {
+    -0.7571, -0.7089, -0.9113, 0.1075,  -0.1745, 0.9653,  -0.1517, 1.5508,
+    0.4134,  -0.0715, 0.5517,  -0.3632, -0.1922, -0.9497, 0.2503,  -0.2921};
+static const double published_std[PUBLISHED_CHANNELS] = {
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.916};
+
 static dk_status parse_statistics(dk_wan_vae_config *c, const json_t *json, const char *where,
                                   dk_error *err)
 {
-    int mean_count = 0, std_count = 0;
-    DK_TRY(dk_json_doubles(json, "latents_mean", 1, DK_WAN_VAE_MAX_CHANNELS, DK_JSON_REQUIRED,
-                           c->latents_mean, &mean_count, where, err));
-    DK_TRY(dk_json_doubles(json, "latents_std", 1, DK_WAN_VAE_MAX_CHANNELS, DK_JSON_REQUIRED,
-                           c->latents_std, &std_count, where, err));
+    int mean_count = PUBLISHED_CHANNELS, std_count = PUBLISHED_CHANNELS;
+    memcpy(c->latents_mean, published_mean, sizeof published_mean);
+    memcpy(c->latents_std, published_std, sizeof published_std);
+    DK_TRY(dk_json_doubles(json, "latents_mean", 1, DK_WAN_VAE_MAX_CHANNELS, 0, c->latents_mean,
+                           &mean_count, where, err));
+    DK_TRY(dk_json_doubles(json, "latents_std", 1, DK_WAN_VAE_MAX_CHANNELS, 0, c->latents_std,
+                           &std_count, where, err));
     if (mean_count != c->z_dim || std_count != c->z_dim) {
         return dk_fail(err, DK_FORMAT,
                        "%s: %d latents_mean and %d latents_std values, expected z_dim = %lld",
