@@ -5,6 +5,7 @@
 #include "kernels/conv.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -78,12 +79,29 @@ void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void 
     }
 }
 
+/* Elements of depth that are multiplied at a time. Where a row's group is shorter than a cache
+   line, the lines that a tile touches hold other rows too and take the place of half the
+   slice. */
+static int slice_of(const dk_gemm_kernel *kernel)
+{
+    enum { LINE_BYTES = 64 };
+    bool narrow = kernel->a_group * (int)dk_dtype_bytes(kernel->type) < LINE_BYTES;
+    return narrow ? kernel->slice / 2 : kernel->slice;
+}
+
 /* Taps of one plane whose products are summed in one call. */
 static int group_taps(const dk_gemm_kernel *kernel, const dk_conv_args *args)
 {
     int taps = args->kernel_h * args->kernel_w;
-    int group = kernel->slice / args->in_channels;
+    int group = slice_of(kernel) / args->in_channels;
     return group < 1 ? 1 : group < taps ? group : taps;
+}
+
+/* Channels of one tap that are summed in one call: all, unless they are more than a slice. */
+static int64_t channel_step(const dk_gemm_kernel *kernel, const dk_conv_args *args)
+{
+    int unit = kernel->a_group > kernel->b_group ? kernel->a_group : kernel->b_group;
+    return block_size(args->in_channels, slice_of(kernel), unit);
 }
 
 static int64_t block_rows(const dk_conv_plan *plan)
@@ -113,6 +131,8 @@ static void lay_out(dk_conv_plan *plan, const dk_conv_args *args)
     /* The last tile may read behind the last line: rows that only border results use. */
     int64_t rows = block_rows(plan) + last, packed = (int64_t)s * s * plan->phase_rows;
     plan->ld = dk_gemm_round_up(rows > packed ? rows : packed, 16);
+    /* Groups lie an odd number of cache lines apart, so that they spread over all cache sets. */
+    plan->ld += plan->ld % 32 == 0 ? 16 : 0;
     plan->blocks_x = (int)ceil_div(args->out_width, plan->block_width);
     plan->blocks_y = (int)ceil_div(args->out_height, plan->block_height);
     plan->tasks = args->out_frames * plan->blocks_y * plan->blocks_x * plan->col_blocks;
@@ -120,7 +140,8 @@ static void lay_out(dk_conv_plan *plan, const dk_conv_args *args)
 
 static size_t a_bytes(const dk_conv_plan *plan, const dk_conv_args *args)
 {
-    return align((size_t)dk_gemm_a_bytes(plan->kernel, plan->ld, args->in_channels));
+    return align(
+        (size_t)dk_gemm_a_bytes(plan->kernel, plan->ld, channel_step(plan->kernel, args)));
 }
 
 void dk_conv_plan_init(dk_conv_plan *plan, const dk_gemm_kernel *kernel,
@@ -151,20 +172,23 @@ typedef struct block {
     const dk_conv_plan *plan;
     const dk_conv_args *args;
     int frame, x0, y0, n0, n1;
-    int64_t rows; /* packed rows that have results, whole tiles */
+    int64_t rows;         /* packed rows that have results, whole tiles */
+    int64_t c0, channels; /* the slice of input channels at work */
     char *a;
     float *c; /* [rows][block_cols] */
 } block;
 
-/* Where the input pixel at (y, x) of the enlarged picture lies; NULL outside. */
-static const void *pixel(const dk_conv_args *args, const void *frame, int64_t y, int64_t x)
+/* Where the slice's channels of the input pixel at (y, x) of the enlarged picture lie; NULL
+   outside. */
+static const void *pixel(const block *at, const void *frame, int64_t y, int64_t x)
 {
+    const dk_conv_args *args = at->args;
     if (y < 0 || x < 0 || y >= (int64_t)args->height * args->upsample ||
         x >= (int64_t)args->width * args->upsample) {
         return NULL;
     }
-    int64_t at = (y / args->upsample * args->width + x / args->upsample) * args->in_channels;
-    return (const char *)frame + (size_t)at * dk_dtype_bytes(args->src_type);
+    int64_t first = (y / args->upsample * args->width + x / args->upsample) * args->in_channels;
+    return (const char *)frame + (size_t)(first + at->c0) * dk_dtype_bytes(args->src_type);
 }
 
 /* One line of one phase. */
@@ -182,10 +206,10 @@ static void pack_line(const block *at, const void *frame, int phase, int line)
         int count = (int)smaller(DK_GEMM_PACK_ROWS, plan->pitch - i0);
         for (int i = 0; i < count; i++) {
             int64_t x = (int64_t)(at->x0 + i0 + i) * s + phase % s - args->pad_left;
-            rows[i] = pixel(args, frame, y, x);
+            rows[i] = pixel(at, frame, y, x);
         }
         kernel->pack_rows(at->a + (row + i0) * unit, plan->ld, rows, args->src_type, count,
-                          args->in_channels);
+                          at->channels);
     }
 }
 
@@ -199,32 +223,43 @@ static void pack_pixels(const block *at, const void *frame)
     }
 }
 
-/* All taps of one plane of the kernel, a few at a time. */
-static void multiply_plane(const block *at, int plane, bool accumulate)
+/* The taps from `tap` on that `a` lists, for all tiles of the block. */
+static void multiply_taps(const block *at, int64_t tap, const dk_gemm_a *a, bool accumulate)
 {
     const dk_conv_plan *plan = at->plan;
     const dk_conv_args *args = at->args;
     const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t offset[MOST_TAPS], tap_bytes = dk_gemm_b_bytes(kernel, args->in_channels);
-    int taps = args->kernel_h * args->kernel_w, group = group_taps(kernel, args);
+    int64_t taps = (int64_t)args->kernel_t * args->kernel_h * args->kernel_w;
+    int64_t tap_bytes = dk_gemm_b_bytes(kernel, args->in_channels);
+    for (int n = at->n0; n < at->n1; n += kernel->nr) {
+        const char *b = (const char *)args->packed_weight +
+                        (n / kernel->nr * taps + tap) * tap_bytes +
+                        dk_gemm_b_bytes(kernel, at->c0);
+        for (int64_t m = 0; m < at->rows; m += kernel->mr) {
+            kernel->tile(at->c + m * plan->block_cols + (n - at->n0), plan->block_cols, a, m, b,
+                         accumulate);
+        }
+    }
+}
+
+/* The slice's products with one plane of the kernel, a few taps at a time. */
+static void multiply_plane(const block *at, int plane, bool accumulate)
+{
+    const dk_conv_args *args = at->args;
+    int64_t offset[MOST_TAPS];
+    int taps = args->kernel_h * args->kernel_w;
+    int group = group_taps(at->plan->kernel, args);
     assert(taps <= MOST_TAPS);
     for (int tap = 0; tap < taps; tap++) {
-        offset[tap] = tap_offset(plan, args, tap / args->kernel_w, tap % args->kernel_w);
+        offset[tap] = tap_offset(at->plan, args, tap / args->kernel_w, tap % args->kernel_w);
     }
     for (int tap0 = 0; tap0 < taps; tap0 += group) {
         const dk_gemm_a a = {.data = at->a,
-                             .ld = plan->ld,
-                             .k = args->in_channels,
+                             .ld = at->plan->ld,
+                             .k = at->channels,
                              .parts = (int)smaller(group, taps - tap0),
                              .offset = &offset[tap0]};
-        for (int n = at->n0; n < at->n1; n += kernel->nr) {
-            int64_t tap = (int64_t)(n / kernel->nr * args->kernel_t + plane) * taps + tap0;
-            const char *b = (const char *)args->packed_weight + tap * tap_bytes;
-            for (int64_t m = 0; m < at->rows; m += kernel->mr) {
-                kernel->tile(at->c + m * plan->block_cols + (n - at->n0), plan->block_cols, &a,
-                             m, b, accumulate || tap0 > 0);
-            }
-        }
+        multiply_taps(at, (int64_t)plane * taps + tap0, &a, accumulate || tap0 > 0);
     }
 }
 
@@ -268,10 +303,12 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
     at.n1 = (int)smaller(at.n0 + plan->block_cols, args->out_channels);
     at.c = (float *)(void *)(at.a + a_bytes(plan, args));
     bool started = false;
+    int64_t step = channel_step(plan->kernel, args);
     dk_gemm_begin(plan->kernel);
     for (int t = 0; t < args->kernel_t; t++) {
         const void *frame = args->frames[at.frame * args->stride_t + t];
-        if (frame != NULL) {
+        for (at.c0 = 0; frame != NULL && at.c0 < args->in_channels; at.c0 += step) {
+            at.channels = smaller(step, args->in_channels - at.c0);
             pack_pixels(&at, frame);
             multiply_plane(&at, t, started);
             started = true;
