@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/performance.md from the newest result of every machine and data type in bench/results.
+"""Writes docs/performance.md from bench/performance-notes.md and every result in bench/results.
 
     bench/report.py [--check]     --check: fails when the page differs
 """
@@ -24,24 +24,20 @@ def label(row):
     return {"dit": "Wan2.1-1.3B transformer, one call, ", "vae": "Wan2.1 VAE decode, "}[row["name"]] + size
 
 
-def newest():
-    chosen = {}
+def results():
     for path in sorted(glob.glob(os.path.join(ROOT, "bench", "results", "*.json"))):
         with open(path) as file:
-            result = json.load(file)
-        machine = result["machine"]
-        sets = " ".join(machine["instruction_sets"])
-        chosen[(machine["cpu"], sets, result["threads"], result["dtype"])] = (path, result)
-    return chosen
+            yield os.path.relpath(path, ROOT), json.load(file)
 
 
 def tables():
-    lines = []
-    for (cpu, sets, threads, dtype), (path, result) in sorted(newest().items()):
-        lines += [f"### {cpu} ({sets}), {threads} threads, {dtype}", "",
-                  f"{result['date']}, torch {result['torch']}, {os.path.relpath(path, ROOT)}; medians of {result['rounds']} "
-                  "alternating rounds.", "", "| what | ours, s | torch, s | times faster | GFLOP/s | share of roofline |",
-                  "|---|---|---|---|---|---|"]
+    lines = ["## Results", ""]
+    for path, result in results():
+        machine, rounds = result["machine"], result["rounds"]
+        lines += [f"### {machine['cpu']} ({' '.join(machine['instruction_sets'])}), {result['threads']} threads, {result['dtype']}", "",
+                  f"{result['date']}, torch {result['torch']}, `{path}`; "
+                  + (f"medians of {rounds} rounds in turns." if rounds > 1 else "one round."), "",
+                  "| what | ours, s | torch, s | times faster | GFLOP/s | share of roofline |", "|---|---|---|---|---|---|"]
         for row in result["rows"]:
             gflops = f"{row['gflops']:.0f}" if "gflops" in row else ""
             share = f"{row['roofline_share']:.2f}" if "roofline_share" in row else ""

@@ -131,7 +131,8 @@ static void lay_out(dk_conv_plan *plan, const dk_conv_args *args)
     /* The last tile may read behind the last line: rows that only border results use. */
     int64_t rows = block_rows(plan) + last, packed = (int64_t)s * s * plan->phase_rows;
     plan->ld = dk_gemm_round_up(rows > packed ? rows : packed, 16);
-    /* Groups lie an odd number of cache lines apart, so that they spread over all cache sets. */
+    /* Groups lie an odd number of cache lines apart, so that they spread over all cache sets.
+     */
     plan->ld += plan->ld % 32 == 0 ? 16 : 0;
     plan->blocks_x = (int)ceil_div(args->out_width, plan->block_width);
     plan->blocks_y = (int)ceil_div(args->out_height, plan->block_height);
