@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "kernels/blocking.h"
 #include "kernels/x86/attention_x86.h"
 #include "tensor/convert.h"
 
@@ -54,16 +55,6 @@ void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags
     dk_attention_kernels_init_x86(kernels, cpu_flags);
 }
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static size_t align(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
 /* Keys of a block: whole panels. */
 static int64_t key_block(const dk_gemm_kernel *kernel)
 {
@@ -73,19 +64,19 @@ static int64_t key_block(const dk_gemm_kernel *kernel)
 /* Packed memory: for each head its K panels, then for each block of keys its V panels. */
 static int64_t k_head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
-    return ceil_div(args->kv_len, kernel->nr) * dk_gemm_b_bytes(kernel, args->head_dim);
+    return dk_ceil_div(args->kv_len, kernel->nr) * dk_gemm_b_bytes(kernel, args->head_dim);
 }
 
 static int64_t v_block_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
-    return ceil_div(args->head_dim, kernel->nr) * dk_gemm_b_bytes(kernel, key_block(kernel));
+    return dk_ceil_div(args->head_dim, kernel->nr) * dk_gemm_b_bytes(kernel, key_block(kernel));
 }
 
 static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
 {
-    return (int64_t)align(
+    return (int64_t)dk_whole_lines(
         (size_t)(k_head_bytes(kernel, args) +
-                 ceil_div(args->kv_len, key_block(kernel)) * v_block_bytes(kernel, args)));
+                 dk_ceil_div(args->kv_len, key_block(kernel)) * v_block_bytes(kernel, args)));
 }
 
 /* Scratch of a task, in this order. */
@@ -100,12 +91,12 @@ typedef struct workspace {
 static workspace lay_out(const dk_gemm_kernel *kernel, const dk_attention_args *args,
                          int block_q, char *memory)
 {
-    workspace w = {.o_ld = ceil_div(args->head_dim, kernel->nr) * kernel->nr};
-    size_t q = align((size_t)dk_gemm_a_bytes(kernel, block_q, args->head_dim));
-    size_t p = align((size_t)dk_gemm_a_bytes(kernel, block_q, key_block(kernel)));
-    size_t s = align((size_t)block_q * MOST_KEYS * sizeof(float));
-    size_t o = align((size_t)(block_q * w.o_ld) * sizeof(float));
-    size_t row = align((size_t)block_q * sizeof(float));
+    workspace w = {.o_ld = dk_ceil_div(args->head_dim, kernel->nr) * kernel->nr};
+    size_t q = dk_whole_lines((size_t)dk_gemm_a_bytes(kernel, block_q, args->head_dim));
+    size_t p = dk_whole_lines((size_t)dk_gemm_a_bytes(kernel, block_q, key_block(kernel)));
+    size_t s = dk_whole_lines((size_t)block_q * MOST_KEYS * sizeof(float));
+    size_t o = dk_whole_lines((size_t)(block_q * w.o_ld) * sizeof(float));
+    size_t row = dk_whole_lines((size_t)block_q * sizeof(float));
     w.bytes = q + p + s + o + 3 * row;
     if (memory != NULL) {
         w.q = memory;
@@ -123,13 +114,13 @@ void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels 
                             const dk_attention_args *args, bool exact)
 {
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
-    int64_t panels = ceil_div(args->q_len, kernel->mr);
-    panels = ceil_div(panels, ceil_div(panels, QUERY_PANELS));
+    int64_t panels = dk_ceil_div(args->q_len, kernel->mr);
+    panels = dk_ceil_div(panels, dk_ceil_div(panels, QUERY_PANELS));
     assert(kernel->nr <= MOST_KEYS);
     *plan = (dk_attention_plan){.kernel = kernel};
     plan->block_q = (int)panels * kernel->mr;
-    plan->q_blocks = (int)ceil_div(args->q_len, plan->block_q);
-    plan->pack_blocks = (int)ceil_div(args->kv_len, PACK_BLOCKS * key_block(kernel));
+    plan->q_blocks = (int)dk_ceil_div(args->q_len, plan->block_q);
+    plan->pack_blocks = (int)dk_ceil_div(args->kv_len, PACK_BLOCKS * key_block(kernel));
     plan->packed_bytes = (size_t)(args->heads * head_bytes(kernel, args));
     plan->scratch_bytes = lay_out(kernel, args, plan->block_q, NULL).bytes;
 }
@@ -140,11 +131,6 @@ static const char *element(const void *base, dk_dtype type, int64_t row, int64_t
     return (const char *)base + (size_t)(row * stride + column) * dk_dtype_bytes(type);
 }
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *args, int task,
                        void *packed)
 {
@@ -152,7 +138,7 @@ void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *a
     int64_t head = task / plan->pack_blocks, column = head * args->head_dim;
     int64_t step = key_block(kernel);
     int64_t key0 = (int64_t)(task % plan->pack_blocks) * PACK_BLOCKS * step;
-    int64_t key1 = smaller(key0 + PACK_BLOCKS * step, args->kv_len);
+    int64_t key1 = dk_smaller(key0 + PACK_BLOCKS * step, args->kv_len);
     char *k_panels = (char *)packed + head * head_bytes(kernel, args);
     char *v_panels = k_panels + k_head_bytes(kernel, args);
     int64_t k_panel = dk_gemm_b_bytes(kernel, args->head_dim);
@@ -160,7 +146,7 @@ void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *a
     for (int64_t key = key0; key < key1; key += kernel->nr) {
         kernel->pack_weight(k_panels + key / kernel->nr * k_panel,
                             element(args->k, args->type, key, args->k_stride, column),
-                            args->type, args->k_stride, (int)smaller(kernel->nr, key1 - key),
+                            args->type, args->k_stride, (int)dk_smaller(kernel->nr, key1 - key),
                             args->head_dim);
     }
     for (int64_t key = key0; key < key1; key += step) {
@@ -168,8 +154,8 @@ void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *a
         for (int64_t n = 0; n < args->head_dim; n += kernel->nr, panel += v_panel) {
             kernel->pack_matrix(
                 panel, element(args->v, args->type, key, args->v_stride, column + n),
-                args->type, args->v_stride, (int)smaller(kernel->nr, args->head_dim - n),
-                smaller(step, key1 - key));
+                args->type, args->v_stride, (int)dk_smaller(kernel->nr, args->head_dim - n),
+                dk_smaller(step, key1 - key));
         }
     }
 }
@@ -189,7 +175,7 @@ static void pack_block(const dk_attention_plan *plan, const block *at, char *dst
     const void *rows[DK_GEMM_PACK_ROWS];
     int64_t end = dk_gemm_round_up(at->rows, kernel->mr);
     for (int64_t m = 0; m < end; m += DK_GEMM_PACK_ROWS) {
-        int count = (int)smaller(DK_GEMM_PACK_ROWS, end - m);
+        int count = (int)dk_smaller(DK_GEMM_PACK_ROWS, end - m);
         for (int i = 0; i < count; i++) {
             rows[i] = m + i < at->rows ? element(src, type, m + i, stride, 0) : NULL;
         }
@@ -271,7 +257,7 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
     workspace w = lay_out(kernel, args, plan->block_q, scratch);
     block at = {.head = task / plan->q_blocks,
                 .q0 = (int64_t)(task % plan->q_blocks) * plan->block_q};
-    at.rows = smaller(plan->block_q, args->q_len - at.q0);
+    at.rows = dk_smaller(plan->block_q, args->q_len - at.q0);
     const char *k_panels = (const char *)packed + at.head * head_bytes(kernel, args);
     const char *v_panels = k_panels + k_head_bytes(kernel, args);
     bool adjusted = args->bias != NULL || args->causal;
@@ -284,8 +270,8 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
                args->type, args->q_stride, args->head_dim);
     dk_gemm_begin(kernel);
     for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += key_block(kernel)) {
-        at.keys = smaller(key_block(kernel), args->kv_len - at.key0);
-        at.cols = ceil_div(at.keys, VECTOR) * VECTOR;
+        at.keys = dk_smaller(key_block(kernel), args->kv_len - at.key0);
+        at.cols = dk_ceil_div(at.keys, VECTOR) * VECTOR;
         scores_of(plan, args, &at, k_panels, &w);
         if (adjusted) {
             adjust_scores(args, &at, w.s);

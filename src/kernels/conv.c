@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "kernels/blocking.h"
+
 enum {
     CACHE_BYTES = 448 * 1024, /* packed pixels and results of a task */
     MOST_PIXELS = 448,        /* of a task */
@@ -18,32 +20,11 @@ enum {
     TASKS_PER_THREAD = 4,
 };
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t block_size(int64_t total, int64_t most, int64_t unit)
-{
-    int64_t blocks = ceil_div(total, most);
-    return ceil_div(ceil_div(total, blocks), unit) * unit;
-}
-
-static size_t align(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 size_t dk_conv_packed_bytes(const dk_gemm_kernel *kernel, int out_channels, int in_channels,
                             int taps)
 {
-    int64_t panels = ceil_div(out_channels, kernel->nr);
-    return align((size_t)(panels * taps * dk_gemm_b_bytes(kernel, in_channels)));
+    int64_t panels = dk_ceil_div(out_channels, kernel->nr);
+    return dk_whole_lines((size_t)(panels * taps * dk_gemm_b_bytes(kernel, in_channels)));
 }
 
 void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void *weight,
@@ -101,7 +82,7 @@ static int group_taps(const dk_gemm_kernel *kernel, const dk_conv_args *args)
 static int64_t channel_step(const dk_gemm_kernel *kernel, const dk_conv_args *args)
 {
     int unit = kernel->a_group > kernel->b_group ? kernel->a_group : kernel->b_group;
-    return block_size(args->in_channels, slice_of(kernel), unit);
+    return dk_block_size(args->in_channels, slice_of(kernel), unit);
 }
 
 static int64_t block_rows(const dk_conv_plan *plan)
@@ -134,14 +115,14 @@ static void lay_out(dk_conv_plan *plan, const dk_conv_args *args)
     /* Groups lie an odd number of cache lines apart, so that they spread over all cache sets.
      */
     plan->ld += plan->ld % 32 == 0 ? 16 : 0;
-    plan->blocks_x = (int)ceil_div(args->out_width, plan->block_width);
-    plan->blocks_y = (int)ceil_div(args->out_height, plan->block_height);
+    plan->blocks_x = (int)dk_ceil_div(args->out_width, plan->block_width);
+    plan->blocks_y = (int)dk_ceil_div(args->out_height, plan->block_height);
     plan->tasks = args->out_frames * plan->blocks_y * plan->blocks_x * plan->col_blocks;
 }
 
 static size_t a_bytes(const dk_conv_plan *plan, const dk_conv_args *args)
 {
-    return align(
+    return dk_whole_lines(
         (size_t)dk_gemm_a_bytes(plan->kernel, plan->ld, channel_step(plan->kernel, args)));
 }
 
@@ -149,23 +130,23 @@ void dk_conv_plan_init(dk_conv_plan *plan, const dk_gemm_kernel *kernel,
                        const dk_conv_args *args, int threads)
 {
     *plan = (dk_conv_plan){.kernel = kernel};
-    plan->block_cols = (int)block_size(args->out_channels, BLOCK_COLS, kernel->nr);
-    plan->col_blocks = (int)ceil_div(args->out_channels, plan->block_cols);
+    plan->block_cols = (int)dk_block_size(args->out_channels, BLOCK_COLS, kernel->nr);
+    plan->col_blocks = (int)dk_ceil_div(args->out_channels, plan->block_cols);
     int64_t pixel_bytes =
         dk_gemm_a_bytes(kernel, 1, args->in_channels) * args->stride * args->stride * 3 / 2 +
         plan->block_cols * (int64_t)sizeof(float);
     int64_t pixels = CACHE_BYTES / pixel_bytes;
-    pixels = pixels < LEAST_PIXELS ? LEAST_PIXELS : smaller(pixels, MOST_PIXELS);
-    plan->block_width = (int)block_size(args->out_width, BLOCK_WIDTH, 1);
+    pixels = pixels < LEAST_PIXELS ? LEAST_PIXELS : dk_smaller(pixels, MOST_PIXELS);
+    plan->block_width = (int)dk_block_size(args->out_width, BLOCK_WIDTH, 1);
     plan->block_height =
-        (int)block_size(args->out_height, ceil_div(pixels, plan->block_width), 1);
+        (int)dk_block_size(args->out_height, dk_ceil_div(pixels, plan->block_width), 1);
     lay_out(plan, args);
     while (plan->tasks < TASKS_PER_THREAD * threads && plan->block_height > 2) {
         plan->block_height = (plan->block_height + 1) / 2;
         lay_out(plan, args);
     }
     size_t c_bytes = (size_t)block_rows(plan) * (size_t)plan->block_cols * sizeof(float);
-    plan->scratch_bytes = a_bytes(plan, args) + align(c_bytes);
+    plan->scratch_bytes = a_bytes(plan, args) + dk_whole_lines(c_bytes);
 }
 
 /* One task. */
@@ -204,7 +185,7 @@ static void pack_line(const block *at, const void *frame, int phase, int line)
     int64_t unit = kernel->a_group * (int64_t)dk_dtype_bytes(kernel->type);
     for (int i0 = 0; i0 < plan->pitch; i0 += DK_GEMM_PACK_ROWS) {
         const void *rows[DK_GEMM_PACK_ROWS];
-        int count = (int)smaller(DK_GEMM_PACK_ROWS, plan->pitch - i0);
+        int count = (int)dk_smaller(DK_GEMM_PACK_ROWS, plan->pitch - i0);
         for (int i = 0; i < count; i++) {
             int64_t x = (int64_t)(at->x0 + i0 + i) * s + phase % s - args->pad_left;
             rows[i] = pixel(at, frame, y, x);
@@ -258,7 +239,7 @@ static void multiply_plane(const block *at, int plane, bool accumulate)
         const dk_gemm_a a = {.data = at->a,
                              .ld = at->plan->ld,
                              .k = at->channels,
-                             .parts = (int)smaller(group, taps - tap0),
+                             .parts = (int)dk_smaller(group, taps - tap0),
                              .offset = &offset[tap0]};
         multiply_taps(at, (int64_t)plane * taps + tap0, &a, accumulate || tap0 > 0);
     }
@@ -280,7 +261,7 @@ static void store(const dk_linear_kernels *kernels, const block *at)
         .dst_type = args->dst_type,
         .dst_stride = args->out_channels,
     };
-    int width = (int)smaller(plan->block_width, args->out_width - at->x0);
+    int width = (int)dk_smaller(plan->block_width, args->out_width - at->x0);
     for (int line = 0; line < plan->block_height && at->y0 + line < args->out_height; line++) {
         kernels->store(&epilogue, (int64_t)(at->y0 + line) * args->out_width + at->x0, at->n0,
                        width, at->n1 - at->n0,
@@ -301,7 +282,7 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
                 .n0 = col_block * plan->block_cols,
                 .rows = block_rows(plan),
                 .a = scratch};
-    at.n1 = (int)smaller(at.n0 + plan->block_cols, args->out_channels);
+    at.n1 = (int)dk_smaller(at.n0 + plan->block_cols, args->out_channels);
     at.c = (float *)(void *)(at.a + a_bytes(plan, args));
     bool started = false;
     int64_t step = channel_step(plan->kernel, args);
@@ -309,7 +290,7 @@ void dk_conv_block(const dk_conv_plan *plan, const dk_linear_kernels *kernels,
     for (int t = 0; t < args->kernel_t; t++) {
         const void *frame = args->frames[at.frame * args->stride_t + t];
         for (at.c0 = 0; frame != NULL && at.c0 < args->in_channels; at.c0 += step) {
-            at.channels = smaller(step, args->in_channels - at.c0);
+            at.channels = dk_smaller(step, args->in_channels - at.c0);
             pack_pixels(&at, frame);
             multiply_plane(&at, t, started);
             started = true;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "kernels/blocking.h"
 #include "kernels/x86/linear_x86.h"
 #include "tensor/convert.h"
 
@@ -98,32 +99,10 @@ void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags)
     dk_linear_kernels_init_x86(kernels, cpu_flags);
 }
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-/* The size of equal blocks of at most `most`, a multiple of `unit`. */
-static int64_t block_size(int64_t total, int64_t most, int64_t unit)
-{
-    int64_t blocks = ceil_div(total, most);
-    return ceil_div(ceil_div(total, blocks), unit) * unit;
-}
-
-static size_t align(size_t bytes)
-{
-    return (bytes + 63) / 64 * 64;
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Elements of depth in a slice. */
 static int64_t slice_of(const dk_gemm_kernel *kernel, const dk_linear_args *args)
 {
-    return smaller(kernel->slice, args->depth);
+    return dk_smaller(kernel->slice, args->depth);
 }
 
 /* Scratch of a task: a slab of W, then the f32 results of its rows. Where one slice is all of
@@ -131,7 +110,7 @@ static int64_t slice_of(const dk_gemm_kernel *kernel, const dk_linear_args *args
 static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
     int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan->kernel, args));
-    return align((size_t)(plan->block_cols / plan->kernel->nr * panel));
+    return dk_whole_lines((size_t)(plan->block_cols / plan->kernel->nr * panel));
 }
 
 static int64_t result_rows(const dk_linear_plan *plan, const dk_linear_args *args)
@@ -145,13 +124,14 @@ static int64_t result_rows(const dk_linear_plan *plan, const dk_linear_args *arg
 static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks)
 {
     int64_t mr = plan->kernel->mr, nr = plan->kernel->nr, rows = plan->pass_rows;
-    int64_t most = smaller(ceil_div(cols, tasks), BLOCK_COLS);
-    plan->block_cols = block_size(cols, most > 2 * nr ? most : 2 * nr, nr);
-    plan->col_blocks = (int)ceil_div(cols, plan->block_cols);
-    int64_t row_blocks = smaller(ceil_div(tasks, plan->col_blocks), ceil_div(rows, LEAST_ROWS));
-    plan->block_rows = block_size(rows, ceil_div(rows, row_blocks), mr);
-    plan->block_rows = smaller(plan->block_rows, MOST_ROWS / mr * mr);
-    plan->row_blocks = (int)ceil_div(rows, plan->block_rows);
+    int64_t most = dk_smaller(dk_ceil_div(cols, tasks), BLOCK_COLS);
+    plan->block_cols = dk_block_size(cols, most > 2 * nr ? most : 2 * nr, nr);
+    plan->col_blocks = (int)dk_ceil_div(cols, plan->block_cols);
+    int64_t row_blocks =
+        dk_smaller(dk_ceil_div(tasks, plan->col_blocks), dk_ceil_div(rows, LEAST_ROWS));
+    plan->block_rows = dk_block_size(rows, dk_ceil_div(rows, row_blocks), mr);
+    plan->block_rows = dk_smaller(plan->block_rows, MOST_ROWS / mr * mr);
+    plan->row_blocks = (int)dk_ceil_div(rows, plan->block_rows);
 }
 
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
@@ -162,25 +142,26 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
         plan->block_rows = args->rows;
         plan->block_cols = SMALL_COLS;
         plan->row_blocks = 1;
-        plan->col_blocks = (int)ceil_div(args->cols, SMALL_COLS);
+        plan->col_blocks = (int)dk_ceil_div(args->cols, SMALL_COLS);
         return;
     }
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
     plan->kernel = kernel;
-    plan->pass_rows = block_size(args->rows, PASS_ROWS, kernel->mr);
-    plan->passes = (int)ceil_div(args->rows, plan->pass_rows);
-    plan->pack_tasks = (int)ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
+    plan->pass_rows = dk_block_size(args->rows, PASS_ROWS, kernel->mr);
+    plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
+    plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
     split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
-    plan->shared_bytes = align((size_t)dk_gemm_a_bytes(kernel, plan->pass_rows, args->depth));
+    plan->shared_bytes =
+        dk_whole_lines((size_t)dk_gemm_a_bytes(kernel, plan->pass_rows, args->depth));
     plan->scratch_bytes =
         slab_bytes(plan, args) +
-        align((size_t)(result_rows(plan, args) * plan->block_cols) * sizeof(float));
+        dk_whole_lines((size_t)(result_rows(plan, args) * plan->block_cols) * sizeof(float));
 }
 
 /* Rows of the pass that hold data. */
 static int64_t rows_of_pass(const dk_linear_plan *plan, const dk_linear_args *args, int pass)
 {
-    return smaller(plan->pass_rows, args->rows - pass * plan->pass_rows);
+    return dk_smaller(plan->pass_rows, args->rows - pass * plan->pass_rows);
 }
 
 void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int pass, int task,
@@ -197,7 +178,7 @@ void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int 
     for (int64_t panel = (int64_t)task * PACK_PANELS;
          panel < (int64_t)(task + 1) * PACK_PANELS && panel * kernel->mr < rows; panel++) {
         for (int64_t m0 = 0; m0 < kernel->mr; m0 += DK_GEMM_PACK_ROWS) {
-            int count = (int)smaller(DK_GEMM_PACK_ROWS, kernel->mr - m0);
+            int count = (int)dk_smaller(DK_GEMM_PACK_ROWS, kernel->mr - m0);
             for (int i = 0; i < count; i++) {
                 int64_t m = panel * kernel->mr + m0 + i;
                 list[i] = m < rows ? src + (size_t)(m * args->src_stride) * width : NULL;
@@ -232,7 +213,7 @@ static void pack_slab(const block *at)
     for (int64_t n = at->n0; n < at->n1; n += kernel->nr, out += panel) {
         const char *w = (const char *)args->weight + (size_t)(n * args->depth + at->k0) * width;
         kernel->pack_weight(out, w, args->weight_type, args->depth,
-                            (int)smaller(kernel->nr, at->n1 - n), at->depth);
+                            (int)dk_smaller(kernel->nr, at->n1 - n), at->depth);
     }
 }
 
@@ -253,8 +234,8 @@ static void multiply_tile(const block *at, int64_t m, int64_t n)
     const char *b = at->slab + (n - at->n0) / kernel->nr * dk_gemm_b_bytes(kernel, at->depth);
     kernel->tile(c, ld, &a, 0, b, at->k0 > 0);
     if (at->k0 + at->depth == args->depth) {
-        at->kernels->store(args, at->first_row + m, n, (int)smaller(kernel->mr, at->m1 - m),
-                           (int)smaller(kernel->nr, at->n1 - n), c, ld);
+        at->kernels->store(args, at->first_row + m, n, (int)dk_smaller(kernel->mr, at->m1 - m),
+                           (int)dk_smaller(kernel->nr, at->n1 - n), c, ld);
     }
 }
 
@@ -265,7 +246,7 @@ static void multiply_slice(const block *at)
     const dk_gemm_kernel *kernel = at->plan->kernel;
     int64_t step = CACHED_ROWS / kernel->mr * kernel->mr;
     for (int64_t cached = at->m0; cached < at->m1; cached += step) {
-        int64_t end = smaller(cached + step, at->m1);
+        int64_t end = dk_smaller(cached + step, at->m1);
         for (int64_t n = at->n0; n < at->n1; n += kernel->nr) {
             for (int64_t m = cached; m < end; m += kernel->mr) {
                 multiply_tile(at, m, n);
@@ -286,8 +267,8 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
                 .n0 = task / plan->row_blocks * plan->block_cols,
                 .shared = shared,
                 .slab = scratch};
-    at.m1 = smaller(at.m0 + plan->block_rows, rows_of_pass(plan, args, pass));
-    at.n1 = smaller(at.n0 + plan->block_cols, args->cols);
+    at.m1 = dk_smaller(at.m0 + plan->block_rows, rows_of_pass(plan, args, pass));
+    at.n1 = dk_smaller(at.n0 + plan->block_cols, args->cols);
     if (plan->kernel == NULL) {
         kernels->small(args, at.n0, at.n1);
         return;
@@ -299,7 +280,7 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     int64_t slice = slice_of(plan->kernel, args);
     dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
-        at.depth = smaller(slice, args->depth - at.k0);
+        at.depth = dk_smaller(slice, args->depth - at.k0);
         pack_slab(&at);
         multiply_slice(&at);
     }
