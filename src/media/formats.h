@@ -51,10 +51,11 @@ DK_MUST_USE dk_status dk_recipe_append(dk_string *out, const uint8_t *bytes, siz
 #define DK_RECIPE_MARK "darkroom:"
 enum { DK_RECIPE_MARK_BYTES = sizeof DK_RECIPE_MARK - 1 };
 
-/* An XMP packet with the recipe as XML text, and the way back: the bytes between the element's
-   tags (borrowed from packet, *size 0 when there is none), then their text. */
+/* An XMP packet with the recipe as XML text, and the way back: appends the recipe in a packet,
+   or nothing when there is none. A JPEG's APP1 segment begins with the signature and a NUL. */
+#define DK_XMP_SIGNATURE "http://ns.adobe.com/xap/1.0/"
 void dk_xmp_write(dk_string *out, const char *recipe);
-const char *dk_xmp_find(size_t *size, const char *packet, size_t packet_size);
-void dk_xmp_unescape(dk_string *out, const char *text, size_t size);
+DK_MUST_USE dk_status dk_xmp_recipe(dk_string *out, const uint8_t *packet, size_t packet_size,
+                                    const char *where, dk_error *err);
 
 #endif

@@ -1,7 +1,6 @@
-/* JPEG by libjpeg. The recipe stands in comment segments (COM), each "darkroom:" and a piece of
-   the text: a segment holds 64 KiB, prompts may be longer. COM is the format's own place for
-   text and needs no escaping; XMP would need its extended form, with an MD5 as link, above
-   64 KiB. */
+/* JPEG by libjpeg. The recipe is an XMP packet in an APP1 segment. A segment holds 64 KiB and
+   prompts may be longer: such a recipe stands in comment segments (COM), each "darkroom:" and
+   a piece of the text. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdbool.h>
@@ -17,7 +16,7 @@ enum {
     CHANNELS = 3,
     DEFAULT_QUALITY = 90,
     FULL_COLOR_QUALITY = 90, /* from here on 4:4:4: chroma is not halved */
-    SEGMENT_BYTES = 65533,   /* of a COM segment's content */
+    SEGMENT_BYTES = 65533,   /* of a segment's content */
 };
 
 typedef struct writer {
@@ -50,8 +49,8 @@ static size_t piece_length(const char *text, size_t left)
     return length;
 }
 
-static void write_recipe(struct jpeg_compress_struct *jpeg, const char *recipe,
-                         dk_string *piece)
+static void write_comments(struct jpeg_compress_struct *jpeg, const char *recipe,
+                           dk_string *piece)
 {
     size_t left = strlen(recipe);
     while (left > 0) {
@@ -62,6 +61,19 @@ static void write_recipe(struct jpeg_compress_struct *jpeg, const char *recipe,
         jpeg_write_marker(jpeg, JPEG_COM, (const JOCTET *)piece->data, (unsigned)piece->length);
         recipe += length;
         left -= length;
+    }
+}
+
+static void write_recipe(struct jpeg_compress_struct *jpeg, const char *recipe,
+                         dk_string *packet)
+{
+    dk_string_append(packet, DK_XMP_SIGNATURE, sizeof DK_XMP_SIGNATURE); /* with its NUL */
+    dk_xmp_write(packet, recipe);
+    if (packet->length <= SEGMENT_BYTES) {
+        jpeg_write_marker(jpeg, JPEG_APP0 + 1, (const JOCTET *)packet->data,
+                          (unsigned)packet->length);
+    } else {
+        write_comments(jpeg, recipe, packet);
     }
 }
 

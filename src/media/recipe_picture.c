@@ -70,10 +70,26 @@ static bool is_marked(const uint8_t *text, size_t size)
            memcmp(text, DK_RECIPE_MARK, DK_RECIPE_MARK_BYTES) == 0;
 }
 
+/* A segment's content: an XMP packet, or a piece of a recipe too long for one. */
+static dk_status jpeg_segment(dk_string *out, int marker, const uint8_t *content, size_t size,
+                              const char *where, dk_error *err)
+{
+    enum { APP1 = 0xE1, COMMENT = 0xFE, XMP_HEAD = sizeof DK_XMP_SIGNATURE };
+    if (marker == APP1 && size >= XMP_HEAD &&
+        memcmp(content, DK_XMP_SIGNATURE, XMP_HEAD) == 0) {
+        return dk_xmp_recipe(out, content + XMP_HEAD, size - XMP_HEAD, where, err);
+    }
+    if (marker == COMMENT && is_marked(content, size)) {
+        return dk_recipe_append(out, content + DK_RECIPE_MARK_BYTES,
+                                size - DK_RECIPE_MARK_BYTES, where, err);
+    }
+    return DK_OK;
+}
+
 dk_status dk_jpeg_recipe(dk_string *out, const uint8_t *data, size_t size, const char *where,
                          dk_error *err)
 {
-    enum { SIGNATURE = 2, HEAD = 4, MARKER = 2, SCAN = 0xDA, COMMENT = 0xFE };
+    enum { SIGNATURE = 2, HEAD = 4, MARKER = 2, SCAN = 0xDA };
     size_t at = SIGNATURE;
     while (size - at >= HEAD) {
         const uint8_t *segment = data + at;
@@ -82,11 +98,7 @@ dk_status dk_jpeg_recipe(dk_string *out, const uint8_t *data, size_t size, const
             length > size - at - MARKER) {
             break;
         }
-        const uint8_t *text = segment + HEAD;
-        if (segment[1] == COMMENT && is_marked(text, length - 2)) {
-            DK_TRY(dk_recipe_append(out, text + DK_RECIPE_MARK_BYTES,
-                                    length - 2 - DK_RECIPE_MARK_BYTES, where, err));
-        }
+        DK_TRY(jpeg_segment(out, segment[1], segment + HEAD, length - MARKER, where, err));
         at += MARKER + length;
     }
     return DK_OK;
@@ -97,26 +109,14 @@ dk_status dk_webp_recipe(dk_string *out, const uint8_t *data, size_t size, const
 {
     enum { SIGNATURE = 12, HEAD = 8, LENGTH = 4 };
     size_t at = SIGNATURE;
-    while (size - at >= HEAD) {
+    while (size - at >= HEAD && out->length == 0) {
         const uint8_t *chunk = data + at;
-        size_t length = little32(chunk + LENGTH), text_size;
+        size_t length = little32(chunk + LENGTH);
         if (length > size - at - HEAD) {
             break;
         }
         if (memcmp(chunk, "XMP ", LENGTH) == 0) {
-            const char *text = dk_xmp_find(&text_size, (const char *)chunk + HEAD, length);
-            if (text_size > 0) {
-                dk_string plain = DK_STRING_EMPTY;
-                /* Six bytes are the longest form of one. */
-                if (text_size <= (size_t)DK_MEDIA_RECIPE_BYTES * 6) {
-                    dk_xmp_unescape(&plain, text, text_size);
-                    text_size = plain.length;
-                }
-                dk_status status = dk_recipe_append(
-                    out, (const uint8_t *)dk_string_text(&plain), text_size, where, err);
-                dk_string_release(&plain);
-                return status;
-            }
+            DK_TRY(dk_xmp_recipe(out, chunk + HEAD, length, where, err));
         }
         at += HEAD + length;
         at += at < size ? length % 2 : 0; /* chunks are padded */

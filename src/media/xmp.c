@@ -61,9 +61,9 @@ static const char *find(const char *text, size_t size, const char *word)
     return NULL;
 }
 
-const char *dk_xmp_find(size_t *size, const char *packet, size_t packet_size)
+/* The recipe's bytes between the element's tags, or NULL. */
+static const char *find_recipe(size_t *size, const char *packet, size_t packet_size)
 {
-    *size = 0;
     const char *start = find(packet, packet_size, TAG_OPEN);
     if (start == NULL) {
         return NULL;
@@ -77,7 +77,7 @@ const char *dk_xmp_find(size_t *size, const char *packet, size_t packet_size)
     return start;
 }
 
-void dk_xmp_unescape(dk_string *out, const char *text, size_t size)
+static void unescape(dk_string *out, const char *text, size_t size)
 {
     const char *end = text + size;
     while (text < end) {
@@ -91,4 +91,24 @@ void dk_xmp_unescape(dk_string *out, const char *text, size_t size)
         dk_string_putc(out, found != NULL ? found->character : *text);
         text += found != NULL ? strlen(found->name) : 1;
     }
+}
+
+dk_status dk_xmp_recipe(dk_string *out, const uint8_t *packet, size_t packet_size,
+                        const char *where, dk_error *err)
+{
+    enum { LONGEST_ENTITY = 6 };
+    size_t size;
+    const char *text = find_recipe(&size, (const char *)packet, packet_size);
+    dk_string plain = DK_STRING_EMPTY;
+    if (text == NULL) {
+        return DK_OK;
+    }
+    if (size <= (size_t)DK_MEDIA_RECIPE_BYTES * LONGEST_ENTITY) {
+        unescape(&plain, text, size);
+        size = plain.length;
+    } /* else it is too long in any case */
+    dk_status status =
+        dk_recipe_append(out, (const uint8_t *)dk_string_text(&plain), size, where, err);
+    dk_string_release(&plain);
+    return status;
 }

@@ -69,6 +69,30 @@ static void test_long(void **state)
     }
 }
 
+/* A JPEG's recipe is an XMP packet, where other programs look for it. */
+static void test_jpeg_holds_xmp(void **state)
+{
+    static const char signature[] = "http://ns.adobe.com/xap/1.0/";
+    dk_error err;
+    dk_frames frames;
+    char *path = fixture_path(state, "xmp.jpg"), *data;
+    size_t size, at = 0;
+    fixture_frames(&frames, 1, 16, 16);
+    const dk_media_options options = {.recipe = "{\"prompt\":\"a <cat>\"}"};
+    assert_ok(dk_media_write(path, &frames, &options, &err), err);
+    assert_ok(dk_file_read(&data, &size, path, 1 << 20, &err), err);
+    while (at + sizeof signature < size &&
+           memcmp(data + at, signature, sizeof signature) != 0) {
+        at++;
+    }
+    assert_true(at + sizeof signature < size);
+    assert_int_equal((unsigned char)data[at - 3], 0xE1); /* APP1, then two bytes of length */
+    assert_memory_equal(data + at + sizeof signature, "<?xpacket", 9);
+    dk_free(data);
+    dk_free(path);
+    fixture_frames_release(&frames);
+}
+
 static void expect(const char *path, dk_status status, const char *message)
 {
     dk_error err = {0};
@@ -185,9 +209,10 @@ static void test_damaged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),      cmocka_unit_test(test_long),
-        cmocka_unit_test(test_absent),     cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_by_content), cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_texts),          cmocka_unit_test(test_long),
+        cmocka_unit_test(test_jpeg_holds_xmp), cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_too_long),       cmocka_unit_test(test_by_content),
+        cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }
