@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """--config: JSON and YAML files of flags; the command line wins."""
 import json
+import os
 
 from command import SMALL, CommandTest, main, run
 
@@ -34,6 +35,14 @@ class Config(CommandTest):
         self.assertEqual(yaml["prompt"], 'a "quoted" prompt: with signs')
         self.assertEqual((yaml["seed"], yaml["num_frames"], yaml["guidance_scale"]), ("18446744073709551615", 5, 2.5))
         self.assertEqual(self.recipe("--config", self.write("c.json", json.dumps(JSON))), yaml)
+
+    def test_the_examples_of_the_documentation(self):
+        docs = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "docs", "examples")
+        small = ["--num-inference-steps", 1, "--width", 64, "--height", 64, "--output-path", self.folder]
+        done = self.passes("generate", "--config", f"{docs}/night.yaml", "--num-frames", 1, "--output-format", "png", *small)
+        self.assertEqual(done.stdout.strip(), f"{self.folder}/a-white-ring-moving-up-over-a-night-sky-7.png")
+        done = self.passes("generate", "--prompt-file-path", f"{docs}/prompts.txt", "--num-frames", 1, *small)
+        self.assertEqual(len(done.stdout.splitlines()), 3)
 
     def test_the_command_line_wins(self):
         path = self.write("c.yml", YAML)
