@@ -2,42 +2,14 @@
 #include <string.h>
 
 #include "kernels/x86/gemm_x86.h"
-#include "kernels/x86/unroll.h"
 #include "kernels/x86/vec_avx2.h"
 
 enum { MR = 6, NR = 16, LANES = 8 };
 
-static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
-                 bool accumulate)
-{
-    const float *pb = b;
-#define ZERO(m) __m256 low##m = _mm256_setzero_ps(), high##m = _mm256_setzero_ps();
-    DK_REPEAT_6(ZERO)
-#undef ZERO
-    for (int part = 0; part < a->parts; part++) {
-        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
-        for (int64_t i = 0; i < a->k; i += 1, pa += a->ld, pb += NR) {
-            __m256 b0 = _mm256_loadu_ps(pb), b1 = _mm256_loadu_ps(pb + LANES);
-#define MULTIPLY(m)                                                                            \
-    do {                                                                                       \
-        __m256 value = _mm256_broadcast_ss(pa + m);                                            \
-        low##m = _mm256_fmadd_ps(value, b0, low##m);                                           \
-        high##m = _mm256_fmadd_ps(value, b1, high##m);                                         \
-    } while (0);
-            DK_REPEAT_6(MULTIPLY)
-#undef MULTIPLY
-        }
-    }
-#define STORE(m)                                                                               \
-    if (accumulate) {                                                                          \
-        low##m = _mm256_add_ps(low##m, _mm256_loadu_ps(c + (m)*ldc));                          \
-        high##m = _mm256_add_ps(high##m, _mm256_loadu_ps(c + (m)*ldc + LANES));                \
-    }                                                                                          \
-    _mm256_storeu_ps(c + (m)*ldc, low##m);                                                     \
-    _mm256_storeu_ps(c + (m)*ldc + LANES, high##m);
-    DK_REPEAT_6(STORE)
-#undef STORE
-}
+#define TILE_REPEAT             DK_REPEAT_6
+#define TILE_STEP               1
+#define TILE_PRODUCT(sum, a, b) vec_fma(a, b, sum)
+#include "kernels/x86/gemm_tile_tmpl.h"
 
 static inline void transpose(__m256 r[LANES])
 {

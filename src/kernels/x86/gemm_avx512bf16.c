@@ -2,42 +2,13 @@
    neighbours in k, so panels are packed as the f32 ones are, by pairs. */
 #include "kernels/x86/gemm_x86.h"
 #include "kernels/x86/pack_bf16.h"
-#include "kernels/x86/unroll.h"
 
 enum { MR = 14, NR = 32, LANES = 16, PAIR = 2 };
 
-static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
-                 bool accumulate)
-{
-    const float *pb = b; /* units of two bf16 */
-#define ZERO(m) __m512 low##m = _mm512_setzero_ps(), high##m = _mm512_setzero_ps();
-    DK_REPEAT_14(ZERO)
-#undef ZERO
-    for (int part = 0; part < a->parts; part++) {
-        const float *pa = (const float *)a->data + row + (a->offset ? a->offset[part] : 0);
-        for (int64_t i = 0; i < a->k; i += PAIR, pa += a->ld, pb += NR) {
-            __m512bh b0 = (__m512bh)_mm512_loadu_ps(pb),
-                     b1 = (__m512bh)_mm512_loadu_ps(pb + LANES);
-#define MULTIPLY(m)                                                                            \
-    do {                                                                                       \
-        __m512bh value = (__m512bh)_mm512_set1_ps(pa[m]);                                      \
-        low##m = _mm512_dpbf16_ps(low##m, value, b0);                                          \
-        high##m = _mm512_dpbf16_ps(high##m, value, b1);                                        \
-    } while (0);
-            DK_REPEAT_14(MULTIPLY)
-#undef MULTIPLY
-        }
-    }
-#define STORE(m)                                                                               \
-    if (accumulate) {                                                                          \
-        low##m = _mm512_add_ps(low##m, _mm512_loadu_ps(c + (m)*ldc));                          \
-        high##m = _mm512_add_ps(high##m, _mm512_loadu_ps(c + (m)*ldc + LANES));                \
-    }                                                                                          \
-    _mm512_storeu_ps(c + (m)*ldc, low##m);                                                     \
-    _mm512_storeu_ps(c + (m)*ldc + LANES, high##m);
-    DK_REPEAT_14(STORE)
-#undef STORE
-}
+#define TILE_REPEAT             DK_REPEAT_14
+#define TILE_STEP               PAIR
+#define TILE_PRODUCT(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
+#include "kernels/x86/gemm_tile_tmpl.h"
 
 static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
                       int count, int64_t k)
