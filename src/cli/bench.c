@@ -88,6 +88,21 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
     return dk_cpu_device_open(out, &options, err);
 }
 
+dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)
+{
+    const char *name = flags->weights_dtype != NULL ? flags->weights_dtype : "bf16";
+    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32};
+    static const char *const names[] = {"bf16", "f16", "f32"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = types[i];
+            return DK_OK;
+        }
+    }
+    return dk_fail(err, DK_INVALID, "--weights-dtype is '%s', accepted are bf16, f16, f32",
+                   name);
+}
+
 static int by_size(const void *a, const void *b)
 {
     double left = *(const double *)a, right = *(const double *)b;

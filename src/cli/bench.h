@@ -24,6 +24,10 @@ typedef struct dk_bench_flags {
 DK_MUST_USE dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags,
                                            dk_error *err);
 
+/* --weights-dtype; bf16 when absent. */
+DK_MUST_USE dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags,
+                                            dk_error *err);
+
 /* Runs one pass and reports failure. */
 typedef dk_status dk_bench_pass(void *context, dk_error *err);
 

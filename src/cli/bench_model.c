@@ -197,13 +197,8 @@ static dk_status measure(model_bench *b, dk_error *err)
 
 static dk_status check(const model_bench *b, dk_error *err)
 {
-    const char *dtype = b->flags->weights_dtype;
     if (b->flags->config == NULL) {
         return dk_fail(err, DK_INVALID, "--config is missing, see darkroom bench --help");
-    }
-    if (dtype != NULL && strcmp(dtype, "bf16") != 0 && strcmp(dtype, "f32") != 0) {
-        return dk_fail(err, DK_INVALID, "--weights-dtype is '%s', accepted are bf16, f32",
-                       dtype);
     }
     if (b->tokens > MOST_TOKENS) {
         return dk_fail(err, DK_INVALID, "--tokens is %d, accepted are 1 to %d", b->tokens,
@@ -232,13 +227,16 @@ dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
     b->latent[1] = b->height / 8;
     b->latent[2] = b->width / 8;
     dk_device *device = NULL;
+    dk_dtype stored = DK_BF16;
     dk_status status = check(b, err);
+    if (status == DK_OK) {
+        status = dk_bench_weights_type(&stored, &flags, err);
+    }
     if (status == DK_OK) {
         status = dk_bench_open_device(&device, &flags, err);
     }
     if (status == DK_OK) {
-        bool f32 = flags.weights_dtype != NULL && strcmp(flags.weights_dtype, "f32") == 0;
-        b->weights = dk_weights_create_random(f32 ? DK_F32 : DK_BF16, 1);
+        b->weights = dk_weights_create_random(stored, 1);
         dk_nn_init(&b->nn, device, device->exact ? DK_F32 : DK_BF16, NULL);
         status = open_part(b, err);
     }

@@ -36,21 +36,6 @@ static dk_dtype activations(const dk_device *device)
     return device->exact ? DK_F32 : DK_BF16;
 }
 
-static dk_status weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)
-{
-    const char *name = flags->weights_dtype != NULL ? flags->weights_dtype : "bf16";
-    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32};
-    static const char *const names[] = {"bf16", "f16", "f32"};
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *out = types[i];
-            return DK_OK;
-        }
-    }
-    return dk_fail(err, DK_INVALID, "--weights-dtype is '%s', accepted are bf16, f16, f32",
-                   name);
-}
-
 /* What is timed, and the device it runs on. */
 typedef struct operation {
     dk_device *device;
@@ -98,7 +83,7 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
     dk_device *device = NULL;
     void *src = NULL, *weight = NULL, *dst = NULL;
     dk_dtype stored = DK_BF16;
-    DK_TRY(weights_type(&stored, flags, err));
+    DK_TRY(dk_bench_weights_type(&stored, flags, err));
     DK_TRY(dk_bench_open_device(&device, flags, err));
     dk_dtype type = activations(device);
     dk_status status = random_values(&src, type, (int64_t)m * k, err);
