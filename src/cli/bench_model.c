@@ -165,20 +165,43 @@ static dk_status open_part(model_bench *b, dk_error *err)
                    b->flags->part);
 }
 
+/* What the passes spent in each kind of operation: seconds of one pass and GFLOP/s. */
+static json_t *operations(const dk_device *device, const dk_device_work *before, int passes)
+{
+    json_t *out = json_object();
+    for (int i = 0; i < DK_OP_COUNT; i++) {
+        double seconds = device->work[i].seconds - before[i].seconds;
+        double gflop = (device->work[i].flops - before[i].flops) * 1e-9;
+        if (device->work[i].calls > before[i].calls) {
+            json_t *op =
+                json_pack("{s:I, s:f}", "calls",
+                          (json_int_t)(device->work[i].calls - before[i].calls) / passes,
+                          "seconds", seconds / passes);
+            if (gflop > 0) {
+                json_object_set_new(op, "gflops", json_real(gflop / seconds));
+            }
+            json_object_set_new(out, dk_device_op_names[i], op);
+        }
+    }
+    return out;
+}
+
 static dk_status measure(model_bench *b, dk_error *err)
 {
     dk_nn *nn = &b->nn;
     dk_nn_dry_begin(nn);
     dk_status status = prepare(b, err);
-    double before = nn->device->flops;
+    double before = dk_device_flops(nn->device);
     if (status == DK_OK) {
         status = forward(b, err);
     }
-    double flops = nn->device->flops - before;
+    double flops = dk_device_flops(nn->device) - before;
     dk_status ended = dk_nn_dry_end(nn, status == DK_OK ? err : NULL);
     DK_TRY(status != DK_OK ? status : ended);
     DK_TRY(prepare(b, err));
     dk_bench_times times;
+    dk_device_work work[DK_OP_COUNT];
+    memcpy(work, nn->device->work, sizeof work);
     DK_TRY(dk_bench_time(&times, b->flags->repeats, forward, b, err));
     json_t *facts = json_pack("{s:s, s:s, s:s}", "bench", "model", "part", b->flags->part,
                               "config", b->flags->config);
@@ -189,6 +212,8 @@ static dk_status measure(model_bench *b, dk_error *err)
         json_object_set_new(facts, "height", json_integer(b->height));
         json_object_set_new(facts, "num_frames", json_integer(b->frames));
     }
+    /* dk_bench_time runs one pass more than it reports. */
+    json_object_set_new(facts, "operations", operations(nn->device, work, times.repeats + 1));
     double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
     json_object_set_new(facts, "activations_mb", json_real(activations_mb));
     dk_bench_report(facts, nn->device, &times, flops, b->flags->json != 0);

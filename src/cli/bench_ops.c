@@ -63,9 +63,9 @@ static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, ope
                                  dk_error *err)
 {
     dk_bench_times times;
-    double before = op->device->flops;
+    double before = dk_device_flops(op->device);
     dk_status status = run_operation(op, err);
-    double flops = op->device->flops - before;
+    double flops = dk_device_flops(op->device) - before;
     if (status == DK_OK) {
         status = dk_bench_time(&times, flags->repeats, run_operation, op, err);
     }

@@ -1,6 +1,38 @@
 /* The device's front: counts work, honours the dry run and a kept failure, then dispatches. */
 #include "device/device.h"
 
+#include "base/clock.h"
+
+const char *const dk_device_op_names[DK_OP_COUNT] = {
+    [DK_OP_LINEAR] = "linear",       [DK_OP_CONV] = "conv",
+    [DK_OP_ATTENTION] = "attention", [DK_OP_NORM] = "norm",
+    [DK_OP_NORM_ROPE] = "norm_rope", [DK_OP_MAP] = "map",
+    [DK_OP_COMBINE] = "combine",     [DK_OP_PERMUTE] = "permute",
+    [DK_OP_EMBEDDING] = "embedding",
+};
+
+double dk_device_flops(const dk_device *device)
+{
+    double flops = 0;
+    for (int i = 0; i < DK_OP_COUNT; i++) {
+        flops += device->work[i].flops;
+    }
+    return flops;
+}
+
+/* Counts a call; returns when it began. */
+static double begin(dk_device *device, dk_device_op op, double flops)
+{
+    device->work[op].calls++;
+    device->work[op].flops += flops;
+    return dk_now_ms();
+}
+
+static void end(dk_device *device, dk_device_op op, double started_ms)
+{
+    device->work[op].seconds += (dk_now_ms() - started_ms) * 1e-3;
+}
+
 void dk_device_close(dk_device **device)
 {
     if (*device != NULL) {
@@ -63,42 +95,51 @@ dk_status dk_device_conv_prepare(dk_device *device, void **packed, const void *w
 
 void dk_device_linear(dk_device *device, const dk_linear_args *args)
 {
-    device->flops += 2.0 * (double)args->rows * (double)args->cols * (double)args->depth;
+    double flops = 2.0 * (double)args->rows * (double)args->cols * (double)args->depth;
+    double started = begin(device, DK_OP_LINEAR, flops);
     if (device->failed == DK_OK) {
         device->ops->linear(device, args);
     }
+    end(device, DK_OP_LINEAR, started);
 }
 
 void dk_device_conv(dk_device *device, const dk_conv_args *args)
 {
     double taps = (double)args->kernel_t * args->kernel_h * args->kernel_w;
     double pixels = (double)args->out_frames * args->out_height * args->out_width;
-    device->flops += 2.0 * taps * pixels * args->in_channels * args->out_channels;
+    double flops = 2.0 * taps * pixels * args->in_channels * args->out_channels;
+    double started = begin(device, DK_OP_CONV, flops);
     if (device->failed == DK_OK) {
         device->ops->conv(device, args);
     }
+    end(device, DK_OP_CONV, started);
 }
 
 void dk_device_attention(dk_device *device, const dk_attention_args *args)
 {
     double scores = (double)args->heads * (double)args->q_len * (double)args->kv_len;
-    device->flops += 4.0 * scores * args->head_dim;
+    double started = begin(device, DK_OP_ATTENTION, 4.0 * scores * args->head_dim);
     if (device->failed == DK_OK) {
         device->ops->attention(device, args);
     }
+    end(device, DK_OP_ATTENTION, started);
 }
 
 void dk_device_norm(dk_device *device, const dk_norm_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
+        double started = begin(device, DK_OP_NORM, 0);
         device->ops->norm(device, args);
+        end(device, DK_OP_NORM, started);
     }
 }
 
 void dk_device_norm_rope(dk_device *device, const dk_norm_rope_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
+        double started = begin(device, DK_OP_NORM_ROPE, 0);
         device->ops->norm_rope(device, args);
+        end(device, DK_OP_NORM_ROPE, started);
     }
 }
 
@@ -106,7 +147,9 @@ void dk_device_map(dk_device *device, void *dst, dk_dtype dst_type, const void *
                    dk_dtype src_type, dk_activation activation, int64_t count)
 {
     if (device->failed == DK_OK && !device->dry) {
+        double started = begin(device, DK_OP_MAP, 0);
         device->ops->map(device, dst, dst_type, src, src_type, activation, count);
+        end(device, DK_OP_MAP, started);
     }
 }
 
@@ -114,20 +157,26 @@ void dk_device_combine(dk_device *device, float *dst, const float *const *src,
                        const float *coef, int terms, int64_t count)
 {
     if (device->failed == DK_OK && !device->dry) {
+        double started = begin(device, DK_OP_COMBINE, 0);
         device->ops->combine(device, dst, src, coef, terms, count);
+        end(device, DK_OP_COMBINE, started);
     }
 }
 
 void dk_device_permute(dk_device *device, const dk_permute_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
+        double started = begin(device, DK_OP_PERMUTE, 0);
         device->ops->permute(device, args);
+        end(device, DK_OP_PERMUTE, started);
     }
 }
 
 void dk_device_embedding(dk_device *device, const dk_embedding_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
+        double started = begin(device, DK_OP_EMBEDDING, 0);
         device->ops->embedding(device, args);
+        end(device, DK_OP_EMBEDDING, started);
     }
 }

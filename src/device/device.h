@@ -43,6 +43,27 @@ typedef struct dk_embedding_args {
     float *dst; /* [rows][cols] */
 } dk_embedding_args;
 
+/* Kinds of operations, and what all calls of one kind have done so far. */
+typedef enum dk_device_op {
+    DK_OP_LINEAR,
+    DK_OP_CONV,
+    DK_OP_ATTENTION,
+    DK_OP_NORM,
+    DK_OP_NORM_ROPE,
+    DK_OP_MAP,
+    DK_OP_COMBINE,
+    DK_OP_PERMUTE,
+    DK_OP_EMBEDDING,
+    DK_OP_COUNT
+} dk_device_op;
+extern const char *const dk_device_op_names[DK_OP_COUNT];
+
+typedef struct dk_device_work {
+    int64_t calls;
+    double flops;   /* dry or not */
+    double seconds; /* in the calls: all the time on devices that finish before returning */
+} dk_device_work;
+
 typedef struct dk_device_ops {
     const char *kind; /* "cpu" */
     void (*close)(dk_device *device);
@@ -73,12 +94,14 @@ struct dk_device {
     char description[128]; /* "cpu, avx2, 2 threads" */
     bool exact;            /* f32 arithmetic throughout: --dtype f32 */
     bool dry;
-    double flops;     /* added up by every operation, dry or not */
+    dk_device_work work[DK_OP_COUNT];
     dk_status failed; /* first failure since the last sync */
     dk_error failure;
 };
 
 void dk_device_close(dk_device **device);
+/* Floating-point operations of all calls so far. */
+double dk_device_flops(const dk_device *device);
 void dk_device_set_dry(dk_device *device, bool dry);
 /* Waits for everything enqueued; returns and clears the first failure. */
 DK_MUST_USE dk_status dk_device_sync(dk_device *device, dk_error *err);
