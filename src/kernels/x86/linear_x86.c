@@ -13,4 +13,8 @@ void dk_linear_kernels_init_x86(dk_linear_kernels *kernels, unsigned cpu_flags)
         kernels->small = dk_linear_small_avx512;
         kernels->store = dk_linear_store_avx512;
     }
+    if (cpu_flags & DK_CPU_AVX512_BF16) {
+        kernels->small = dk_linear_small_avx512bf16;
+        kernels->store = dk_linear_store_avx512bf16;
+    }
 }

@@ -12,5 +12,8 @@ void dk_linear_store_avx2(const dk_linear_args *args, int64_t m0, int64_t n0, in
                           int cols, const float *tile, int64_t ld);
 void dk_linear_store_avx512(const dk_linear_args *args, int64_t m0, int64_t n0, int rows,
                             int cols, const float *tile, int64_t ld);
+void dk_linear_small_avx512bf16(const dk_linear_args *args, int64_t n0, int64_t n1);
+void dk_linear_store_avx512bf16(const dk_linear_args *args, int64_t m0, int64_t n0, int rows,
+                                int cols, const float *tile, int64_t ld);
 
 #endif

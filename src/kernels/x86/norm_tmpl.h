@@ -73,6 +73,16 @@ void NORM(const dk_norm_args *args, int64_t row0, int64_t row1)
     }
 }
 
+/* The table's values for `count` elements, two for each. */
+static inline vec load_angles(const float *table, int count)
+{
+    float values[VEC / 2] = {0};
+    for (int i = 0; count < VEC && i < count / 2; i++) {
+        values[i] = table[i];
+    }
+    return vec_load_twice(count < VEC ? values : table);
+}
+
 /* Normalises (by factor, when weight is not NULL) and rotates one head in place. */
 static void finish_head(const dk_norm_rope_args *args, int64_t start, int64_t row,
                         const float *weight, float factor)
@@ -85,13 +95,9 @@ static void finish_head(const dk_norm_rope_args *args, int64_t start, int64_t ro
             x = vec_mul(vec_mul(x, vec_set(factor)), vec_load_any(weight, DK_F32, i, n));
         }
         if (args->cos != NULL) {
-            float c[VEC] = {0}, s[VEC] = {0};
-            for (int k = 0; k < n; k++) {
-                c[k] = args->cos[row * half + (i + k) / 2];
-                s[k] = args->sin[row * half + (i + k) / 2];
-            }
-            vec turned = vec_alternate(vec_mul(vec_swap_pairs(x), vec_load(s)));
-            x = vec_fma(x, vec_load(c), turned);
+            vec c = load_angles(args->cos + row * half + i / 2, n);
+            vec s = load_angles(args->sin + row * half + i / 2, n);
+            x = vec_fma(x, c, vec_alternate(vec_mul(vec_swap_pairs(x), s)));
         }
         vec_store_any(args->data, args->type, start + i, n, x);
     }

@@ -13,4 +13,8 @@ void dk_norm_kernels_init_x86(dk_norm_kernels *kernels, unsigned cpu_flags)
         kernels->norm = dk_norm_avx512;
         kernels->norm_rope = dk_norm_rope_avx512;
     }
+    if (cpu_flags & DK_CPU_AVX512_BF16) {
+        kernels->norm = dk_norm_avx512bf16;
+        kernels->norm_rope = dk_norm_rope_avx512bf16;
+    }
 }

@@ -36,9 +36,10 @@ static inline vec vec_mul(vec a, vec b)
 {
     return _mm256_mul_ps(a, b);
 }
-static inline vec vec_div(vec a, vec b)
+/* 1 / a */
+static inline vec vec_reciprocal(vec a)
 {
-    return _mm256_div_ps(a, b);
+    return _mm256_div_ps(_mm256_set1_ps(1.0f), a);
 }
 static inline vec vec_max(vec a, vec b) /* b when either is NaN */
 {
@@ -85,6 +86,13 @@ static inline void vec_store_bf16(uint16_t *p, vec x)
     __m256i packed = _mm256_packus_epi32(rounded, rounded);
     packed = _mm256_permute4x64_epi64(packed, 0x08);
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(packed));
+}
+
+/* p[0], p[0], p[1], p[1], …: VEC / 2 values, each twice. */
+static inline vec vec_load_twice(const float *p)
+{
+    __m128 values = _mm_loadu_ps(p);
+    return _mm256_set_m128(_mm_unpackhi_ps(values, values), _mm_unpacklo_ps(values, values));
 }
 
 /* (x0, x1, …) -> (x1, x0, …), and (x0, x1, …) -> (-x0, x1, …): the parts of a rotation. */

@@ -1,14 +1,13 @@
 /* exp and the activations over the vocabulary of vec_avx2.h or vec_avx512.h, which is included
-   before. exp: Cephes' polynomial, relative error about 1e-7. */
+   before. */
 
-/* e^x; 0 below -87.3 (as for -inf), infinite above 88.3; NaN stays NaN. A finite e^89 would
-   make a SiLU of -1e38 a number near -0.5 where it is 0. */
+/* e^x for x cut to [-87, 87], where it and its inverse are normal numbers; NaN stays NaN.
+   Cephes' polynomial, relative error about 1e-7. */
 static inline vec vec_exp(vec x)
 {
-    x = vec_min(vec_set(89.0f), x);
-    x = vec_max(vec_set(-104.0f), x);
+    x = vec_min(vec_set(87.0f), x);
+    x = vec_max(vec_set(-87.0f), x);
     vec n = vec_round(vec_mul(x, vec_set(1.44269504088896341f)));
-    n = vec_max(vec_set(-127.0f), n);
     vec r = vec_fma(n, vec_set(-0.693359375f), x);
     r = vec_fma(n, vec_set(2.12194440e-4f), r);
     vec p = vec_set(1.9875691500e-4f);
@@ -18,7 +17,7 @@ static inline vec vec_exp(vec x)
     p = vec_fma(p, r, vec_set(1.6666665459e-1f));
     p = vec_fma(p, r, vec_set(5.0000001201e-1f));
     p = vec_fma(p, vec_mul(r, r), vec_add(r, vec_set(1.0f)));
-    return vec_mul(p, vec_exp2_int(n));
+    return vec_scale2(p, n);
 }
 
 /* 2^x for x <= 0; 0 from VEC_LEAST_EXP2 on (as for -inf), NaN stays NaN. A minimax polynomial
@@ -36,10 +35,18 @@ static inline vec vec_exp2_negative(vec x)
     return vec_scale2(p, n);
 }
 
+/* max(x, least) / (1 + e^u): below `least` the result is as good as zero, and no large negative
+   x meets a factor that is only nearly zero. */
+static inline vec vec_over_exp(vec x, float least, vec u)
+{
+    x = vec_max(vec_set(least), x);
+    return vec_mul(x, vec_reciprocal(vec_add(vec_set(1.0f), vec_exp(u))));
+}
+
 /* x / (1 + e^-x) */
 static inline vec vec_silu(vec x)
 {
-    return vec_div(x, vec_add(vec_set(1.0f), vec_exp(vec_sub(vec_set(0.0f), x))));
+    return vec_over_exp(x, -87.0f, vec_sub(vec_set(0.0f), x));
 }
 
 /* 0.5 x (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3) */
@@ -47,7 +54,7 @@ static inline vec vec_gelu_tanh(vec x)
 {
     vec cube = vec_mul(vec_mul(x, x), x);
     vec u2 = vec_mul(vec_set(-1.5957691216f), vec_fma(vec_set(0.044715f), cube, x));
-    return vec_div(x, vec_add(vec_set(1.0f), vec_exp(u2)));
+    return vec_over_exp(x, -32.0f, u2);
 }
 
 static inline vec vec_activate(vec x, dk_activation activation)
