@@ -39,14 +39,25 @@ typedef struct dk_attention_plan {
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_attention_plan;
 
+/* One block of the online softmax, to the base 2: multiplies the scores by scale, takes the
+   running maximum and sum of each row, leaves 2^(score - new maximum) in their place and in
+   shrink the factor by which the row's earlier output and sum shrink. */
+typedef struct dk_softmax_args {
+    float *scores; /* [rows][cols], ld elements apart */
+    int64_t ld;
+    int rows, cols;            /* cols: a multiple of 16; what is masked holds -inf */
+    float scale;               /* > 0 */
+    float *max, *sum, *shrink; /* [rows] */
+    /* NULL, or where the results go as bf16 instead: the A operand of a kernel whose a_group is
+       packed_group, zero-padded to whole groups; scores are then undefined. */
+    void *packed;
+    int64_t packed_ld;
+} dk_softmax_args;
+
 typedef struct dk_attention_kernels {
     dk_gemm_kernels gemm;
-    /* One block of the online softmax over `rows` x `cols` scores (ld elements apart; cols a
-       multiple of 16, what is masked holds -inf), to the base 2: multiplies them by scale,
-       takes the running maximum and sum of each row, leaves 2^(score - new maximum) in place
-       and the factor by which the row's earlier output and sum shrink. */
-    void (*softmax_block)(float *scores, int64_t ld, int rows, int cols, float scale,
-                          float *row_max, float *row_sum, float *shrink);
+    void (*softmax)(const dk_softmax_args *args);
+    int packed_group; /* of what softmax packs; 0: it does not */
     /* dst[i] = src[i] * factor, F32 or BF16. */
     void (*scale_row)(void *dst, dk_dtype type, const float *src, float factor, int64_t count);
 } dk_attention_kernels;

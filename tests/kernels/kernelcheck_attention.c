@@ -20,7 +20,7 @@ static bool softmax_is_new(const kc *k)
 {
     dk_attention_kernels now, before;
     tables(k, &now, &before);
-    return k->lowest || now.softmax_block != before.softmax_block;
+    return k->lowest || now.softmax != before.softmax;
 }
 
 static bool scale_is_new(const kc *k)
@@ -113,14 +113,71 @@ static void softmax_rounds(kc *k, const dk_attention_kernels *kernels, const sof
     while (kc_next_round(k)) {
         softmax_data d;
         softmax_operands(k, &d, c);
-        kernels->softmax_block(d.scores, d.ld, c->rows, c->cols, c->scale, d.max, d.sum,
-                               d.shrink);
+        kernels->softmax(&(dk_softmax_args){.scores = d.scores,
+                                            .ld = d.ld,
+                                            .rows = c->rows,
+                                            .cols = c->cols,
+                                            .scale = c->scale,
+                                            .max = d.max,
+                                            .sum = d.sum,
+                                            .shrink = d.shrink});
         kc_result(k, d.scores, (size_t)((c->rows - 1) * d.ld + c->cols) * sizeof(float));
         for (int m = 0; m < c->rows; m++) {
             expect_softmax_row(k, &d, c, m);
             size_t end = (size_t)(m * d.ld + c->cols) * sizeof(float);
             size_t next = (size_t)((m + 1) * d.ld) * sizeof(float);
             kc_untouched(k, d.scores, d.scores_before, end, m + 1 < c->rows ? next : end);
+        }
+    }
+}
+
+/* The same step with packed results: bf16 of what stands in the scores otherwise, in groups. */
+static void packed_rounds(kc *k, const dk_attention_kernels *kernels, const softmax_case *c)
+{
+    int group = kernels->packed_group, groups = (c->cols + group - 1) / group;
+    kc_case(k, 2, "packed, %d x %d, scale %g, spread %g%s%s", c->rows, c->cols,
+            (double)c->scale, (double)c->spread, c->masked ? ", masked" : "",
+            c->started ? ", started" : "");
+    while (kc_next_round(k)) {
+        softmax_data d;
+        softmax_operands(k, &d, c);
+        int64_t ld = c->rows + kc_below(k, 3), count = groups * ld * group;
+        uint16_t *packed = kc_alloc(k, (size_t)count * sizeof *packed);
+        float *plain = kc_copy(k, d.scores_before,
+                               (size_t)((c->rows - 1) * d.ld + c->cols) * sizeof(float));
+        float *max = kc_copy(k, d.max, (size_t)c->rows * sizeof(float));
+        float *sum = kc_copy(k, d.sum, (size_t)c->rows * sizeof(float));
+        float *shrink = kc_alloc(k, (size_t)c->rows * sizeof(float));
+        dk_softmax_args args = {.scores = plain,
+                                .ld = d.ld,
+                                .rows = c->rows,
+                                .cols = c->cols,
+                                .scale = c->scale,
+                                .max = max,
+                                .sum = sum,
+                                .shrink = shrink};
+        kernels->softmax(&args);
+        args = (dk_softmax_args){.scores = d.scores,
+                                 .ld = d.ld,
+                                 .rows = c->rows,
+                                 .cols = c->cols,
+                                 .scale = c->scale,
+                                 .max = d.max,
+                                 .sum = d.sum,
+                                 .shrink = d.shrink,
+                                 .packed = packed,
+                                 .packed_ld = ld};
+        kernels->softmax(&args);
+        for (int m = 0; m < c->rows; m++) {
+            kc_expect(k, m, (double)d.max[m], (double)max[m], 0);
+            kc_expect(k, m, (double)d.shrink[m], (double)shrink[m], 0);
+            kc_expect(k, m, (double)d.sum[m], (double)sum[m],
+                      kc_growth(c->cols) * KC_U32 * fabs((double)sum[m]));
+            for (int n = 0; n < groups * group; n++) {
+                double got = kc_get(packed, DK_BF16, (n / group * ld + m) * group + n % group);
+                double want = n < c->cols ? (double)plain[m * d.ld + n] : 0;
+                kc_expect(k, m * d.ld + n, got, want, fabs(want) / 256 + 2.0 * KC_TINY);
+            }
         }
     }
 }
@@ -141,6 +198,9 @@ static void check_softmax(kc *k)
                                         .masked = (bits & 1) != 0,
                                         .started = (bits & 2) != 0};
                 softmax_rounds(k, &kernels, &c);
+                if (kernels.packed_group > 0) {
+                    packed_rounds(k, &kernels, &c);
+                }
             }
         }
     }
@@ -406,7 +466,7 @@ static void check_attention(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"attention.softmax_block", softmax_is_new, check_softmax},
+    {"attention.softmax", softmax_is_new, check_softmax},
     {"attention.scale_row", scale_is_new, check_scale},
     {"attention", any_is_new, check_attention},
 };

@@ -1,30 +1,59 @@
-/* Attention's softmax and scaling over a vector vocabulary. The includer defines SOFTMAX_BLOCK
-   and SCALE_ROW as the names of the two functions. */
-#include <math.h>
-
+/* Attention's softmax and scaling over a vector vocabulary. The includer defines SOFTMAX and
+   SCALE_ROW as the names of the two functions, and SOFTMAX_PACKS where the vocabulary stores
+   two vectors as a group of 32 bf16. */
 #include "kernels/x86/attention_x86.h"
 #include "kernels/x86/vec_math_tmpl.h"
 
-void SOFTMAX_BLOCK(float *scores, int64_t ld, int rows, int cols, float scale, float *row_max,
-                   float *row_sum, float *shrink)
+/* New maxima; shrink gets old - new. The factor is positive, so it can wait for the maximum. */
+static void take_maxima(const dk_softmax_args *args)
 {
-    vec factor = vec_set(scale);
-    for (int m = 0; m < rows; m++) {
-        float *row = scores + m * ld;
-        vec top = vec_set(row_max[m]);
-        for (int n = 0; n < cols; n += VEC) {
-            top = vec_max(vec_mul(vec_load(row + n), factor), top);
+    for (int m = 0; m < args->rows; m++) {
+        const float *row = args->scores + m * args->ld;
+        vec top = vec_load(row), other = top;
+        for (int n = VEC; n < args->cols; n += VEC) {
+            vec x = vec_load(row + n);
+            top = n / VEC % 2 ? top : vec_max(x, top);
+            other = n / VEC % 2 ? vec_max(x, other) : other;
         }
-        float highest = vec_top(top);
-        vec below = vec_set(-highest), sum = vec_set(0.0f);
-        for (int n = 0; n < cols; n += VEC) {
+        float highest = vec_top(vec_max(top, other)) * args->scale;
+        highest = highest > args->max[m] ? highest : args->max[m];
+        args->shrink[m] = args->max[m] - highest;
+        args->max[m] = highest;
+    }
+    for (int m = 0; m < args->rows; m += VEC) {
+        int n = args->rows - m < VEC ? args->rows - m : VEC;
+        vec x = vec_load_any(args->shrink, DK_F32, m, n);
+        vec_store_any(args->shrink, DK_F32, m, n, vec_exp2_negative(x));
+    }
+}
+
+void SOFTMAX(const dk_softmax_args *args)
+{
+    vec factor = vec_set(args->scale);
+    take_maxima(args);
+    for (int m = 0; m < args->rows; m++) {
+        float *row = args->scores + m * args->ld;
+        vec below = vec_set(-args->max[m]), sum = vec_set(0.0f);
+#ifdef SOFTMAX_PACKS
+        enum { GROUP = 2 * VEC };
+        char *packed = (char *)args->packed + (size_t)m * GROUP * sizeof(uint16_t);
+        for (int n = 0; args->packed != NULL && n < args->cols; n += GROUP) {
+            vec low = vec_exp2_negative(vec_fma(vec_load(row + n), factor, below));
+            vec high = vec_set(0.0f);
+            if (n + VEC < args->cols) {
+                high = vec_exp2_negative(vec_fma(vec_load(row + n + VEC), factor, below));
+            }
+            vec_store_two_bf16(packed, low, high);
+            packed += args->packed_ld * GROUP * (int64_t)sizeof(uint16_t);
+            sum = vec_add(sum, vec_add(low, high));
+        }
+#endif
+        for (int n = 0; args->packed == NULL && n < args->cols; n += VEC) {
             vec p = vec_exp2_negative(vec_fma(vec_load(row + n), factor, below));
             vec_store(row + n, p);
             sum = vec_add(sum, p);
         }
-        shrink[m] = exp2f(row_max[m] - highest);
-        row_sum[m] = row_sum[m] * shrink[m] + vec_sum(sum);
-        row_max[m] = highest;
+        args->sum[m] = args->sum[m] * args->shrink[m] + vec_sum(sum);
     }
 }
 

@@ -6,11 +6,16 @@
 void dk_attention_kernels_init_x86(dk_attention_kernels *kernels, unsigned cpu_flags)
 {
     if (cpu_flags & DK_CPU_AVX2) {
-        kernels->softmax_block = dk_softmax_block_avx2;
+        kernels->softmax = dk_softmax_avx2;
         kernels->scale_row = dk_scale_row_avx2;
     }
     if (cpu_flags & DK_CPU_AVX512) {
-        kernels->softmax_block = dk_softmax_block_avx512;
+        kernels->softmax = dk_softmax_avx512;
         kernels->scale_row = dk_scale_row_avx512;
+    }
+    if (cpu_flags & DK_CPU_AVX512_BF16) {
+        kernels->softmax = dk_softmax_avx512bf16;
+        kernels->packed_group = 32;
+        kernels->scale_row = dk_scale_row_avx512bf16;
     }
 }

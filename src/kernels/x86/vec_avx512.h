@@ -88,6 +88,14 @@ static inline void vec_store_bf16(uint16_t *p, vec x)
 #endif
 }
 
+#ifdef __AVX512BF16__
+/* 32 values one behind the other. */
+static inline void vec_store_two_bf16(void *p, vec low, vec high)
+{
+    _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+}
+#endif
+
 /* p[0], p[0], p[1], p[1], …: VEC / 2 values, each twice. */
 static inline vec vec_load_twice(const float *p)
 {
