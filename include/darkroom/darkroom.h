@@ -76,6 +76,7 @@ typedef struct dk_request {
     double fps;                  /* goes into video files */
     const char *initial_latents; /* safetensors file with one F32 tensor, or NULL: drawn */
     int initial_latents_first;   /* output i starts from latent initial_latents_first + i */
+    int vae_tile_size;           /* pixels; decodes in tiles of this side, 0: whole frames */
     const char *dump_tensors;    /* writes intermediate tensors there, or NULL */
 } dk_request;
 

@@ -62,9 +62,33 @@ static void denormalise(const dk_job *job)
     dk_dump_add(job->dump, "vae_in", &latent);
 }
 
+/* Tiles overlap by a quarter and are blended there. The dry run measures one. */
+static dk_status decode_tiled(dk_job *job, dk_error *err)
+{
+    dk_nn *nn = job->nn;
+    const dk_wan_vae *vae = job->pipeline->vae;
+    int size = job->request.vae_tile_size, stride = size / DK_TILE_QUARTERS * 3;
+    const dk_wan_vae_tiling tiling = {size, size, stride, stride};
+    int64_t side = size / dk_wan_vae_get_config(vae)->spatial_factor;
+    int64_t height = job->latent_height, width = job->latent_width;
+    dk_tensor latent = DK_TENSOR(job->latent, DK_F32, job->latent_channels,
+                                 job->latent_frames * height * width);
+    if (nn->device->dry) {
+        return dk_wan_vae_decode(nn, vae, &latent, job->latent_frames,
+                                 side < height ? side : height, side < width ? side : width,
+                                 emit, job, err);
+    }
+    return dk_wan_vae_decode_tiled(nn, vae, &latent, job->latent_frames, height, width, &tiling,
+                                   emit, job, err);
+}
+
 static dk_status decode(dk_job *job, dk_error *err)
 {
     dk_nn *nn = job->nn;
+    const dk_request *r = &job->request;
+    if (r->vae_tile_size > 0 && (r->vae_tile_size < r->width || r->vae_tile_size < r->height)) {
+        return decode_tiled(job, err);
+    }
     dk_tensor latent = dk_nn_keep(nn, DK_F32, job->latent_channels,
                                   job->latent_frames * job->latent_height * job->latent_width);
     dk_device_write(nn->device, latent.data, job->latent, dk_tensor_bytes(&latent));

@@ -32,6 +32,8 @@ static dk_status check_sizes(dk_job *job, dk_error *err)
     dk_request *r = &job->request;
     DK_TRY(check_side("width", r->width, vae->spatial_factor * (int)dit->patch[2], err));
     DK_TRY(check_side("height", r->height, vae->spatial_factor * (int)dit->patch[1], err));
+    DK_TRY(check_side("vae_tile_size", r->vae_tile_size, DK_TILE_QUARTERS * vae->spatial_factor,
+                      err));
     int factor = vae->temporal_factor;
     if (r->num_frames % factor != 1 % factor) {
         int rounded = r->num_frames / factor * factor + 1;

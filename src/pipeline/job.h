@@ -18,6 +18,8 @@ typedef struct dk_text_embeds {
     int64_t rows, padded, width;
 } dk_text_embeds;
 
+enum { DK_TILE_QUARTERS = 4 }; /* tiles of the decoder overlap by a quarter of their side */
+
 typedef struct dk_job {
     const dk_pipeline *pipeline; /* borrowed */
     dk_nn *nn;                   /* borrowed */

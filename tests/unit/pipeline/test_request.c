@@ -48,8 +48,8 @@ static void requests_are_checked(void **state)
     assert_true(request.num_frames == 5 && warnings == 1);
     assert_ok(dk_request_check(&request, engine, count_warnings, &warnings, &err), err);
     assert_int_equal(warnings, 1);
-    dk_request bad[8];
-    for (int i = 0; i < 8; i++) {
+    dk_request bad[9];
+    for (int i = 0; i < 9; i++) {
         bad[i] = small_request(engine);
     }
     bad[0].prompt = NULL;
@@ -60,7 +60,8 @@ static void requests_are_checked(void **state)
     bad[5].noise = "white";
     bad[6].sampler = "ddim";
     bad[7].initial_latents_first = -1;
-    for (int i = 0; i < 8; i++) {
+    bad[8].vae_tile_size = 40;
+    for (int i = 0; i < 9; i++) {
         dk_request before = bad[i];
         assert_int_equal(dk_request_check(&bad[i], engine, NULL, NULL, &err), DK_INVALID);
         assert_memory_equal(&before, &bad[i], sizeof before);
@@ -110,12 +111,52 @@ static void options_are_checked(void **state)
     assert_int_equal(dk_engine_open(&engine, &options, &err), DK_INVALID);
 }
 
+/* Whole frames against tiles of two thirds of the side; borders of a tile see zeros instead of
+   their neighbours, so pixels differ a little. */
+static void tiles_change_little(void **state)
+{
+    (void)state;
+    dk_engine *engine = NULL;
+    dk_engine_options options;
+    dk_error err;
+    dk_result whole, tiled, large;
+    dk_engine_options_init(&options);
+    options.model_path = "models/tiny-wan";
+    options.threads = 2;
+    assert_ok(dk_engine_open(&engine, &options, &err), err);
+    dk_request request;
+    dk_request_init(&request, engine);
+    request.prompt = "a big green star over the sea";
+    request.width = request.height = 96;
+    request.num_frames = 5;
+    request.num_inference_steps = 8;
+    assert_ok(dk_generate(engine, &request, NULL, NULL, &whole, &err), err);
+    request.vae_tile_size = 64;
+    assert_ok(dk_generate(engine, &request, NULL, NULL, &tiled, &err), err);
+    request.vae_tile_size = 96;
+    assert_ok(dk_generate(engine, &request, NULL, NULL, &large, &err), err);
+    size_t bytes = (size_t)whole.frames * (size_t)whole.height * (size_t)whole.width * 3;
+    double squares = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        double difference = (double)whole.rgb[i] - (double)tiled.rgb[i];
+        squares += difference * difference;
+    }
+    double rms = sqrt(squares / (double)bytes);
+    assert_true(rms > 0 && rms < 10); /* 7 seen; tiles that change places differ by 40 */
+    assert_memory_equal(whole.rgb, large.rgb, bytes);
+    dk_result_release(&whole);
+    dk_result_release(&tiled);
+    dk_result_release(&large);
+    dk_engine_close(&engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_are_checked),
         cmocka_unit_test(cancelling),
         cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(tiles_change_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
