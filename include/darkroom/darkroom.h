@@ -33,8 +33,8 @@ typedef struct dk_engine_options {
     const char *model_name; /* what recipes call the model; NULL: model_path */
     const char *device;     /* "cpu" */
     const char *dtype;      /* "bf16": fast; "f32": for comparisons */
-    const char *cpu_level;  /* highest instruction set: "c", "avx2", "avx512", "avx512bf16",
-                               "amx"; NULL: what the CPU has */
+    const char *cpu_level;  /* highest instruction set: "c", "avx2", "avxvnni", "avx512",
+                               "avx512bf16", "amx"; NULL: what the CPU has */
     int threads;            /* 0: one per core */
     const char *hub_cache;  /* folder of downloaded models; NULL: hub names are refused */
     const char *hub_endpoint, *hub_token; /* NULL: huggingface.co, none */

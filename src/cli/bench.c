@@ -50,7 +50,7 @@ static const dk_parameter parameters[] = {
     NUMBER(num_frames, "1, model: 9", "conv2d, conv3d, model: frames"),
     NUMBER(tokens, "512", "model: prompt tokens"),
     CHOICE(dtype, "bf16, f32", "bf16", "arithmetic"),
-    CHOICE(cpu, "c, avx2, avx512, avx512bf16, amx", "what the processor has",
+    CHOICE(cpu, "c, avx2, avxvnni, avx512, avx512bf16, amx", "what the processor has",
            "highest instruction set to use"),
     NUMBER(threads, "0", "threads; 0: one per core"),
     NUMBER(repeats, "0", "timed passes; 0: about a second of them"),

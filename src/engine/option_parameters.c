@@ -34,7 +34,7 @@ static const dk_parameter parameters[] = {
     {.name = "cpu",
      .type = DK_PARAMETER_CHOICE,
      AT(cpu_level),
-     .choices = "c, avx2, avx512, avx512bf16, amx",
+     .choices = "c, avx2, avxvnni, avx512, avx512bf16, amx",
      .unit = "LEVEL",
      .default_text = "what the processor has",
      .help = "highest instruction set to use"},

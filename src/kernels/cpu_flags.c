@@ -7,6 +7,7 @@
 
 enum {
     AVX2_LEVEL = DK_CPU_AVX2,
+    AVX_VNNI_LEVEL = AVX2_LEVEL | DK_CPU_AVX_VNNI,
     AVX512_LEVEL = AVX2_LEVEL | DK_CPU_AVX512,
     BF16_LEVEL = AVX512_LEVEL | DK_CPU_AVX512_VNNI | DK_CPU_AVX512_BF16,
     AMX_LEVEL = BF16_LEVEL | DK_CPU_AMX,
@@ -15,6 +16,7 @@ enum {
 const dk_cpu_level dk_cpu_levels[DK_CPU_LEVELS] = {
     {"c", 0},
     {"avx2", AVX2_LEVEL},
+    {"avxvnni", AVX_VNNI_LEVEL},
     {"avx512", AVX512_LEVEL},
     {"avx512bf16", BF16_LEVEL},
     {"amx", AMX_LEVEL},
@@ -51,17 +53,19 @@ unsigned dk_cpu_flags_detect(void)
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         return 0;
     }
-    unsigned leaf7_d = d;
-    if (fma && (b & bit_AVX2) != 0 && (saved & YMM) == YMM) {
+    unsigned leaf7_b = b, leaf7_c = c, leaf7_d = d, leaf71_a = 0;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        leaf71_a = a;
+    }
+    if (fma && (leaf7_b & bit_AVX2) != 0 && (saved & YMM) == YMM) {
         flags |= DK_CPU_AVX2;
+        flags |= (leaf71_a & (1u << 4)) != 0 ? DK_CPU_AVX_VNNI : 0u;
     }
     unsigned wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
-    if (flags != 0 && (b & wanted) == wanted && (saved & ZMM) == ZMM) {
+    if (flags != 0 && (leaf7_b & wanted) == wanted && (saved & ZMM) == ZMM) {
         flags |= DK_CPU_AVX512;
-        flags |= (c & bit_AVX512VNNI) != 0 ? DK_CPU_AVX512_VNNI : 0u;
-        if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5)) != 0) {
-            flags |= DK_CPU_AVX512_BF16;
-        }
+        flags |= (leaf7_c & bit_AVX512VNNI) != 0 ? DK_CPU_AVX512_VNNI : 0u;
+        flags |= (leaf71_a & (1u << 5)) != 0 ? DK_CPU_AVX512_BF16 : 0u;
     }
     unsigned amx = (1u << 22) | (1u << 24) | (1u << 25); /* AMX-BF16, AMX-TILE, AMX-INT8 */
     if ((flags & DK_CPU_AVX512_BF16) != 0 && (leaf7_d & amx) == amx && (saved & TILE) == TILE &&

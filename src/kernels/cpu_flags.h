@@ -1,5 +1,7 @@
-/* What the processor offers, as a set of flags that only grows from level to level. A family's
-   init takes the flags as an argument, so that tests and `--cpu` can cap a whole run. */
+/* What the processor offers, as a set of flags that only grows from level to level; but
+   DK_CPU_AVX_VNNI belongs to its own level alone, since many CPUs with AVX-512 lack it and
+   those that have both need it no more. A family's init takes the flags as an argument, so that
+   tests and `--cpu` can cap a whole run. */
 #ifndef DK_KERNELS_CPU_FLAGS_H
 #define DK_KERNELS_CPU_FLAGS_H
 
@@ -10,7 +12,8 @@ enum {
     DK_CPU_AVX512 = 2, /* F, BW, DQ, VL */
     DK_CPU_AVX512_VNNI = 4,
     DK_CPU_AVX512_BF16 = 8,
-    DK_CPU_AMX = 16, /* AMX-TILE, AMX-BF16, AMX-INT8 */
+    DK_CPU_AMX = 16,      /* AMX-TILE, AMX-BF16, AMX-INT8 */
+    DK_CPU_AVX_VNNI = 32, /* vpdpbusd of 256 bits */
 };
 
 typedef struct dk_cpu_level {
@@ -18,8 +21,9 @@ typedef struct dk_cpu_level {
     unsigned flags;   /* everything up to and including the level */
 } dk_cpu_level;
 
-enum { DK_CPU_LEVELS = 5 };
-extern const dk_cpu_level dk_cpu_levels[DK_CPU_LEVELS]; /* c, avx2, avx512, avx512bf16, amx */
+/* c, avx2, avxvnni, avx512, avx512bf16, amx */
+enum { DK_CPU_LEVELS = 6 };
+extern const dk_cpu_level dk_cpu_levels[DK_CPU_LEVELS];
 
 unsigned dk_cpu_flags_detect(void); /* asks CPUID and the operating system */
 bool dk_cpu_flags_cap(unsigned *flags, const char *level); /* false: unknown level name */

@@ -94,6 +94,7 @@ static void small_c(const dk_linear_args *args, int64_t n0, int64_t n1)
 void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags)
 {
     dk_gemm_kernels_init(&kernels->gemm, cpu_flags);
+    dk_quantize_kernels_init(&kernels->quantize, cpu_flags);
     kernels->small = small_c;
     kernels->store = store_c;
     dk_linear_kernels_init_x86(kernels, cpu_flags);
@@ -105,10 +106,14 @@ static int64_t slice_of(const dk_gemm_kernel *kernel, const dk_linear_args *args
     return dk_smaller(kernel->slice, args->depth);
 }
 
-/* Scratch of a task: a slab of W, then the f32 results of its rows. Where one slice is all of
-   the depth, results leave at once and one panel of rows is enough. */
+/* Scratch of a task: a slab of W (an int8 weight is packed already), then the f32 or int32
+   results of its rows. Where one slice is all of the depth, results leave at once and one panel
+   of rows is enough. */
 static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
+    if (args->int8 != NULL) {
+        return 0;
+    }
     int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan->kernel, args));
     return dk_whole_lines((size_t)(plan->block_cols / plan->kernel->nr * panel));
 }
@@ -134,28 +139,47 @@ static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks)
     plan->row_blocks = (int)dk_ceil_div(rows, plan->block_rows);
 }
 
+/* Bytes of the packed rows of a pass; behind them, with an int8 weight, lie their scales. */
+static size_t packed_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
+{
+    return dk_whole_lines((size_t)dk_gemm_a_bytes(plan->kernel, plan->pass_rows, args->depth));
+}
+
+/* What an int8 weight needs more: scales of rows, and in stage 1 the rows that are packed
+   together. */
+static void add_int8_memory(dk_linear_plan *plan, int64_t depth)
+{
+    size_t rows = dk_whole_lines((size_t)(DK_GEMM_PACK_ROWS * depth));
+    plan->shared_bytes += dk_whole_lines((size_t)plan->pass_rows * sizeof(float));
+    plan->scratch_bytes = plan->scratch_bytes > rows ? plan->scratch_bytes : rows;
+}
+
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads)
 {
     *plan = (dk_linear_plan){.passes = 1, .pass_rows = args->rows};
-    if (args->rows <= SMALL_ROWS) {
+    if (args->rows <= SMALL_ROWS && args->int8 == NULL) {
         plan->block_rows = args->rows;
         plan->block_cols = SMALL_COLS;
         plan->row_blocks = 1;
         plan->col_blocks = (int)dk_ceil_div(args->cols, SMALL_COLS);
         return;
     }
-    const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
+    const dk_gemm_kernel *kernel = args->int8 != NULL ? &kernels->gemm.int8
+                                   : exact            ? &kernels->gemm.f32
+                                                      : &kernels->gemm.bf16;
     plan->kernel = kernel;
     plan->pass_rows = dk_block_size(args->rows, PASS_ROWS, kernel->mr);
     plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
     plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
     split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
-    plan->shared_bytes =
-        dk_whole_lines((size_t)dk_gemm_a_bytes(kernel, plan->pass_rows, args->depth));
+    plan->shared_bytes = packed_bytes(plan, args);
     plan->scratch_bytes =
         slab_bytes(plan, args) +
         dk_whole_lines((size_t)(result_rows(plan, args) * plan->block_cols) * sizeof(float));
+    if (args->int8 != NULL) {
+        add_int8_memory(plan, args->depth);
+    }
 }
 
 /* Rows of the pass that hold data. */
@@ -164,9 +188,27 @@ static int64_t rows_of_pass(const dk_linear_plan *plan, const dk_linear_args *ar
     return dk_smaller(plan->pass_rows, args->rows - pass * plan->pass_rows);
 }
 
-void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int pass, int task,
-                    void *shared)
+/* Replaces the rows of the list by their int8 values, which lie in scratch; scales: of the
+   first of them. */
+static void quantize_list(const dk_linear_kernels *kernels, const dk_linear_args *args,
+                          const void **list, int count, float *scales, void *scratch)
 {
+    for (int i = 0; i < count && list[i] != NULL; i++) {
+        const dk_quantize_args row = {.cols = args->depth,
+                                      .src = list[i],
+                                      .src_type = args->src_type,
+                                      .dst = (int8_t *)scratch + i * args->depth,
+                                      .scales = scales + i};
+        kernels->quantize.quantize_rows(&row, 0, 1);
+        list[i] = row.dst;
+    }
+}
+
+void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
+                    const dk_linear_args *args, int pass, int task, void *shared, void *scratch)
+{
+    float *scales = (float *)(void *)((char *)shared + packed_bytes(plan, args));
+    dk_dtype type = args->int8 != NULL ? DK_I8 : args->src_type;
     const dk_gemm_kernel *kernel = plan->kernel;
     int64_t panel_bytes = dk_gemm_a_bytes(kernel, kernel->mr, args->depth);
     int64_t unit = kernel->a_group * (int64_t)dk_dtype_bytes(kernel->type);
@@ -183,8 +225,12 @@ void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int 
                 int64_t m = panel * kernel->mr + m0 + i;
                 list[i] = m < rows ? src + (size_t)(m * args->src_stride) * width : NULL;
             }
+            if (args->int8 != NULL) {
+                quantize_list(kernels, args, list, count, scales + panel * kernel->mr + m0,
+                              scratch);
+            }
             kernel->pack_rows((char *)shared + panel * panel_bytes + m0 * unit, kernel->mr,
-                              list, args->src_type, count, args->depth);
+                              list, type, count, args->depth);
         }
     }
 }
@@ -194,12 +240,14 @@ typedef struct block {
     const dk_linear_kernels *kernels;
     const dk_linear_plan *plan;
     const dk_linear_args *args;
-    int64_t first_row;  /* of the pass, in src and dst */
-    int64_t m0, m1;     /* rows inside the pass */
-    int64_t n0, n1;     /* columns */
-    int64_t k0, depth;  /* the slice at work */
-    const char *shared; /* packed rows of the pass */
+    int64_t first_row;   /* of the pass, in src and dst */
+    int64_t m0, m1;      /* rows inside the pass */
+    int64_t n0, n1;      /* columns */
+    int64_t k0, depth;   /* the slice at work */
+    const char *shared;  /* packed rows of the pass */
+    const float *scales; /* of those rows, with an int8 weight */
     char *slab;
+    const char *panels; /* of W over the slice at work: in slab, or an int8 weight's */
     float *results;
 } block;
 
@@ -231,11 +279,16 @@ static void multiply_tile(const block *at, int64_t m, int64_t n)
         .ld = kernel->mr,
         .k = at->depth,
         .parts = 1};
-    const char *b = at->slab + (n - at->n0) / kernel->nr * dk_gemm_b_bytes(kernel, at->depth);
+    const char *b = at->panels + (n - at->n0) / kernel->nr * dk_gemm_b_bytes(kernel, at->depth);
     kernel->tile(c, ld, &a, 0, b, at->k0 > 0);
     if (at->k0 + at->depth == args->depth) {
-        at->kernels->store(args, at->first_row + m, n, (int)dk_smaller(kernel->mr, at->m1 - m),
-                           (int)dk_smaller(kernel->nr, at->n1 - n), c, ld);
+        int rows = (int)dk_smaller(kernel->mr, at->m1 - m);
+        int cols = (int)dk_smaller(kernel->nr, at->n1 - n);
+        if (args->int8 != NULL) {
+            at->kernels->quantize.rescale(c, ld, rows, cols, at->scales + m,
+                                          args->int8->scales + n);
+        }
+        at->kernels->store(args, at->first_row + m, n, rows, cols, c, ld);
     }
 }
 
@@ -277,11 +330,17 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
         return; /* the last pass may have fewer rows */
     }
     at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
+    at.scales = (const float *)(const void *)(at.shared + packed_bytes(plan, args));
     int64_t slice = slice_of(plan->kernel, args);
     dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
         at.depth = dk_smaller(slice, args->depth - at.k0);
-        pack_slab(&at);
+        if (args->int8 != NULL) {
+            at.panels = dk_linear_int8_panel(plan->kernel, args->int8, at.n0, at.k0);
+        } else {
+            pack_slab(&at);
+            at.panels = at.slab;
+        }
         multiply_slice(&at);
     }
     dk_gemm_end(plan->kernel);

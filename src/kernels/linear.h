@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "kernels/gemm.h"
+#include "kernels/quantize.h"
 #include "tensor/dtype.h"
 
 typedef enum dk_activation {
@@ -18,7 +19,19 @@ typedef enum dk_activation {
     DK_ACT_GELU_TANH, /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 } dk_activation;
 
-/* y = act(src · Wᵀ + bias); y *= multiply; y *= gate; y += residual; dst = y, in this order,
+/* A weight of int8, W[n][k] = scales[n] * values[n][k], packed once for a kernel of whole
+   numbers: slice by slice of the depth (kernel->slice elements, the last may be shorter), in
+   each the B panels of all columns one behind the other. */
+typedef struct dk_linear_int8 {
+    int64_t cols, depth; /* depth <= DK_GEMM_INT8_DEPTH */
+    void *panels;
+    float *scales; /* [cols] */
+} dk_linear_int8;
+
+/* With an int8 weight each row of src is quantised too, with a scale of its own: sums are
+   exact, y starts as sum * scale of the row * scale of the column.
+
+   y = act(src · Wᵀ + bias); y *= multiply; y *= gate; y += residual; dst = y, in this order,
    every absent (NULL) operand left out, all in f32. */
 typedef struct dk_linear_args {
     int64_t rows, cols, depth;
@@ -27,7 +40,8 @@ typedef struct dk_linear_args {
     int64_t src_stride; /* elements from row to row */
     const void *weight; /* [cols][depth], any float type */
     dk_dtype weight_type;
-    const float *bias; /* [cols] */
+    const dk_linear_int8 *int8; /* takes the place of weight; NULL: none */
+    const float *bias;          /* [cols] */
     dk_activation activation;
     const void *multiply; /* [rows][cols], type and stride of dst */
     const float *gate;    /* [cols], row r at r * gate_stride (0: one gate for all rows) */
@@ -45,12 +59,13 @@ typedef struct dk_linear_plan {
     int pack_tasks;                 /* stage 1 of a pass */
     int64_t block_rows, block_cols; /* of one task of stage 2 */
     int row_blocks, col_blocks;     /* tasks of stage 2 = row_blocks * col_blocks */
-    size_t shared_bytes;            /* packed rows of a pass, aligned to 64 */
-    size_t scratch_bytes;           /* per thread, aligned to 64 */
+    size_t shared_bytes;  /* packed rows of a pass (int8: and scales), aligned to 64 */
+    size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_linear_plan;
 
 typedef struct dk_linear_kernels {
     dk_gemm_kernels gemm;
+    dk_quantize_kernels quantize;
     /* Rows one by one against W read once: bound by memory. dst[n0..n1) of every row. */
     void (*small)(const dk_linear_args *args, int64_t n0, int64_t n1);
     /* Stores a finished f32 tile of `rows` x `cols` at (m0, n0) through the epilogue. */
@@ -65,12 +80,27 @@ void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags);
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads);
 
-/* Stage 1 of a pass: all its tasks come before any task of stage 2. */
-void dk_linear_pack(const dk_linear_plan *plan, const dk_linear_args *args, int pass, int task,
-                    void *shared);
+/* Stage 1 of a pass, with that thread's scratch: all its tasks come before any task of stage
+   2. */
+void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
+                    const dk_linear_args *args, int pass, int task, void *shared,
+                    void *scratch);
 /* Stage 2, with that thread's scratch. */
 void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
                      const dk_linear_args *args, int pass, int task, const void *shared,
                      void *scratch);
+
+/* Making an int8 weight of W: bytes of its panels, tasks that may run side by side, each with a
+   scratch of its own. */
+size_t dk_linear_int8_bytes(const dk_gemm_kernel *kernel, int64_t cols, int64_t depth);
+int dk_linear_int8_tasks(const dk_gemm_kernel *kernel, int64_t cols);
+size_t dk_linear_int8_scratch(const dk_gemm_kernel *kernel, int64_t depth); /* aligned to 64 */
+/* out: cols, depth and the memory of panels and scales are set; w: [cols][depth], any float
+   type. Quantises and packs the columns of one panel. */
+void dk_linear_int8_pack(const dk_linear_kernels *kernels, const dk_linear_int8 *out,
+                         const void *w, dk_dtype w_type, int task, void *scratch);
+/* The panel of columns [n, n + nr) over the slice that starts at k0. */
+const void *dk_linear_int8_panel(const dk_gemm_kernel *kernel, const dk_linear_int8 *weight,
+                                 int64_t n, int64_t k0);
 
 #endif

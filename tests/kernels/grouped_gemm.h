@@ -7,5 +7,7 @@
 #include "kernels/gemm.h"
 
 dk_gemm_kernel grouped_gemm(void);
+/* The same shape over whole numbers, A without a sign and B panels with headers. */
+dk_gemm_kernel grouped_int8_gemm(void);
 
 #endif

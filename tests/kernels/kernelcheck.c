@@ -18,8 +18,9 @@
 
 enum { PASSED = 0, FAILED = 1, USAGE = 2, SKIPPED = 77, SHOWN_FAILURES = 4 };
 
-static const kc_family *const families[] = {&kc_gemm, &kc_linear, &kc_attention,
-                                            &kc_conv, &kc_norm,   &kc_elementwise};
+static const kc_family *const families[] = {&kc_gemm,   &kc_gemm_int8,  &kc_quantize,
+                                            &kc_linear, &kc_attention,  &kc_conv,
+                                            &kc_norm,   &kc_elementwise};
 
 static sigjmp_buf after_fault; /* a handler has no argument to carry it */
 
@@ -220,7 +221,8 @@ static int run_all(const kc_options *options)
         known = known || named;
     }
     if (!known) {
-        fprintf(stderr, "--cpu is '%s', accepted are c, avx2, avx512, avx512bf16, amx\n",
+        fprintf(stderr,
+                "--cpu is '%s', accepted are c, avx2, avxvnni, avx512, avx512bf16, amx\n",
                 options->level);
         return USAGE;
     }
@@ -238,7 +240,8 @@ static int usage(const char *wrong)
             "kernelcheck: '%s' is not accepted\n"
             "kernelcheck [--seed N] [--cpu LEVEL] [--function=PATTERN] [--brief] [--list]\n"
             "kernelcheck --bench [--cpu LEVEL] [--function=PATTERN] [--shapes FILE] [--json]\n"
-            "LEVEL: c, avx2, avx512, avx512bf16, amx (without it, all; --bench: the best)\n"
+            "LEVEL: c, avx2, avxvnni, avx512, avx512bf16, amx (without it, all; --bench: the "
+            "best)\n"
             "exit codes: 0 passed, 1 failed, 2 usage, 77 nothing to run on this CPU\n",
             wrong);
     return USAGE;

@@ -57,7 +57,8 @@ typedef struct kc_family {
     int count;
 } kc_family;
 
-extern const kc_family kc_gemm, kc_linear, kc_attention, kc_conv, kc_norm, kc_elementwise;
+extern const kc_family kc_gemm, kc_gemm_int8, kc_quantize, kc_linear, kc_attention, kc_conv,
+    kc_norm, kc_elementwise;
 
 /* --- cases -------------------------------------------------------------------------------- */
 
@@ -99,6 +100,8 @@ typedef enum kc_values {
 int kc_below(kc *k, int bound); /* a whole number in [0, bound) */
 double kc_uniform(kc *k);       /* [-1, 1) */
 void *kc_operand(kc *k, dk_dtype type, int64_t count, kc_values values);
+/* Whole numbers in [-127, 127], half of them the two ends where `extreme`. */
+int8_t *kc_int8_operand(kc *k, int64_t count, bool extreme);
 double kc_get(const void *base, dk_dtype type, int64_t index);
 double kc_unit(dk_dtype type);                    /* the type's unit roundoff */
 double kc_rounded(double value, dk_dtype type);   /* to F32 or BF16 */
@@ -129,5 +132,8 @@ kc_value kc_activated(kc_value v, dk_activation kind);
    shape (grouped_gemm.h), since composed operations must assume nothing of a kernel's. */
 enum { KC_MOST_GEMMS = 3 };
 int kc_new_gemms(const kc *k, dk_gemm_kernel out[KC_MOST_GEMMS]);
+/* The same for the kernels of whole numbers. */
+enum { KC_MOST_INT8_GEMMS = 2 };
+int kc_new_int8_gemms(const kc *k, dk_gemm_kernel out[KC_MOST_INT8_GEMMS]);
 
 #endif

@@ -74,7 +74,7 @@ static void run_linear(const bench *b, const work *w)
     const dk_linear_plan *plan = &w->linear_plan;
     for (int pass = 0; pass < plan->passes; pass++) {
         for (int task = 0; task < plan->pack_tasks; task++) {
-            dk_linear_pack(plan, &w->linear, pass, task, w->shared);
+            dk_linear_pack(&b->linear, plan, &w->linear, pass, task, w->shared, w->scratch);
         }
         for (int task = 0; task < plan->row_blocks * plan->col_blocks; task++) {
             dk_linear_block(&b->linear, plan, &w->linear, pass, task, w->shared, w->scratch);
@@ -438,7 +438,8 @@ int kc_bench(const kc_options *options)
     bench b = {.options = options};
     unsigned flags = dk_cpu_flags_detect();
     if (options->level != NULL && !dk_cpu_flags_cap(&flags, options->level)) {
-        fprintf(stderr, "--cpu is '%s', accepted are c, avx2, avx512, avx512bf16, amx\n",
+        fprintf(stderr,
+                "--cpu is '%s', accepted are c, avx2, avxvnni, avx512, avx512bf16, amx\n",
                 options->level);
         return 2;
     }

@@ -165,6 +165,17 @@ void *kc_operand(kc *k, dk_dtype type, int64_t count, kc_values values)
     return memory;
 }
 
+int8_t *kc_int8_operand(kc *k, int64_t count, bool extreme)
+{
+    int8_t *memory = kc_alloc(k, (size_t)count);
+    for (int64_t i = 0; i < count; i++) {
+        int value = kc_below(k, 255) - 127;
+        int end = value < 0 ? -127 : 127;
+        memory[i] = (int8_t)(extreme && kc_below(k, 2) == 0 ? end : value);
+    }
+    return memory;
+}
+
 double kc_get(const void *base, dk_dtype type, int64_t index)
 {
     const char *at = (const char *)base + (size_t)index * dk_dtype_bytes(type);
@@ -299,6 +310,21 @@ int kc_new_gemms(const kc *k, dk_gemm_kernel out[KC_MOST_GEMMS])
     }
     if (k->lowest) {
         out[count++] = grouped_gemm();
+    }
+    return count;
+}
+
+int kc_new_int8_gemms(const kc *k, dk_gemm_kernel out[KC_MOST_INT8_GEMMS])
+{
+    dk_gemm_kernels now, before;
+    int count = 0;
+    dk_gemm_kernels_init(&now, k->flags);
+    dk_gemm_kernels_init(&before, k->below);
+    if (k->lowest || now.int8.tile != before.int8.tile) {
+        out[count++] = now.int8;
+    }
+    if (k->lowest) {
+        out[count++] = grouped_int8_gemm();
     }
     return count;
 }

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/kernelcheck.h"
+#include "tensor/convert.h"
 
 static void tables(const kc *k, dk_linear_kernels *now, dk_linear_kernels *before)
 {
@@ -224,7 +225,7 @@ static void run_layer(kc *k, const dk_linear_kernels *kernels, const dk_linear_p
     }
     for (int pass = 0; pass < plan->passes; pass++) {
         for (int task = plan->pack_tasks - 1; task >= 0; task--) {
-            dk_linear_pack(plan, a, pass, task, shared);
+            dk_linear_pack(kernels, plan, a, pass, task, shared, scratch);
         }
         int tasks = plan->row_blocks * plan->col_blocks;
         for (int task = 1; task <= tasks; task++) {
@@ -294,10 +295,162 @@ static void check_layers(kc *k)
     layers(k, &kernels);
 }
 
+/* --- int8 weights: against the quantised arithmetic, so what quantisation loses is no error
+ * --- */
+
+static bool int8_is_new(const kc *k)
+{
+    dk_gemm_kernel gemms[KC_MOST_INT8_GEMMS];
+    dk_linear_kernels now, before;
+    tables(k, &now, &before);
+    return kc_new_int8_gemms(k, gemms) > 0 || store_is_new(k) ||
+           now.quantize.quantize_rows != before.quantize.quantize_rows;
+}
+
+/* W quantised and packed, the last panel first: their order must not matter. */
+static void pack_int8(kc *k, const dk_linear_kernels *kernels, const dk_linear_args *a,
+                      dk_linear_int8 *out)
+{
+    const dk_gemm_kernel *kernel = &kernels->gemm.int8;
+    void *scratch = kc_alloc(k, dk_linear_int8_scratch(kernel, a->depth));
+    *out =
+        (dk_linear_int8){.cols = a->cols,
+                         .depth = a->depth,
+                         .panels = kc_alloc(k, dk_linear_int8_bytes(kernel, a->cols, a->depth)),
+                         .scales = kc_alloc(k, (size_t)a->cols * sizeof(float))};
+    for (int task = dk_linear_int8_tasks(kernel, a->cols) - 1; task >= 0; task--) {
+        dk_linear_int8_pack(kernels, out, a->weight, a->weight_type, task, scratch);
+    }
+}
+
+/* Rows of any float type as whole numbers and scales, by the kernel that kernelcheck_quantize.c
+   checks. */
+static int8_t *quantized(kc *k, const dk_linear_kernels *kernels, const void *src,
+                         dk_dtype type, int64_t rows, int64_t cols, int64_t stride,
+                         float *scales)
+{
+    int8_t *out = kc_alloc(k, (size_t)(rows * cols));
+    float *wide = kc_alloc(k, (size_t)cols * sizeof *wide);
+    for (int64_t row = 0; row < rows; row++) {
+        const char *from = (const char *)src + (size_t)(row * stride) * dk_dtype_bytes(type);
+        dk_convert_to_f32(wide, from, type, cols);
+        const dk_quantize_args args = {.cols = cols,
+                                       .src = wide,
+                                       .src_type = DK_F32,
+                                       .dst = out + row * cols,
+                                       .scales = scales + row};
+        kernels->quantize.quantize_rows(&args, 0, 1);
+    }
+    return out;
+}
+
+static void expect_int8_product(kc *k, const dk_linear_kernels *kernels,
+                                const dk_linear_args *a, const void *before)
+{
+    float *row_scale = kc_alloc(k, (size_t)a->rows * sizeof(float));
+    float *col_scale = kc_alloc(k, (size_t)a->cols * sizeof(float));
+    const int8_t *src =
+        quantized(k, kernels, a->src, a->src_type, a->rows, a->depth, a->src_stride, row_scale);
+    const int8_t *weight = quantized(k, kernels, a->weight, a->weight_type, a->cols, a->depth,
+                                     a->depth, col_scale);
+    for (int64_t m = 0; m < a->rows; m++) {
+        for (int64_t n = 0; n < a->cols; n++) {
+            if (!kc_looks_at(k, m * 3 + n)) {
+                continue;
+            }
+            int64_t sum = 0;
+            for (int64_t i = 0; i < a->depth; i++) {
+                sum += src[m * a->depth + i] * weight[n * a->depth + i];
+            }
+            double y = (double)sum * (double)row_scale[m] * (double)col_scale[n];
+            /* The sum becomes a float and two products round. */
+            double error = 3.0 * KC_U32 * fabs(y) + KC_TINY;
+            expect_element(k, a, before, m, n, (kc_value){y, error});
+        }
+    }
+}
+
+static void int8_case(kc *k, const dk_linear_kernels *kernels, const linear_case *c)
+{
+    kc_case(k, kc_plan_rounds(k),
+            "%lld x %lld x %lld, src %s, W %s as int8, epilogue %d, values %d, %s",
+            (long long)c->rows, (long long)c->cols, (long long)c->depth, dk_dtype_name(c->src),
+            dk_dtype_name(c->weight), c->epilogue, (int)c->values, kernels->gemm.int8.name);
+    while (kc_next_round(k)) {
+        dk_linear_args a;
+        dk_linear_plan plan;
+        dk_linear_int8 weight;
+        set_product(k, &a, c);
+        pack_int8(k, kernels, &a, &weight);
+        a.int8 = &weight;
+        const void *before = kc_copy(k, a.dst, dst_bytes(&a));
+        dk_linear_plan_init(&plan, kernels, &a, false, kc_threads(k));
+        run_layer(k, kernels, &plan, &a);
+        kc_result(k, a.dst, dst_bytes(&a));
+        expect_rest(k, &a, before, 0, c->rows, 0, c->cols);
+        if (k->round == 0) {
+            expect_int8_product(k, kernels, &a, before);
+        }
+    }
+}
+
+/* Slices of the depth end below, at and above those of the kernel. */
+static void int8_layers(kc *k, const dk_linear_kernels *kernels)
+{
+    const int64_t slice = kernels->gemm.int8.slice;
+    const int64_t shapes[][3] = {{1, 1, 1},       {3, 130, 70},         {5, 3, 2},
+                                 {7, 33, 17},     {13, 129, 100},       {31, 70, slice - 1},
+                                 {17, 50, slice}, {9, 40, slice + 1},   {20, 45, 2 * slice + 3},
+                                 {97, 300, 255},  {200, 40, slice + 9}, {230, 17, 33},
+                                 {2017, 5, 3},    {4500, 1, 7}};
+    for (int i = 0; i < KC_COUNT(shapes); i++) {
+        for (int w = 0; w < KC_COUNT(stored); w++) {
+            const linear_case c = {.rows = shapes[i][0],
+                                   .cols = shapes[i][1],
+                                   .depth = shapes[i][2],
+                                   .src = w % 2 ? DK_BF16 : DK_F32,
+                                   .weight = stored[w],
+                                   .epilogue = (i * KC_COUNT(stored) + w) * 29 % EPILOGUES,
+                                   .values = (i + w) % 4 ? KC_ORDINARY : KC_HARD};
+            bool large = c.rows * c.cols * c.depth > 500000;
+            if (!large || w % (k->brief ? 4 : 2) == 0) {
+                int8_case(k, kernels, &c);
+            }
+        }
+    }
+}
+
+/* Every epilogue, and a NaN in src that must reach its row. */
+static void check_int8(kc *k)
+{
+    dk_linear_kernels kernels;
+    dk_linear_kernels_init(&kernels, k->flags);
+    int8_layers(k, &kernels);
+    for (int epilogue = 0; epilogue < EPILOGUES; epilogue++) {
+        const linear_case c = {.rows = 7,
+                               .cols = 35,
+                               .depth = 20,
+                               .src = epilogue % 2 ? DK_BF16 : DK_F32,
+                               .weight = DK_F32,
+                               .epilogue = epilogue,
+                               .values = KC_ORDINARY};
+        int8_case(k, &kernels, &c);
+    }
+    const linear_case wild = {
+        .rows = 19, .cols = 35, .depth = 3, .src = DK_F32, .weight = DK_F32, .values = KC_WILD};
+    int8_case(k, &kernels, &wild);
+    if (k->lowest) { /* composition must assume no kernel's shape, nor panels without a header
+                      */
+        kernels.gemm.int8 = grouped_int8_gemm();
+        int8_layers(k, &kernels);
+    }
+}
+
 static const kc_test tests[] = {
     {"linear.small", small_is_new, check_small},
     {"linear.store", store_is_new, check_store},
     {"linear", any_is_new, check_layers},
+    {"linear.int8", int8_is_new, check_int8},
 };
 
 const kc_family kc_linear = {tests, KC_COUNT(tests)};

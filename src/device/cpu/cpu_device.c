@@ -70,9 +70,10 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
 {
     unsigned flags = dk_cpu_flags_detect();
     if (options->level != NULL && !dk_cpu_flags_cap(&flags, options->level)) {
-        return dk_fail(err, DK_INVALID,
-                       "cpu: unknown level '%s', accepted are c, avx2, avx512, avx512bf16, amx",
-                       options->level);
+        return dk_fail(
+            err, DK_INVALID,
+            "cpu: unknown level '%s', accepted are c, avx2, avxvnni, avx512, avx512bf16, amx",
+            options->level);
     }
     dk_team *team;
     DK_TRY(dk_team_create(&team, options->threads, err));

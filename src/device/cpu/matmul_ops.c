@@ -45,9 +45,9 @@ typedef struct linear_job {
 
 static void linear_pack_task(void *context, int task, int thread)
 {
-    (void)thread;
     linear_job *job = context;
-    dk_linear_pack(&job->plan, job->args, job->pass, task, job->cpu->shared);
+    dk_linear_pack(&job->cpu->linear, &job->plan, job->args, job->pass, task, job->cpu->shared,
+                   dk_cpu_scratch(job->cpu, thread));
 }
 
 static void linear_task(void *context, int task, int thread)

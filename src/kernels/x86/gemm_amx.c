@@ -1,13 +1,16 @@
-/* bf16 micro-kernel of 32 rows by 32 columns on AMX: four tiles of results, two of A, two of B.
-   A lies in groups of 32 elements, a row of a tile; B as pairs of neighbours in k. Source:
+/* bf16 and int8 micro-kernels of 32 rows by 32 columns on AMX: four tiles of results, two of A,
+   two of B. A lies in groups of 64 bytes, a row of a tile (32 elements of bf16, 64 of int8); B
+   in units of 32 bits, which are pairs or fours of neighbours in k. Source:
    Intel, "Intrinsics for Advanced Matrix Extensions" and the Optimization Reference Manual,
    chapter on AMX. */
 #include <string.h>
 
 #include "kernels/x86/gemm_x86.h"
+#include "kernels/x86/load_quads_avx512.h"
 #include "kernels/x86/pack_bf16.h"
 
-enum { MR = 32, NR = 32, GROUP = 32, ROWS = 16, ROW_BYTES = 64, TILES = 8 };
+enum { MR = 32, NR = 32, LANES = 16, GROUP = 32, INT8_GROUP = 64 };
+enum { ROWS = 16, ROW_BYTES = 64, TILES = 8 };
 
 /* Tiles 0 to 3: results, row by row; 4 and 5: A; 6 and 7: B. */
 static void begin(void)
@@ -31,9 +34,12 @@ static void end(void)
     _tile_release();
 }
 
-static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
-                 bool accumulate)
+/* One tile; int8: over whole numbers. A constant at each call, and so no branch. */
+static inline __attribute__((always_inline)) void any_tile(bool int8, float *c, int64_t ldc,
+                                                           const dk_gemm_a *a, int64_t row,
+                                                           const void *b, bool accumulate)
 {
+    const int64_t group = int8 ? INT8_GROUP : GROUP;
     const char *pb = b;
     size_t c_stride = (size_t)ldc * sizeof(float);
     float *lower = c + ROWS * ldc;
@@ -48,30 +54,51 @@ static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const v
         _tile_zero(2);
         _tile_zero(3);
     }
+#define PRODUCT(sum, left, right)                                                              \
+    do {                                                                                       \
+        if (int8) {                                                                            \
+            _tile_dpbssd(sum, left, right);                                                    \
+        } else {                                                                               \
+            _tile_dpbf16ps(sum, left, right);                                                  \
+        }                                                                                      \
+    } while (0)
     for (int part = 0; part < a->parts; part++) {
         int64_t first = row + (a->offset ? a->offset[part] : 0);
         const char *pa = (const char *)a->data + first * ROW_BYTES;
-        for (int64_t i = 0; i < a->k; i += GROUP) {
+        for (int64_t i = 0; i < a->k; i += group) {
             _tile_loadd(4, pa, ROW_BYTES);
             _tile_loadd(6, pb, 2 * ROW_BYTES);
             _tile_loadd(7, pb + ROW_BYTES, 2 * ROW_BYTES);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(1, 4, 7);
+            PRODUCT(0, 4, 6);
+            PRODUCT(1, 4, 7);
             _tile_loadd(5, pa + ROWS * ROW_BYTES, ROW_BYTES);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
+            PRODUCT(2, 5, 6);
+            PRODUCT(3, 5, 7);
             pa += a->ld * ROW_BYTES;
             pb += ROWS * 2 * ROW_BYTES;
         }
     }
+#undef PRODUCT
     _tile_stored(0, c, c_stride);
     _tile_stored(1, c + ROWS, c_stride);
     _tile_stored(2, lower, c_stride);
     _tile_stored(3, lower + ROWS, c_stride);
 }
 
-static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
-                      int count, int64_t k)
+static void tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
+                 bool accumulate)
+{
+    any_tile(false, c, ldc, a, row, b, accumulate);
+}
+
+static void int8_tile(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const void *b,
+                      bool accumulate)
+{
+    any_tile(true, c, ldc, a, row, b, accumulate);
+}
+
+static void bf16_pack_rows(void *dst, int64_t ld, const void *const *src_rows,
+                           dk_dtype src_type, int count, int64_t k)
 {
     char *out = dst;
     for (int64_t i = 0; i < k; i += GROUP, out += ld * ROW_BYTES) {
@@ -87,16 +114,35 @@ static int64_t padded_pairs(int64_t k)
     return (k + GROUP - 1) / GROUP * GROUP / 2;
 }
 
-static void pack_weight(void *panel, const void *w, dk_dtype w_type, int64_t ld, int cols,
-                        int64_t k)
+static void bf16_pack_weight(void *panel, const void *w, dk_dtype w_type, int64_t ld, int cols,
+                             int64_t k)
 {
     dk_pack_weight_bf16(panel, w, w_type, ld, cols, k, padded_pairs(k));
 }
 
-static void pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t ld, int cols,
-                        int64_t k)
+static void bf16_pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t ld,
+                             int cols, int64_t k)
 {
     dk_pack_matrix_bf16(panel, src, src_type, ld, cols, k, padded_pairs(k));
+}
+
+#define UNIT       4
+#define B_GROUP    INT8_GROUP
+#define EXCESS     0
+#define load_units dk_load_quads
+#include "kernels/x86/gemm_int8_tmpl.h"
+
+static void int8_pack_rows(void *dst, int64_t ld, const void *const *src_rows,
+                           dk_dtype src_type, int count, int64_t k)
+{
+    char *out = dst;
+    assert(src_type == DK_I8);
+    (void)src_type;
+    for (int64_t i = 0; i < k; i += INT8_GROUP, out += ld * ROW_BYTES) {
+        for (int m = 0; m < count; m++) {
+            ivec_store(out + m * ROW_BYTES, load_line(src_rows[m], i, k - i));
+        }
+    }
 }
 
 const dk_gemm_kernel dk_gemm_bf16_amx = {
@@ -111,7 +157,23 @@ const dk_gemm_kernel dk_gemm_bf16_amx = {
     .begin = begin,
     .end = end,
     .tile = tile,
-    .pack_rows = pack_rows,
+    .pack_rows = bf16_pack_rows,
+    .pack_weight = bf16_pack_weight,
+    .pack_matrix = bf16_pack_matrix,
+};
+
+const dk_gemm_kernel dk_gemm_int8_amx = {
+    .name = "amx-int8-32x32",
+    .type = DK_I8,
+    .mr = MR,
+    .nr = NR,
+    .a_group = INT8_GROUP,
+    .b_group = INT8_GROUP,
+    .b_unit = UNIT,
+    .slice = 1024,
+    .begin = begin,
+    .end = end,
+    .tile = int8_tile,
+    .pack_rows = int8_pack_rows,
     .pack_weight = pack_weight,
-    .pack_matrix = pack_matrix,
 };

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "kernels/x86/gemm_x86.h"
-#include "kernels/x86/vec_avx2.h"
+#include "kernels/x86/transpose_avx2.h"
 
 enum { MR = 6, NR = 16, LANES = 8 };
 
@@ -10,25 +10,6 @@ enum { MR = 6, NR = 16, LANES = 8 };
 #define TILE_STEP               1
 #define TILE_PRODUCT(sum, a, b) vec_fma(a, b, sum)
 #include "kernels/x86/gemm_tile_tmpl.h"
-
-static inline void transpose(__m256 r[LANES])
-{
-    __m256 t[LANES], s[LANES];
-    for (int i = 0; i < LANES; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4) {
-        s[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        s[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        s[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        s[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(s[i], s[i + 4], 0x31);
-    }
-}
 
 /* Eight elements of a row of any float type, from element k on; zeros behind `count`. */
 static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t count)
@@ -52,29 +33,6 @@ static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t
     return _mm256_loadu_ps(values);
 }
 
-/* The first n floats of a vector. */
-static inline void store_some(float *dst, __m256 value, int n)
-{
-    if (n >= LANES) {
-        _mm256_storeu_ps(dst, value);
-        return;
-    }
-    __m128 part = _mm256_castps256_ps128(value);
-    if (n & 4) {
-        _mm_storeu_ps(dst, part);
-        part = _mm256_extractf128_ps(value, 1);
-        dst += 4;
-    }
-    if (n & 2) {
-        _mm_storel_pi((__m64 *)(void *)dst, part);
-        part = _mm_movehl_ps(part, part);
-        dst += 2;
-    }
-    if (n & 1) {
-        _mm_store_ss(dst, part);
-    }
-}
-
 static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
                       int count, int64_t k)
 {
@@ -86,9 +44,9 @@ static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dty
             for (int m = 0; m < LANES; m++) {
                 r[m] = load_row(m < rows ? src_rows[m0 + m] : NULL, src_type, i, k - i);
             }
-            transpose(r);
+            dk_transpose_8x8(r);
             for (int j = 0; j < LANES && i + j < k; j++) {
-                store_some(out + (i + j) * ld, r[j], rows);
+                dk_store_some(out + (i + j) * ld, r[j], rows);
             }
         }
     }
@@ -106,7 +64,7 @@ static void pack_weight(void *panel, const void *w, dk_dtype w_type, int64_t ld,
                 const char *row = (const char *)w + (size_t)(half + n) * row_bytes;
                 r[n] = load_row(half + n < cols ? row : NULL, w_type, i, k - i);
             }
-            transpose(r);
+            dk_transpose_8x8(r);
             for (int j = 0; j < LANES && i + j < k; j++) {
                 _mm256_storeu_ps(out + (i + j) * NR + half, r[j]);
             }

@@ -33,6 +33,16 @@ static inline void dk_transpose_16x16(__m512i r[16])
     }
 }
 
+/* The vocabulary of gemm_int8_tmpl.h. */
+static inline void ivec_transpose(ivec r[16])
+{
+    dk_transpose_16x16(r);
+}
+static inline void ivec_store_some(void *dst, ivec value, int n) /* the first n <= 16 lanes */
+{
+    _mm512_mask_storeu_epi32(dst, (__mmask16)((1u << n) - 1), value);
+}
+
 /* Sixteen elements of a row of any float type as f32; zeros behind `count` and for NULL. */
 static inline __m512 dk_load_row_f32(const void *row, dk_dtype type, int64_t k, int64_t count)
 {

@@ -122,4 +122,56 @@ static inline vec vec_round(vec x)
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
+/* Eight whole numbers of 32 bits. */
+typedef __m256i ivec;
+
+static inline ivec ivec_set(int32_t x)
+{
+    return _mm256_set1_epi32(x);
+}
+static inline ivec ivec_load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+static inline void ivec_store(void *p, ivec x)
+{
+    _mm256_storeu_si256(p, x);
+}
+static inline ivec ivec_add(ivec a, ivec b)
+{
+    return _mm256_add_epi32(a, b);
+}
+static inline ivec ivec_sub(ivec a, ivec b)
+{
+    return _mm256_sub_epi32(a, b);
+}
+static inline ivec ivec_xor(ivec a, ivec b)
+{
+    return _mm256_xor_si256(a, b);
+}
+
+/* To the nearest whole number, halves to even, and back. */
+static inline ivec ivec_round(vec x)
+{
+    return _mm256_cvtps_epi32(x);
+}
+static inline vec vec_from_ivec(ivec x)
+{
+    return _mm256_cvtepi32_ps(x);
+}
+
+/* The first n lanes as int8, which hold them. */
+static inline void ivec_store_int8(int8_t *p, ivec x, int n)
+{
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    __m128i bytes = _mm_packs_epi16(words, words);
+    if (n >= VEC) {
+        _mm_storel_epi64((__m128i *)(void *)p, bytes);
+        return;
+    }
+    int8_t values[16];
+    _mm_storeu_si128((__m128i *)(void *)values, bytes);
+    memcpy(p, values, (size_t)n);
+}
+
 #endif

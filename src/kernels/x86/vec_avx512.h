@@ -124,4 +124,49 @@ static inline vec vec_round(vec x)
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
+/* Sixteen whole numbers of 32 bits. */
+typedef __m512i ivec;
+
+static inline ivec ivec_set(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
+static inline ivec ivec_load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+static inline void ivec_store(void *p, ivec x)
+{
+    _mm512_storeu_si512(p, x);
+}
+static inline ivec ivec_add(ivec a, ivec b)
+{
+    return _mm512_add_epi32(a, b);
+}
+static inline ivec ivec_sub(ivec a, ivec b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+static inline ivec ivec_xor(ivec a, ivec b)
+{
+    return _mm512_xor_si512(a, b);
+}
+
+/* To the nearest whole number, halves to even, and back. */
+static inline ivec ivec_round(vec x)
+{
+    return _mm512_cvtps_epi32(x);
+}
+static inline vec vec_from_ivec(ivec x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+
+/* The first n lanes as int8, which hold them. */
+static inline void ivec_store_int8(int8_t *p, ivec x, int n)
+{
+    __mmask16 mask = (__mmask16)((1u << (n < VEC ? n : VEC)) - 1u);
+    _mm512_mask_cvtepi32_storeu_epi8(p, mask, x);
+}
+
 #endif
