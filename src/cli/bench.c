@@ -52,6 +52,8 @@ static const dk_parameter parameters[] = {
     CHOICE(dtype, "bf16, f32", "bf16", "arithmetic"),
     CHOICE(cpu, "c, avx2, avxvnni, avx512, avx512bf16, amx", "what the processor has",
            "highest instruction set to use"),
+    CHOICE(attention_backend, "flash, sage, reference", "flash",
+           "attention, model: how attention is computed"),
     NUMBER(threads, "0", "threads; 0: one per core"),
     NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
     {.name = "json",
@@ -83,8 +85,10 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
     if (!exact && strcmp(dtype, "bf16") != 0) {
         return dk_fail(err, DK_INVALID, "--dtype is '%s', accepted are bf16, f32", dtype);
     }
-    const dk_cpu_device_options options = {
+    dk_cpu_device_options options = {
         .threads = flags->threads, .level = flags->cpu, .exact = exact};
+    DK_TRY(dk_attention_backend_from_name(&options.attention, flags->attention_backend, exact,
+                                          err));
     return dk_cpu_device_open(out, &options, err);
 }
 

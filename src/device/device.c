@@ -1,6 +1,8 @@
 /* The device's front: counts work, honours the dry run and a kept failure, then dispatches. */
 #include "device/device.h"
 
+#include <string.h>
+
 #include "base/clock.h"
 
 const char *const dk_device_op_names[DK_OP_COUNT] = {
@@ -10,6 +12,27 @@ const char *const dk_device_op_names[DK_OP_COUNT] = {
     [DK_OP_COMBINE] = "combine",     [DK_OP_PERMUTE] = "permute",
     [DK_OP_EMBEDDING] = "embedding",
 };
+
+dk_status dk_attention_backend_from_name(dk_attention_backend *out, const char *name,
+                                         bool exact, dk_error *err)
+{
+    static const char *const names[] = {"auto", "flash", "reference", "sage"};
+    static const dk_attention_backend backends[] = {DK_ATTENTION_FLASH, DK_ATTENTION_FLASH,
+                                                    DK_ATTENTION_REFERENCE, DK_ATTENTION_SAGE};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(name != NULL ? name : names[0], names[i]) == 0) {
+            *out = exact ? DK_ATTENTION_REFERENCE : backends[i];
+            return exact && backends[i] == DK_ATTENTION_SAGE
+                       ? dk_fail(err, DK_INVALID,
+                                 "attention_backend is 'sage', which multiplies int8, and "
+                                 "dtype is 'f32', accepted with it are auto, flash, reference")
+                       : DK_OK;
+        }
+    }
+    return dk_fail(err, DK_INVALID,
+                   "attention_backend is '%s', accepted are auto, flash, sage, reference",
+                   name);
+}
 
 double dk_device_flops(const dk_device *device)
 {

@@ -91,13 +91,20 @@ typedef struct dk_device_ops {
 /* The common head of every device; each kind extends it. */
 struct dk_device {
     const dk_device_ops *ops;
-    char description[128]; /* "cpu, avx2, 2 threads" */
-    bool exact;            /* f32 arithmetic throughout: --dtype f32 */
+    char description[128];          /* "cpu, avx2, 2 threads" */
+    bool exact;                     /* f32 arithmetic throughout: --dtype f32 */
+    dk_attention_backend attention; /* of all attentions */
     bool dry;
     dk_device_work work[DK_OP_COUNT];
     dk_status failed; /* first failure since the last sync */
     dk_error failure;
 };
+
+/* "auto" (or NULL), "flash", "sage", "reference". exact: --dtype f32, whose attention is
+   always the reference and refuses sage. */
+DK_MUST_USE dk_status dk_attention_backend_from_name(dk_attention_backend *out,
+                                                     const char *name, bool exact,
+                                                     dk_error *err);
 
 void dk_device_close(dk_device **device);
 /* Floating-point operations of all calls so far. */

@@ -3,26 +3,36 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
-#include "kernels/blocking.h"
+#include "kernels/attention_layout.h"
 #include "kernels/x86/attention_x86.h"
 #include "tensor/convert.h"
 
-enum {
-    QUERY_PANELS = 8, /* of mr queries in one task */
-    MOST_KEYS = 256,  /* keys whose scores are held at a time */
-    PACK_BLOCKS = 4,  /* such blocks of keys in one packing task */
-};
+enum { QUERY_PANELS = 8, MOST_KEYS = DK_ATTENTION_KEYS }; /* panels of mr queries in a task */
 
 static const float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
+/* For queries of zeros: times the scale of a masked column it is still -inf. */
+static const float LEAST_SCALE = 1e-30f;
 static const float LOWEST = -1e30f; /* the maximum before any key: finite, so no inf - inf */
+
+static float score_c(const dk_softmax_args *args, int m, int n)
+{
+    const float *at = &args->scores[m * args->ld + n];
+    if (args->key_scale == NULL) {
+        return *at * args->scale;
+    }
+    int32_t sum;
+    memcpy(&sum, at, sizeof sum);
+    return (float)sum * args->key_scale[n] * (args->query_scale[m] * args->scale);
+}
 
 static void softmax_c(const dk_softmax_args *args)
 {
     for (int m = 0; m < args->rows; m++) {
         float *row = args->scores + m * args->ld, top = args->max[m], sum = 0;
         for (int n = 0; n < args->cols; n++) {
-            row[n] *= args->scale;
+            row[n] = score_c(args, m, n);
             top = row[n] > top ? row[n] : top;
         }
         for (int n = 0; n < args->cols; n++) {
@@ -49,114 +59,89 @@ static void scale_row_c(void *dst, dk_dtype type, const float *src, float factor
 void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags)
 {
     dk_gemm_kernels_init(&kernels->gemm, cpu_flags);
+    dk_quantize_kernels_init(&kernels->quantize, cpu_flags);
     kernels->softmax = softmax_c;
     kernels->packed_group = 0;
     kernels->scale_row = scale_row_c;
     dk_attention_kernels_init_x86(kernels, cpu_flags);
 }
 
-/* Keys of a block: whole panels. */
-static int64_t key_block(const dk_gemm_kernel *kernel)
-{
-    return MOST_KEYS / kernel->nr * kernel->nr;
-}
-
-/* Packed memory: for each head its K panels, then for each block of keys its V panels. */
-static int64_t k_head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
-{
-    return dk_ceil_div(args->kv_len, kernel->nr) * dk_gemm_b_bytes(kernel, args->head_dim);
-}
-
-static int64_t v_block_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
-{
-    return dk_ceil_div(args->head_dim, kernel->nr) * dk_gemm_b_bytes(kernel, key_block(kernel));
-}
-
-static int64_t head_bytes(const dk_gemm_kernel *kernel, const dk_attention_args *args)
-{
-    return (int64_t)dk_whole_lines(
-        (size_t)(k_head_bytes(kernel, args) +
-                 dk_ceil_div(args->kv_len, key_block(kernel)) * v_block_bytes(kernel, args)));
-}
-
 /* Scratch of a task, in this order. */
 typedef struct workspace {
-    char *q, *p;               /* packed: the block's queries, a panel's probabilities */
-    float *s, *o;              /* [mr][MOST_KEYS] scores of a panel, [block_q][o_ld] output */
-    float *max, *sum, *shrink; /* [block_q] */
+    char *q, *p;                /* packed: the block's queries, a panel's probabilities */
+    float *s, *o;               /* [mr][MOST_KEYS] scores of a panel, [block_q][o_ld] output */
+    float *max, *sum, *shrink;  /* [block_q] */
+    float *scales, *key_scales; /* [block_q], [MOST_KEYS] of quantised queries and keys */
+    int8_t *values;             /* [block_q][head_dim] those queries, before they are packed */
     int64_t o_ld;
     size_t bytes;
 } workspace;
 
-static workspace lay_out(const dk_gemm_kernel *kernel, const dk_attention_args *args,
-                         int block_q, char *memory)
+static char *take(char **memory, size_t *bytes, size_t count)
 {
-    workspace w = {.o_ld = dk_ceil_div(args->head_dim, kernel->nr) * kernel->nr};
-    size_t q = dk_whole_lines((size_t)dk_gemm_a_bytes(kernel, block_q, args->head_dim));
-    size_t p = dk_whole_lines((size_t)dk_gemm_a_bytes(kernel, kernel->mr, key_block(kernel)));
-    size_t s = dk_whole_lines((size_t)kernel->mr * MOST_KEYS * sizeof(float));
-    size_t o = dk_whole_lines((size_t)(block_q * w.o_ld) * sizeof(float));
-    size_t row = dk_whole_lines((size_t)block_q * sizeof(float));
-    w.bytes = q + p + s + o + 3 * row;
-    if (memory != NULL) {
-        w.q = memory;
-        w.p = w.q + q;
-        w.s = (float *)(void *)(w.p + p);
-        w.o = w.s + s / sizeof(float);
-        w.max = w.o + o / sizeof(float);
-        w.sum = w.max + row / sizeof(float);
-        w.shrink = w.sum + row / sizeof(float);
-    }
+    char *at = *memory;
+    *bytes += dk_whole_lines(count);
+    *memory = at != NULL ? at + dk_whole_lines(count) : NULL;
+    return at;
+}
+
+/* memory: NULL for the size alone. */
+static workspace lay_out(const dk_attention_plan *plan, const dk_attention_args *args,
+                         char *memory)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t rows = plan->block_q, dim = args->head_dim;
+    size_t row = (size_t)rows * sizeof(float), quantized = plan->quantized ? 1 : 0;
+    workspace w = {.o_ld = dk_ceil_div(dim, kernel->nr) * kernel->nr};
+    w.q = take(&memory, &w.bytes, (size_t)dk_gemm_a_bytes(plan->score_kernel, rows, dim));
+    w.p = take(&memory, &w.bytes,
+               (size_t)dk_gemm_a_bytes(kernel, kernel->mr, dk_attention_key_block(plan)));
+    w.s = (float *)(void *)take(&memory, &w.bytes,
+                                (size_t)kernel->mr * MOST_KEYS * sizeof(float));
+    w.o = (float *)(void *)take(&memory, &w.bytes, (size_t)w.o_ld * row);
+    w.max = (float *)(void *)take(&memory, &w.bytes, row);
+    w.sum = (float *)(void *)take(&memory, &w.bytes, row);
+    w.shrink = (float *)(void *)take(&memory, &w.bytes, row);
+    w.scales = (float *)(void *)take(&memory, &w.bytes, quantized * row);
+    w.key_scales =
+        (float *)(void *)take(&memory, &w.bytes, quantized * MOST_KEYS * sizeof(float));
+    w.values = (int8_t *)take(&memory, &w.bytes, quantized * (size_t)(rows * dim));
     return w;
 }
 
-void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
-                            const dk_attention_args *args, bool exact)
+/* Scratch of a packing task: one key as f32, a panel of keys as int8. */
+static size_t pack_scratch(const dk_attention_plan *plan, const dk_attention_args *args)
 {
+    size_t dim = (size_t)args->head_dim;
+    return plan->quantized ? dk_whole_lines(dim * sizeof(float)) +
+                                 dk_whole_lines((size_t)plan->kernel->nr * dim)
+                           : 0;
+}
+
+void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
+                            const dk_attention_args *args, dk_attention_backend backend)
+{
+    bool exact = backend == DK_ATTENTION_REFERENCE;
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
+    *plan = (dk_attention_plan){.kernel = kernel, .score_kernel = kernel};
+    /* A bias or a mask is added to scores in f32, which int8 scores never become. */
+    plan->quantized = backend == DK_ATTENTION_SAGE && args->bias == NULL && !args->causal;
+    if (plan->quantized) {
+        plan->score_kernel = &kernels->gemm.int8;
+        plan->mean_tasks = args->heads;
+    }
+    assert(kernel->nr <= MOST_KEYS && plan->score_kernel->nr == kernel->nr &&
+           plan->score_kernel->mr == kernel->mr);
     int64_t panels = dk_ceil_div(args->q_len, kernel->mr);
     panels = dk_ceil_div(panels, dk_ceil_div(panels, QUERY_PANELS));
-    assert(kernel->nr <= MOST_KEYS);
-    *plan = (dk_attention_plan){.kernel = kernel};
+    int64_t pack_keys = DK_ATTENTION_PACK_BLOCKS * dk_attention_key_block(plan);
     plan->block_q = (int)panels * kernel->mr;
     plan->q_blocks = (int)dk_ceil_div(args->q_len, plan->block_q);
-    plan->pack_blocks = (int)dk_ceil_div(args->kv_len, PACK_BLOCKS * key_block(kernel));
-    plan->packed_bytes = (size_t)(args->heads * head_bytes(kernel, args));
-    plan->scratch_bytes = lay_out(kernel, args, plan->block_q, NULL).bytes;
-}
-
-static const char *element(const void *base, dk_dtype type, int64_t row, int64_t stride,
-                           int64_t column)
-{
-    return (const char *)base + (size_t)(row * stride + column) * dk_dtype_bytes(type);
-}
-
-void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *args, int task,
-                       void *packed)
-{
-    const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t head = task / plan->pack_blocks, column = head * args->head_dim;
-    int64_t step = key_block(kernel);
-    int64_t key0 = (int64_t)(task % plan->pack_blocks) * PACK_BLOCKS * step;
-    int64_t key1 = dk_smaller(key0 + PACK_BLOCKS * step, args->kv_len);
-    char *k_panels = (char *)packed + head * head_bytes(kernel, args);
-    char *v_panels = k_panels + k_head_bytes(kernel, args);
-    int64_t k_panel = dk_gemm_b_bytes(kernel, args->head_dim);
-    int64_t v_panel = dk_gemm_b_bytes(kernel, key_block(kernel));
-    for (int64_t key = key0; key < key1; key += kernel->nr) {
-        kernel->pack_weight(k_panels + key / kernel->nr * k_panel,
-                            element(args->k, args->type, key, args->k_stride, column),
-                            args->type, args->k_stride, (int)dk_smaller(kernel->nr, key1 - key),
-                            args->head_dim);
-    }
-    for (int64_t key = key0; key < key1; key += step) {
-        char *panel = v_panels + key / step * v_block_bytes(kernel, args);
-        for (int64_t n = 0; n < args->head_dim; n += kernel->nr, panel += v_panel) {
-            kernel->pack_matrix(
-                panel, element(args->v, args->type, key, args->v_stride, column + n),
-                args->type, args->v_stride, (int)dk_smaller(kernel->nr, args->head_dim - n),
-                dk_smaller(step, key1 - key));
-        }
+    plan->pack_blocks = (int)dk_ceil_div(args->kv_len, pack_keys);
+    plan->packed_bytes = (size_t)args->heads * dk_attention_head_at(plan, args, NULL, 0).bytes;
+    plan->scratch_bytes = lay_out(plan, args, NULL).bytes;
+    if (pack_scratch(plan, args) > plan->scratch_bytes) {
+        plan->scratch_bytes = pack_scratch(plan, args);
     }
 }
 
@@ -181,10 +166,38 @@ static void pack_rows(const dk_gemm_kernel *kernel, char *dst, int64_t ld, const
     for (int64_t m = 0; m < end; m += DK_GEMM_PACK_ROWS) {
         int part = (int)dk_smaller(DK_GEMM_PACK_ROWS, end - m);
         for (int i = 0; i < part; i++) {
-            rows[i] = m + i < count ? element(src, type, m + i, stride, 0) : NULL;
+            rows[i] = m + i < count ? dk_attention_element(src, type, m + i, stride, 0) : NULL;
         }
         kernel->pack_rows(dst + m * unit, ld, rows, type, part, depth);
     }
+}
+
+/* The block's queries as the A operand of the scores. */
+static void pack_queries(const block *at)
+{
+    const dk_attention_args *args = at->args;
+    const char *q = dk_attention_element(args->q, args->type, at->q0, args->q_stride,
+                                         at->head * args->head_dim);
+    dk_dtype type = args->type;
+    int64_t stride = args->q_stride;
+    if (at->plan->quantized) {
+        const dk_quantize_args quantize = {.cols = args->head_dim,
+                                           .src = q,
+                                           .src_type = type,
+                                           .src_stride = stride,
+                                           .dst = at->w.values,
+                                           .dst_stride = args->head_dim,
+                                           .scales = at->w.scales};
+        at->kernels->quantize.quantize_rows(&quantize, 0, at->block_rows);
+        for (int64_t m = 0; m < at->block_rows; m++) {
+            at->w.scales[m] = at->w.scales[m] == 0.0f ? LEAST_SCALE : at->w.scales[m];
+        }
+        q = (const char *)at->w.values;
+        type = DK_I8;
+        stride = args->head_dim;
+    }
+    pack_rows(at->plan->score_kernel, at->w.q, at->plan->block_q, q, type, stride,
+              at->block_rows, args->head_dim);
 }
 
 /* Scores that need more than a factor: bias and the causal mask. */
@@ -212,11 +225,14 @@ static void adjust_scores(const block *at)
     }
 }
 
-/* The panel's scores against the block's keys. */
+/* The panel's scores against the block's keys: f32, or int32 of quantised ones. Columns behind
+   the last key become -inf, as 1 times the scale that stands there. */
 static void multiply_keys(const block *at, const char *k_panels)
 {
-    const dk_gemm_kernel *kernel = at->plan->kernel;
-    int64_t k_panel = dk_gemm_b_bytes(kernel, at->args->head_dim);
+    const dk_gemm_kernel *kernel = at->plan->score_kernel;
+    int64_t k_panel = dk_attention_k_panel(at->plan, at->args);
+    const int32_t one = 1;
+    const float masked = -INFINITY;
     const dk_gemm_a a = {
         .data = at->w.q, .ld = at->plan->block_q, .k = at->args->head_dim, .parts = 1};
     for (int64_t n = 0; n < at->keys; n += kernel->nr) {
@@ -225,7 +241,9 @@ static void multiply_keys(const block *at, const char *k_panels)
     }
     for (int64_t m = 0; at->keys < at->cols && m < at->rows; m++) {
         for (int64_t n = at->keys; n < at->cols; n++) {
-            at->w.s[m * MOST_KEYS + n] = -INFINITY;
+            memcpy(&at->w.s[m * MOST_KEYS + n],
+                   at->plan->quantized ? (const void *)&one : (const void *)&masked,
+                   sizeof one);
         }
     }
 }
@@ -248,6 +266,8 @@ static void take_softmax(const block *at)
                                      .max = at->w.max + at->m0,
                                      .sum = at->w.sum + at->m0,
                                      .shrink = at->w.shrink + at->m0,
+                                     .key_scale = at->plan->quantized ? at->w.key_scales : NULL,
+                                     .query_scale = at->w.scales + at->m0,
                                      .packed = packs ? at->w.p : NULL,
                                      .packed_ld = kernel->mr};
     at->kernels->softmax(&softmax);
@@ -260,7 +280,7 @@ static void take_softmax(const block *at)
 static void add_values(const block *at, const char *v_panels)
 {
     const dk_gemm_kernel *kernel = at->plan->kernel;
-    int64_t v_panel = dk_gemm_b_bytes(kernel, key_block(kernel)), ld = at->w.o_ld;
+    int64_t v_panel = dk_attention_v_panel(at->plan), ld = at->w.o_ld;
     const dk_gemm_a a = {.data = at->w.p, .ld = kernel->mr, .k = at->keys, .parts = 1};
     float *o = at->w.o + at->m0 * ld;
     for (int64_t m = 0; at->key0 > 0 && m < at->rows; m++) {
@@ -274,7 +294,22 @@ static void add_values(const block *at, const char *v_panels)
     }
 }
 
-static void store_block(const block *at)
+/* What taking the mean from the keys took from every score of row m. */
+static float lost_score(const block *at, const float *mean, int64_t m)
+{
+    const dk_attention_args *args = at->args;
+    float sum = 0;
+    for (int64_t i = 0; at->plan->quantized && i < args->head_dim; i++) {
+        const char *q = dk_attention_element(args->q, args->type, at->q0 + m, args->q_stride,
+                                             at->head * args->head_dim + i);
+        float value;
+        dk_convert_to_f32(&value, q, args->type, 1);
+        sum += value * mean[i];
+    }
+    return sum * args->scale;
+}
+
+static void store_block(const block *at, const float *mean)
 {
     const dk_attention_args *args = at->args;
     const workspace *w = &at->w;
@@ -286,47 +321,54 @@ static void store_block(const block *at)
                                args->head_dim);
         if (args->lse != NULL) {
             args->lse[at->head * args->q_len + at->q0 + m] =
-                LN_2 * (w->max[m] + log2f(w->sum[m]));
+                LN_2 * (w->max[m] + log2f(w->sum[m])) + lost_score(at, mean, m);
         }
     }
 }
 
 /* Panel by panel, so that scores and probabilities never leave the first-level cache; the
    block's keys and values come from the second. */
+static void run_block(block *at, const dk_attention_head *head)
+{
+    enum { VECTOR = 16 }; /* the softmax takes whole vectors */
+    const dk_attention_plan *plan = at->plan;
+    const char *v_panels = head->v;
+    int64_t step = dk_attention_key_block(plan), mr = plan->kernel->mr;
+    for (at->key0 = 0; at->key0 < at->args->kv_len; at->key0 += step) {
+        at->keys = dk_smaller(step, at->args->kv_len - at->key0);
+        at->cols = dk_ceil_div(at->keys, VECTOR) * VECTOR;
+        for (int64_t n = 0; plan->quantized && n < at->cols; n++) {
+            at->w.key_scales[n] = n < at->keys ? head->scales[at->key0 + n] : -INFINITY;
+        }
+        for (at->m0 = 0; at->m0 < at->block_rows; at->m0 += mr) {
+            at->rows = dk_smaller(mr, at->block_rows - at->m0);
+            multiply_keys(at, head->k);
+            take_softmax(at);
+            add_values(at, v_panels);
+        }
+        v_panels += dk_attention_v_block(plan, at->args);
+    }
+}
+
 void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
                         const dk_attention_args *args, int task, const void *packed,
                         void *scratch)
 {
-    enum { VECTOR = 16 }; /* the softmax takes whole vectors */
-    const dk_gemm_kernel *kernel = plan->kernel;
     block at = {.kernels = kernels,
                 .plan = plan,
                 .args = args,
-                .w = lay_out(kernel, args, plan->block_q, scratch),
+                .w = lay_out(plan, args, scratch),
                 .head = task / plan->q_blocks,
                 .q0 = (int64_t)(task % plan->q_blocks) * plan->block_q};
     at.block_rows = dk_smaller(plan->block_q, args->q_len - at.q0);
-    const char *k_panels = (const char *)packed + at.head * head_bytes(kernel, args);
-    const char *v_panels = k_panels + k_head_bytes(kernel, args);
+    const dk_attention_head head = dk_attention_head_at(plan, args, packed, at.head);
     for (int64_t m = 0; m < at.block_rows; m++) {
         at.w.max[m] = LOWEST;
         at.w.sum[m] = 0;
     }
-    pack_rows(kernel, at.w.q, plan->block_q,
-              element(args->q, args->type, at.q0, args->q_stride, at.head * args->head_dim),
-              args->type, args->q_stride, at.block_rows, args->head_dim);
-    dk_gemm_begin(kernel);
-    for (at.key0 = 0; at.key0 < args->kv_len; at.key0 += key_block(kernel)) {
-        at.keys = dk_smaller(key_block(kernel), args->kv_len - at.key0);
-        at.cols = dk_ceil_div(at.keys, VECTOR) * VECTOR;
-        for (at.m0 = 0; at.m0 < at.block_rows; at.m0 += kernel->mr) {
-            at.rows = dk_smaller(kernel->mr, at.block_rows - at.m0);
-            multiply_keys(&at, k_panels);
-            take_softmax(&at);
-            add_values(&at, v_panels);
-        }
-        v_panels += v_block_bytes(kernel, args);
-    }
-    dk_gemm_end(kernel);
-    store_block(&at);
+    pack_queries(&at);
+    dk_gemm_begin(plan->kernel);
+    run_block(&at, &head);
+    dk_gemm_end(plan->kernel);
+    store_block(&at, head.mean);
 }

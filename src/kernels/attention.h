@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "kernels/gemm.h"
+#include "kernels/quantize.h"
 #include "tensor/dtype.h"
 
 /* dst[q][h] = sum_k softmax_k(scale * q[q][h]·k[k][h] + bias[h][q][k]) v[k][h]. Head h of a row
@@ -30,11 +31,23 @@ typedef struct dk_attention_args {
     float *lse; /* [heads][q_len] log-sum-exp of the scores, or NULL */
 } dk_attention_args;
 
+/* How attention is computed. SAGE multiplies queries and keys as int8, each row with a scale of
+   its own, keys after taking their mean over the sequence (which no softmax sees); attentions
+   with a bias or a mask are computed as FLASH. Source: Zhang et al., "SageAttention: Accurate
+   8-Bit Attention for Plug-and-play Inference Acceleration" (2024). */
+typedef enum dk_attention_backend {
+    DK_ATTENTION_FLASH,     /* bf16 operands where the CPU multiplies them, else f32 */
+    DK_ATTENTION_REFERENCE, /* f32 operands */
+    DK_ATTENTION_SAGE,
+} dk_attention_backend;
+
 typedef struct dk_attention_plan {
-    const dk_gemm_kernel *kernel;
-    int block_q;          /* queries of one task */
-    int q_blocks;         /* tasks of stage 2 = heads * q_blocks */
-    int pack_blocks;      /* tasks of stage 1 = heads * pack_blocks */
+    const dk_gemm_kernel *kernel, *score_kernel; /* of probabilities · V, of Q · Kᵀ */
+    bool quantized;                              /* score_kernel multiplies int8 */
+    int mean_tasks;                              /* of stage 0; 0: there is none */
+    int block_q;                                 /* queries of one task */
+    int q_blocks;                                /* tasks of stage 2 = heads * q_blocks */
+    int pack_blocks;                             /* tasks of stage 1 = heads * pack_blocks */
     size_t packed_bytes;  /* K and V of all heads, packed: shared memory, aligned to 64 */
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_attention_plan;
@@ -45,8 +58,11 @@ typedef struct dk_attention_plan {
 typedef struct dk_softmax_args {
     float *scores; /* [rows][cols], ld elements apart */
     int64_t ld;
-    int rows, cols;            /* cols: a multiple of 16; what is masked holds -inf */
-    float scale;               /* > 0 */
+    int rows, cols; /* cols: a multiple of 16; what is masked holds -inf */
+    float scale;    /* > 0 */
+    /* NULL, or the scores are int32 and score (m, n) is multiplied by key_scale[n] and
+       query_scale[m] > 0 too; what is masked holds 1, with a key_scale of -inf. */
+    const float *key_scale, *query_scale;
     float *max, *sum, *shrink; /* [rows] */
     /* NULL, or where the results go as bf16 instead: the A operand of a kernel whose a_group is
        packed_group, zero-padded to whole groups; scores are then undefined. */
@@ -56,6 +72,7 @@ typedef struct dk_softmax_args {
 
 typedef struct dk_attention_kernels {
     dk_gemm_kernels gemm;
+    dk_quantize_kernels quantize;
     void (*softmax)(const dk_softmax_args *args);
     int packed_group; /* of what softmax packs; 0: it does not */
     /* dst[i] = src[i] * factor, F32 or BF16. */
@@ -64,10 +81,14 @@ typedef struct dk_attention_kernels {
 
 void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags);
 void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
-                            const dk_attention_args *args, bool exact);
-/* Stage 1: packs part of one head's K and V. All its tasks come before any task of stage 2. */
-void dk_attention_pack(const dk_attention_plan *plan, const dk_attention_args *args, int task,
-                       void *packed);
+                            const dk_attention_args *args, dk_attention_backend backend);
+/* Stages in order, all tasks of one before any of the next, each with a scratch of its thread.
+   Stage 0: the mean of one head's keys. */
+void dk_attention_mean(const dk_attention_plan *plan, const dk_attention_args *args, int task,
+                       void *packed, void *scratch);
+/* Stage 1: packs part of one head's K and V. */
+void dk_attention_pack(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
+                       const dk_attention_args *args, int task, void *packed, void *scratch);
 /* Stage 2: one block of queries of one head. */
 void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
                         const dk_attention_args *args, int task, const void *packed,

@@ -267,7 +267,8 @@ static const attention_case cases[] = {
 
 typedef struct attention_data {
     dk_attention_args args;
-    const double *q, *k, *v; /* as the panels hold them */
+    double *q, *k, *v; /* as the panels hold them */
+    double *lost; /* [q_len][heads] of each score, where the mean was taken from the keys */
     size_t dst_bytes, lse_count;
     const void *dst_before;
 } attention_data;
@@ -339,7 +340,56 @@ static void set_operands(kc *k, attention_data *data, const attention_case *c, d
     data->dst_before = kc_copy(k, a->dst, data->dst_bytes);
     data->lse_count = (size_t)(c->heads * c->q_len);
     a->lse = kc_alloc(k, data->lse_count * sizeof(float));
+    data->lost = NULL;
     set_bias(k, a, c->bias);
+}
+
+/* Rounds `count` values to int8 steps of their own, as the contract of quantize_rows says. */
+static void quantize_row(double *row, int count)
+{
+    float top = 0;
+    for (int i = 0; i < count; i++) {
+        top = fmaxf(top, fabsf((float)row[i]));
+    }
+    float factor = 127.0f / top, scale = top / 127.0f;
+    for (int i = 0; i < count; i++) {
+        row[i] = top < DK_QUANTIZE_LEAST
+                     ? 0.0
+                     : (double)rintf((float)row[i] * factor) * (double)scale;
+    }
+}
+
+/* Queries and keys as sage holds them: keys less their mean over the sequence. */
+static void quantize_operands(kc *k, attention_data *data)
+{
+    const dk_attention_args *a = &data->args;
+    int dim = a->head_dim;
+    data->lost = kc_alloc(k, (size_t)(a->q_len * a->heads) * sizeof *data->lost);
+    float *mean = kc_alloc(k, (size_t)dim * sizeof *mean);
+    for (int h = 0; h < a->heads; h++) {
+        for (int i = 0; i < dim; i++) {
+            float sum = 0;
+            for (int64_t j = 0; j < a->kv_len; j++) {
+                sum += (float)data->k[j * a->k_stride + h * dim + i];
+            }
+            mean[i] = sum / (float)a->kv_len;
+        }
+        for (int64_t j = 0; j < a->kv_len; j++) {
+            double *row = &data->k[j * a->k_stride + h * dim];
+            for (int i = 0; i < dim; i++) {
+                row[i] = (double)((float)row[i] - mean[i]);
+            }
+            quantize_row(row, dim);
+        }
+        for (int64_t q = 0; q < a->q_len; q++) {
+            double *row = &data->q[q * a->q_stride + h * dim], sum = 0;
+            for (int i = 0; i < dim; i++) {
+                sum += row[i] * (double)mean[i];
+            }
+            data->lost[q * a->heads + h] = sum * (double)a->scale;
+            quantize_row(row, dim);
+        }
+    }
 }
 
 /* Scores of one row, and the largest sum of sizes that one of them was summed from. */
@@ -386,6 +436,7 @@ static void expect_row(kc *k, const attention_data *data, dk_dtype panels, int h
                4.0 * KC_U32 * (blind ? 0 : fabs(max) + 1.0);
     double relative = 2.0 * e + kc_growth(a->kv_len) * KC_U32;
     double lse = blind ? max : max + log(sum);
+    lse += data->lost != NULL ? data->lost[q * a->heads + h] : 0;
     kc_expect(k, h * a->q_len + q, (double)a->lse[h * a->q_len + q], lse,
               blind ? 0 : relative + 2.0 * KC_U32 * (fabs(lse) + 1.0));
     relative += panels == DK_BF16 ? KC_UBF16 : 0;
@@ -412,8 +463,12 @@ static void run_attention(kc *k, const dk_attention_kernels *kernels,
         kc_fail(k, "the plan's memory is no multiple of %d bytes", DK_ALIGNMENT);
     }
     int first = a->heads * plan->pack_blocks, second = a->heads * plan->q_blocks;
+    for (int task = 0; task < plan->mean_tasks; task++) {
+        dk_attention_mean(plan, a, task, packed, scratch);
+    }
     for (int task = 0; task < first; task++) {
-        dk_attention_pack(plan, a, k->round % 2 ? first - 1 - task : task, packed);
+        int number = k->round % 2 ? first - 1 - task : task;
+        dk_attention_pack(kernels, plan, a, number, packed, scratch);
     }
     for (int task = 0; task < second; task++) {
         int number = k->round % 2 ? second - 1 - task : task;
@@ -422,17 +477,23 @@ static void run_attention(kc *k, const dk_attention_kernels *kernels,
 }
 
 static void attention_rounds(kc *k, const dk_attention_kernels *kernels,
-                             const attention_case *c, dk_dtype type, bool exact)
+                             const attention_case *c, dk_dtype type,
+                             dk_attention_backend backend)
 {
-    const dk_gemm_kernel *gemm = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
+    const dk_gemm_kernel *gemm =
+        backend == DK_ATTENTION_REFERENCE ? &kernels->gemm.f32 : &kernels->gemm.bf16;
+    bool quantized = backend == DK_ATTENTION_SAGE && c->bias == NO_BIAS && !c->causal;
     kc_case(k, 2, "%d heads of %d, %d x %d, %s, bias %d%s, %s", c->heads, c->head_dim, c->q_len,
             c->kv_len, dk_dtype_name(type), (int)c->bias, c->causal ? ", causal" : "",
-            gemm->name);
+            quantized ? kernels->gemm.int8.name : gemm->name);
     while (kc_next_round(k)) {
         attention_data data;
         dk_attention_plan plan;
         set_operands(k, &data, c, type, gemm->type);
-        dk_attention_plan_init(&plan, kernels, &data.args, exact);
+        dk_attention_plan_init(&plan, kernels, &data.args, backend);
+        if (quantized) {
+            quantize_operands(k, &data);
+        }
         run_attention(k, kernels, &plan, &data.args);
         kc_result(k, data.args.dst, data.dst_bytes);
         size_t end = 0, width = dk_dtype_bytes(type);
@@ -457,11 +518,13 @@ static void check_attention(kc *k)
     dk_attention_kernels_init(&kernels, k->flags);
     if (k->lowest) {
         kernels.gemm.bf16 = grouped_gemm(); /* composition must assume no kernel's shape */
+        kernels.gemm.int8 = grouped_int8_gemm();
     }
     for (int i = 0; i < KC_COUNT(cases); i++) {
-        attention_rounds(k, &kernels, &cases[i], DK_F32, true);
-        attention_rounds(k, &kernels, &cases[i], DK_BF16, true);
-        attention_rounds(k, &kernels, &cases[i], DK_BF16, false);
+        attention_rounds(k, &kernels, &cases[i], DK_F32, DK_ATTENTION_REFERENCE);
+        attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_REFERENCE);
+        attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_FLASH);
+        attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_SAGE);
     }
 }
 

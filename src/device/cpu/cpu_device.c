@@ -80,6 +80,7 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
     dk_cpu_device *cpu = dk_alloc(sizeof *cpu);
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
+    cpu->head.attention = options->exact ? DK_ATTENTION_REFERENCE : options->attention;
     cpu->team = team;
     cpu->level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);

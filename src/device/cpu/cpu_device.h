@@ -8,6 +8,7 @@ typedef struct dk_cpu_device_options {
     int threads;       /* 0: one per available core */
     const char *level; /* highest instruction set to use ("avx2"), NULL: what the CPU has */
     bool exact;        /* f32 arithmetic throughout */
+    dk_attention_backend attention;
 } dk_cpu_device_options;
 
 /* Owned; closed with dk_device_close. */

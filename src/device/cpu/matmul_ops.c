@@ -116,11 +116,18 @@ typedef struct attention_job {
     dk_attention_plan plan;
 } attention_job;
 
+static void mean_task(void *context, int task, int thread)
+{
+    attention_job *job = context;
+    dk_attention_mean(&job->plan, job->args, task, job->cpu->shared,
+                      dk_cpu_scratch(job->cpu, thread));
+}
+
 static void pack_task(void *context, int task, int thread)
 {
-    (void)thread;
     attention_job *job = context;
-    dk_attention_pack(&job->plan, job->args, task, job->cpu->shared);
+    dk_attention_pack(&job->cpu->attention, &job->plan, job->args, task, job->cpu->shared,
+                      dk_cpu_scratch(job->cpu, thread));
 }
 
 static void attention_task(void *context, int task, int thread)
@@ -133,10 +140,11 @@ static void attention_task(void *context, int task, int thread)
 void dk_cpu_attention(dk_device *device, const dk_attention_args *args)
 {
     attention_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    dk_attention_plan_init(&job.plan, &job.cpu->attention, args, device->exact);
-    if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, job.plan.packed_bytes) &&
-        !device->dry) {
-        dk_team_run(job.cpu->team, args->heads * job.plan.pack_blocks, pack_task, &job);
-        dk_team_run(job.cpu->team, args->heads * job.plan.q_blocks, attention_task, &job);
+    const dk_attention_plan *plan = &job.plan;
+    dk_attention_plan_init(&job.plan, &job.cpu->attention, args, device->attention);
+    if (dk_cpu_reserve(job.cpu, plan->scratch_bytes, plan->packed_bytes) && !device->dry) {
+        dk_team_run(job.cpu->team, plan->mean_tasks, mean_task, &job);
+        dk_team_run(job.cpu->team, args->heads * plan->pack_blocks, pack_task, &job);
+        dk_team_run(job.cpu->team, args->heads * plan->q_blocks, attention_task, &job);
     }
 }
