@@ -29,14 +29,16 @@ void dk_cancel_request(dk_cancel *cancel); /* from any thread and from signal ha
 
 /* Start from dk_engine_options_init. Strings are borrowed during dk_engine_open. */
 typedef struct dk_engine_options {
-    const char *model_path; /* a folder in diffusers layout, or a hub name "org/model" */
-    const char *model_name; /* what recipes call the model; NULL: model_path */
-    const char *device;     /* "cpu" */
-    const char *dtype;      /* "bf16": fast; "f32": for comparisons */
-    const char *cpu_level;  /* highest instruction set: "c", "avx2", "avxvnni", "avx512",
-                               "avx512bf16", "amx"; NULL: what the CPU has */
-    int threads;            /* 0: one per core */
-    const char *hub_cache;  /* folder of downloaded models; NULL: hub names are refused */
+    const char *model_path;        /* a folder in diffusers layout, or a hub name "org/model" */
+    const char *model_name;        /* what recipes call the model; NULL: model_path */
+    const char *device;            /* "cpu" */
+    const char *dtype;             /* "bf16": fast; "f32": for comparisons */
+    const char *cpu_level;         /* highest instruction set: "c", "avx2", "avxvnni", "avx512",
+                                      "avx512bf16", "amx"; NULL: what the CPU has */
+    const char *attention_backend; /* "flash", "sage" (int8 scores), "reference" (f32);
+                                      "auto" or NULL: flash */
+    int threads;                   /* 0: one per core */
+    const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */
     const char *hub_endpoint, *hub_token; /* NULL: huggingface.co, none */
     bool offline;                         /* never download */
     dk_log_fn *log;                       /* NULL: silence */

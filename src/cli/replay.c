@@ -80,13 +80,15 @@ static void warn(replay *r, const char *format, const char *a, const char *b)
     dk_string_release(&line);
 }
 
-/* The recipe's model, type and instruction set, unless the command line says otherwise. */
+/* The recipe's model, type, instruction set and attention, unless the command line says
+ * otherwise. */
 static dk_status open_engine(replay *r, dk_error *err)
 {
     dk_engine_options *options = &r->setup.options;
     options->model_path = r->recipe.model;
     options->dtype = r->recipe.dtype;
     options->cpu_level = r->recipe.cpu_level;
+    options->attention_backend = r->recipe.attention;
     DK_TRY(dk_arguments_apply(r->arguments, &dk_option_parameters, options, err));
     dk_status status = dk_engine_setup_open(&r->engine, &r->setup, &r->progress, err);
     if (status == DK_NOT_FOUND && !dk_arguments_has(r->arguments, "model_path")) {

@@ -34,6 +34,13 @@ dk_status dk_attention_backend_from_name(dk_attention_backend *out, const char *
                    name);
 }
 
+const char *dk_attention_backend_name(dk_attention_backend backend)
+{
+    return backend == DK_ATTENTION_SAGE        ? "sage"
+           : backend == DK_ATTENTION_REFERENCE ? "reference"
+                                               : "flash";
+}
+
 double dk_device_flops(const dk_device *device)
 {
     double flops = 0;

@@ -106,6 +106,8 @@ DK_MUST_USE dk_status dk_attention_backend_from_name(dk_attention_backend *out,
                                                      const char *name, bool exact,
                                                      dk_error *err);
 
+const char *dk_attention_backend_name(dk_attention_backend backend);
+
 void dk_device_close(dk_device **device);
 /* Floating-point operations of all calls so far. */
 double dk_device_flops(const dk_device *device);

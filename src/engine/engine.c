@@ -87,8 +87,10 @@ static dk_status resolve_model(dk_engine *engine, const dk_engine_options *optio
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
-    const dk_cpu_device_options cpu = {
+    dk_cpu_device_options cpu = {
         .threads = options->threads, .level = options->cpu_level, .exact = exact};
+    DK_TRY(
+        dk_attention_backend_from_name(&cpu.attention, options->attention_backend, exact, err));
     DK_TRY(dk_cpu_device_open(&engine->device, &cpu, err));
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
@@ -236,6 +238,8 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
                                        .pipeline = engine->pipeline->class_name,
                                        .dtype = engine->dtype,
                                        .cpu_level = dk_engine_cpu_level(engine),
+                                       .attention =
+                                           dk_attention_backend_name(engine->device->attention),
                                        .weights = weights,
                                        .latents_sha256 = latents[0] != '\0' ? latents : NULL,
                                        .output = i,

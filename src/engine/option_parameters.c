@@ -25,6 +25,13 @@ static const dk_parameter parameters[] = {
      .choices = "bf16, f32",
      .default_text = "bf16",
      .help = "arithmetic: bf16 is fast, f32 is for comparisons"},
+    {.name = "attention_backend",
+     .type = DK_PARAMETER_CHOICE,
+     AT(attention_backend),
+     .choices = "auto, flash, sage, reference",
+     .default_text = "auto, which is flash",
+     .help = "how attention is computed; sage multiplies queries and keys as int8: faster, "
+             "slightly other pixels"},
     {.name = "threads",
      .type = DK_PARAMETER_INT,
      AT(threads),

@@ -118,6 +118,7 @@ dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err
     set_text(recipe, "pipeline", facts->pipeline);
     set_text(recipe, "dtype", facts->dtype);
     set_text(recipe, "cpu", facts->cpu_level);
+    set_text(recipe, "attention_backend", facts->attention);
     set_request(recipe, facts);
     if (facts->latents_sha256 != NULL) {
         set_text(recipe, "initial_latents_sha256", facts->latents_sha256);

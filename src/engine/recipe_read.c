@@ -49,6 +49,7 @@ static dk_status read_facts(dk_recipe *recipe, const char *where, dk_error *err)
         {"pipeline", &recipe->pipeline, DK_JSON_REQUIRED},
         {"dtype", &recipe->dtype, DK_JSON_REQUIRED},
         {"cpu", &recipe->cpu_level, DK_JSON_NULL_IS_ABSENT},
+        {"attention_backend", &recipe->attention, DK_JSON_NULL_IS_ABSENT},
         {"initial_latents_sha256", &recipe->latents_sha256, DK_JSON_NULL_IS_ABSENT},
         {"frames_sha256", &recipe->frames_sha256, DK_JSON_REQUIRED},
     };
