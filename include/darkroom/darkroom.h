@@ -38,6 +38,8 @@ typedef struct dk_engine_options {
     const char *attention_backend; /* "flash", "sage" (int8 scores), "reference" (f32);
                                       "auto" or NULL: flash */
     int threads;                   /* 0: one per core */
+    const char *pin_threads;       /* "none", "nodes" (NUMA), "cores"; "auto" or NULL: nodes
+                                      where there are several */
     const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */
     const char *hub_endpoint, *hub_token; /* NULL: huggingface.co, none */
     bool offline;                         /* never download */

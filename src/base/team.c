@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
@@ -148,7 +149,45 @@ static dk_status start_threads(dk_team *team, dk_error *err)
                                team->started + 1, team->threads);
 }
 
-dk_status dk_team_create(dk_team **out, int threads, dk_error *err)
+dk_status dk_pin_from_name(dk_pin *out, const char *name, const dk_topology *topology,
+                           dk_error *err)
+{
+    static const char *const names[] = {"none", "nodes", "cores"};
+    if (name == NULL || strcmp(name, "auto") == 0) {
+        *out = topology->nodes > 1 ? DK_PIN_NODES : DK_PIN_NONE;
+        return DK_OK;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (dk_pin)i;
+            return DK_OK;
+        }
+    }
+    return dk_fail(err, DK_INVALID,
+                   "pin_threads is '%s', accepted are auto, none, nodes, cores", name);
+}
+
+/* Binds thread i of the team; where Linux refuses, the thread runs where it likes. */
+static void pin_thread(const dk_team *team, int i, dk_pin pin, const dk_topology *topology)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (pin == DK_PIN_NONE || topology->count == 0) {
+        return;
+    }
+    const dk_cpu_place *place = &topology->places[i % topology->count];
+    for (int n = 0; n < topology->count; n++) {
+        bool same = pin == DK_PIN_NODES ? topology->places[n].node == place->node
+                                        : topology->places[n].cpu == place->cpu;
+        if (same) {
+            CPU_SET((size_t)topology->places[n].cpu, &set);
+        }
+    }
+    pthread_setaffinity_np(team->ids[i - 1], sizeof set, &set);
+}
+
+dk_status dk_team_create(dk_team **out, int threads, dk_pin pin, const dk_topology *topology,
+                         dk_error *err)
 {
     if (threads < 0 || threads > MAX_THREADS) {
         return dk_fail(err, DK_INVALID, "threads: %d is not in 0..%d (0 = one per core)",
@@ -164,6 +203,9 @@ dk_status dk_team_create(dk_team **out, int threads, dk_error *err)
     if (status != DK_OK) {
         dk_team_destroy(&team);
         return status;
+    }
+    for (int i = 1; i < team->threads; i++) {
+        pin_thread(team, i, pin, topology);
     }
     *out = team;
     return DK_OK;

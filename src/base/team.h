@@ -4,11 +4,25 @@
 #define DK_BASE_TEAM_H
 
 #include "base/error.h"
+#include "base/topology.h"
 
 typedef struct dk_team dk_team;
 
-/* threads = 0: one per available core. Owned. */
-DK_MUST_USE dk_status dk_team_create(dk_team **out, int threads, dk_error *err);
+/* Where threads may run. The caller of dk_team_run works too and is never bound: its thread is
+   not the team's. */
+typedef enum dk_pin {
+    DK_PIN_NONE,
+    DK_PIN_NODES, /* anywhere on a NUMA node, nodes taking turns */
+    DK_PIN_CORES, /* on one CPU each, physical cores first */
+} dk_pin;
+
+/* "auto" (or NULL: nodes where there are several, else none), "none", "nodes", "cores". */
+DK_MUST_USE dk_status dk_pin_from_name(dk_pin *out, const char *name,
+                                       const dk_topology *topology, dk_error *err);
+
+/* threads = 0: one per available core. topology may be NULL with DK_PIN_NONE. Owned. */
+DK_MUST_USE dk_status dk_team_create(dk_team **out, int threads, dk_pin pin,
+                                     const dk_topology *topology, dk_error *err);
 void dk_team_destroy(dk_team **team);
 int dk_team_threads(const dk_team *team);
 

@@ -87,8 +87,10 @@ static dk_status resolve_model(dk_engine *engine, const dk_engine_options *optio
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
-    dk_cpu_device_options cpu = {
-        .threads = options->threads, .level = options->cpu_level, .exact = exact};
+    dk_cpu_device_options cpu = {.threads = options->threads,
+                                 .level = options->cpu_level,
+                                 .exact = exact,
+                                 .pin = options->pin_threads};
     DK_TRY(
         dk_attention_backend_from_name(&cpu.attention, options->attention_backend, exact, err));
     DK_TRY(dk_cpu_device_open(&engine->device, &cpu, err));

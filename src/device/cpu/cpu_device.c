@@ -23,8 +23,9 @@ static void close_device(dk_device *device)
 static dk_status alloc_memory(dk_device *device, void **out, size_t bytes, const char *what,
                               dk_error *err)
 {
-    (void)device;
-    return dk_try_alloc(out, bytes, what, err);
+    DK_TRY(dk_try_alloc(out, bytes, what, err));
+    dk_topology_interleave(&dk_cpu_device_of(device)->topology, *out, bytes);
+    return DK_OK;
 }
 
 static void free_memory(dk_device *device, void *memory)
@@ -75,20 +76,28 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
             "cpu: unknown level '%s', accepted are c, avx2, avxvnni, avx512, avx512bf16, amx",
             options->level);
     }
-    dk_team *team;
-    DK_TRY(dk_team_create(&team, options->threads, err));
+    dk_pin pin;
     dk_cpu_device *cpu = dk_alloc(sizeof *cpu);
+    dk_topology_read(&cpu->topology, "/sys/devices/system", NULL);
+    dk_status status = dk_pin_from_name(&pin, options->pin, &cpu->topology, err);
+    if (status == DK_OK) {
+        status = dk_team_create(&cpu->team, options->threads, pin, &cpu->topology, err);
+    }
+    if (status != DK_OK) {
+        dk_free(cpu);
+        return status;
+    }
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
     cpu->head.attention = options->exact ? DK_ATTENTION_REFERENCE : options->attention;
-    cpu->team = team;
     cpu->level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);
     dk_attention_kernels_init(&cpu->attention, flags);
     dk_norm_kernels_init(&cpu->norm, flags);
     dk_elementwise_kernels_init(&cpu->elementwise, flags);
     snprintf(cpu->head.description, sizeof cpu->head.description, "cpu, %s, %d thread%s",
-             cpu->level, dk_team_threads(team), dk_team_threads(team) == 1 ? "" : "s");
+             cpu->level, dk_team_threads(cpu->team),
+             dk_team_threads(cpu->team) == 1 ? "" : "s");
     *out = &cpu->head;
     return DK_OK;
 }

@@ -9,6 +9,7 @@ typedef struct dk_cpu_device_options {
     const char *level; /* highest instruction set to use ("avx2"), NULL: what the CPU has */
     bool exact;        /* f32 arithmetic throughout */
     dk_attention_backend attention;
+    const char *pin; /* where threads may run, see dk_pin_from_name */
 } dk_cpu_device_options;
 
 /* Owned; closed with dk_device_close. */

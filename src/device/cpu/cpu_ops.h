@@ -8,6 +8,7 @@
 
 typedef struct dk_cpu_device {
     dk_device head; /* first: a dk_device pointer is a dk_cpu_device pointer */
+    dk_topology topology;
     dk_team *team;
     const char *level;
     dk_linear_kernels linear;

@@ -4,9 +4,13 @@
 #include "base/alloc.h"
 #include "device/cpu/cpu_ops.h"
 
+enum { PAGE = 4096 };
+
 bool dk_cpu_reserve(dk_cpu_device *cpu, size_t thread_bytes, size_t shared_bytes)
 {
-    size_t per_thread = (thread_bytes + DK_ALIGNMENT - 1) / DK_ALIGNMENT * DK_ALIGNMENT;
+    /* Whole pages: a thread's scratch lies on the node of the thread, which touches it first.
+     */
+    size_t per_thread = (thread_bytes + PAGE - 1) / PAGE * PAGE;
     dk_status status = DK_OK;
     if (per_thread > cpu->scratch_bytes) {
         dk_free(cpu->scratch);
@@ -24,6 +28,7 @@ bool dk_cpu_reserve(dk_cpu_device *cpu, size_t thread_bytes, size_t shared_bytes
         status =
             dk_try_alloc(&cpu->shared, shared_bytes, "packed operands", &cpu->head.failure);
         cpu->shared_bytes = status == DK_OK ? shared_bytes : 0;
+        dk_topology_interleave(&cpu->topology, cpu->shared, cpu->shared_bytes);
     }
     if (status != DK_OK) {
         cpu->head.failed = status;

@@ -49,7 +49,7 @@ static void test_every_task_once(void **state)
     for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
         dk_error err;
         dk_team *team;
-        assert_ok(dk_team_create(&team, threads[t], &err), err);
+        assert_ok(dk_team_create(&team, threads[t], DK_PIN_NONE, NULL, &err), err);
         assert_int_equal(dk_team_threads(team), threads[t]);
         for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
             assert_int_equal(run_once(team, tasks[i]), 0);
@@ -74,7 +74,7 @@ static void test_many_tasks(void **state)
     dk_error err;
     dk_team *team;
     unsigned char *seen = dk_alloc(TASKS);
-    assert_ok(dk_team_create(&team, 3, &err), err);
+    assert_ok(dk_team_create(&team, 3, DK_PIN_NONE, NULL, &err), err);
     dk_team_run(team, TASKS, add_one, seen);
     for (int i = 0; i < TASKS; i++) {
         assert_int_equal(seen[i], 1);
@@ -111,7 +111,7 @@ static void test_small_rounds(void **state)
     (void)state;
     dk_error err;
     dk_team *team;
-    assert_ok(dk_team_create(&team, 3, &err), err);
+    assert_ok(dk_team_create(&team, 3, DK_PIN_NONE, NULL, &err), err);
     small_rounds(team, SMALL_ROUNDS);
     dk_team_destroy(&team);
 }
@@ -135,7 +135,7 @@ static void test_beside_busy_threads(void **state)
     for (int i = 0; i < BUSY; i++) {
         assert_int_equal(pthread_create(&busy[i], NULL, burn, &stop), 0);
     }
-    assert_ok(dk_team_create(&team, 2, &err), err);
+    assert_ok(dk_team_create(&team, 2, DK_PIN_NONE, NULL, &err), err);
     small_rounds(team, 500);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(run_once(team, 333), 0);
@@ -152,7 +152,7 @@ static void *own_team(void *context)
     dk_team *team = NULL;
     *(int *)context = 1;
     for (int i = 0; i < 10; i++) {
-        if (dk_team_create(&team, 2 + i % 2, NULL) != DK_OK) {
+        if (dk_team_create(&team, 2 + i % 2, DK_PIN_NONE, NULL, NULL) != DK_OK) {
             return NULL;
         }
         for (int k = 0; k < 20; k++) {
@@ -185,15 +185,15 @@ static void test_limits(void **state)
     (void)state;
     dk_error err;
     dk_team *team = NULL;
-    assert_int_equal(dk_team_create(&team, -1, &err), DK_INVALID);
-    assert_int_equal(dk_team_create(&team, 1025, &err), DK_INVALID);
+    assert_int_equal(dk_team_create(&team, -1, DK_PIN_NONE, NULL, &err), DK_INVALID);
+    assert_int_equal(dk_team_create(&team, 1025, DK_PIN_NONE, NULL, &err), DK_INVALID);
     assert_non_null(strstr(err.message, "threads: 1025 is not in 0..1024"));
     assert_null(team);
     dk_team_destroy(&team);
-    assert_ok(dk_team_create(&team, 0, &err), err);
+    assert_ok(dk_team_create(&team, 0, DK_PIN_NONE, NULL, &err), err);
     assert_int_equal(dk_team_threads(team), dk_available_cores());
     dk_team_destroy(&team); /* never used */
-    assert_ok(dk_team_create(&team, 64, &err), err);
+    assert_ok(dk_team_create(&team, 64, DK_PIN_NONE, NULL, &err), err);
     assert_int_equal(run_once(team, 3), 0);
     dk_team_destroy(&team);
 }

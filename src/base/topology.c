@@ -1,0 +1,155 @@
+/* Reading /sys: lists such as "0-3,8-11". */
+#define _GNU_SOURCE
+#include "base/topology.h"
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { MOST_NODES = 64, LINE = 8192 };
+
+/* Calls `mark` for every number of a list file; false: there is no such file. */
+static bool read_list(const char *path, int most, void (*mark)(void *context, int number),
+                      void *context)
+{
+    char line[LINE];
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        return false;
+    }
+    const char *at = fgets(line, sizeof line, file);
+    fclose(file);
+    while (at != NULL && *at >= '0' && *at <= '9') {
+        char *end;
+        long first = strtol(at, &end, 10), last = first;
+        if (*end == '-') {
+            last = strtol(end + 1, &end, 10);
+        }
+        for (long i = first; i <= last && i < most; i++) {
+            mark(context, (int)i);
+        }
+        at = *end == ',' ? end + 1 : NULL;
+    }
+    return true;
+}
+
+/* What is known of each CPU: -1 where it may not run. */
+typedef struct cpus {
+    int node_at_work;
+    int node[DK_MOST_CPUS];
+    int rank[DK_MOST_CPUS]; /* among the allowed CPUs of its physical core */
+} cpus;
+
+static void mark_node(void *context, int cpu)
+{
+    cpus *all = context;
+    if (all->node[cpu] >= 0) {
+        all->node[cpu] = all->node_at_work;
+    }
+}
+
+typedef struct siblings {
+    const cpus *all;
+    int cpu, before;
+} siblings;
+
+static void count_sibling(void *context, int cpu)
+{
+    siblings *s = context;
+    s->before += cpu < s->cpu && s->all->node[cpu] >= 0;
+}
+
+static void mark_allowed(cpus *all, const unsigned char *allowed)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (allowed == NULL && sched_getaffinity(0, sizeof set, &set) != 0) {
+        CPU_SET(0, &set);
+    }
+    for (int cpu = 0; cpu < DK_MOST_CPUS; cpu++) {
+        bool may = allowed != NULL ? allowed[cpu] != 0 : CPU_ISSET((size_t)cpu, &set);
+        all->node[cpu] = may ? 0 : -1;
+    }
+}
+
+/* Takes the next CPU of `node` whose rank is `rank`, from *from on; -1: there is none. */
+static int next_cpu(const cpus *all, int node, int rank, int *from)
+{
+    for (int cpu = *from; cpu < DK_MOST_CPUS; cpu++) {
+        if (all->node[cpu] == node && all->rank[cpu] == rank) {
+            *from = cpu + 1;
+            return cpu;
+        }
+    }
+    *from = DK_MOST_CPUS;
+    return -1;
+}
+
+static void order(dk_topology *out, const cpus *all)
+{
+    bool used[MOST_NODES] = {false};
+    for (int rank = 0; out->count < DK_MOST_CPUS && rank < DK_MOST_CPUS; rank++) {
+        int from[MOST_NODES] = {0}, before = out->count;
+        bool found = true;
+        while (found) {
+            found = false;
+            for (int node = 0; node < MOST_NODES; node++) {
+                int cpu = next_cpu(all, node, rank, &from[node]);
+                if (cpu >= 0) {
+                    out->places[out->count++] = (dk_cpu_place){cpu, node};
+                    used[node] = found = true;
+                }
+            }
+        }
+        if (out->count == before) {
+            break;
+        }
+    }
+    for (int node = 0; node < MOST_NODES; node++) {
+        out->nodes += used[node];
+    }
+}
+
+void dk_topology_read(dk_topology *out, const char *system, const unsigned char *allowed)
+{
+    static const char *const node_list = "%s/node/node%d/cpulist";
+    static const char *const sibling_list = "%s/cpu/cpu%d/topology/thread_siblings_list";
+    char path[4096];
+    cpus all;
+    mark_allowed(&all, allowed);
+    for (all.node_at_work = 0; all.node_at_work < MOST_NODES; all.node_at_work++) {
+        snprintf(path, sizeof path, node_list, system, all.node_at_work);
+        read_list(path, DK_MOST_CPUS, mark_node, &all);
+    }
+    for (int cpu = 0; cpu < DK_MOST_CPUS; cpu++) {
+        siblings s = {.all = &all, .cpu = cpu};
+        if (all.node[cpu] >= 0) {
+            snprintf(path, sizeof path, sibling_list, system, cpu);
+            read_list(path, DK_MOST_CPUS, count_sibling, &s);
+        }
+        all.rank[cpu] = s.before;
+    }
+    *out = (dk_topology){0};
+    order(out, &all);
+    out->nodes = out->nodes > 0 ? out->nodes : 1;
+}
+
+void dk_topology_interleave(const dk_topology *topology, void *memory, size_t bytes)
+{
+    enum { INTERLEAVE = 3 }; /* MPOL_INTERLEAVE of <numaif.h>, which is a library's header */
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)memory + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)memory + bytes) / page * page;
+    unsigned long nodes = 0;
+    for (int i = 0; i < topology->count; i++) {
+        nodes |= 1ul << topology->places[i].node;
+    }
+    if (topology->nodes > 1 && first < end) {
+        (void)syscall(SYS_mbind, first, end - first, INTERLEAVE, &nodes, MOST_NODES + 1, 0);
+    }
+}

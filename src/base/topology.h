@@ -1,0 +1,28 @@
+/* Which processors there are: NUMA nodes and physical cores, from Linux's /sys. */
+#ifndef DK_BASE_TOPOLOGY_H
+#define DK_BASE_TOPOLOGY_H
+
+#include <stddef.h>
+
+enum { DK_MOST_CPUS = 1024 };
+
+typedef struct dk_cpu_place {
+    int cpu, node; /* as Linux numbers them */
+} dk_cpu_place;
+
+/* The CPUs that this process may run on, in the order in which threads should take them: nodes
+   in turn, and one of each physical core before any second one. */
+typedef struct dk_topology {
+    int count, nodes; /* nodes: how many of them have such CPUs, at least 1 */
+    dk_cpu_place places[DK_MOST_CPUS];
+} dk_topology;
+
+/* system: "/sys/devices/system"; what is missing there counts as one node of single cores.
+   allowed[cpu]: whether the process may run there; NULL asks Linux. */
+void dk_topology_read(dk_topology *out, const char *system, const unsigned char *allowed);
+
+/* Spreads pages that nobody touched yet over all nodes. Only a wish: memory on one node works
+   as well, slower. Does nothing on machines with one node. */
+void dk_topology_interleave(const dk_topology *topology, void *memory, size_t bytes);
+
+#endif
