@@ -162,7 +162,8 @@ static void set_conv(bench *b, work *w)
     }
     const void *weight = values(b, DK_BF16, (int64_t)out * in * taps);
     void *packed = memory(b, dk_conv_packed_bytes(kernel, out, in, taps));
-    dk_conv_pack_weight(packed, kernel, weight, DK_BF16, out, in, taps);
+    const dk_conv_weight stored = {weight, DK_BF16, out, in, taps};
+    dk_conv_pack_weight(packed, kernel, &b->linear.decode, &stored);
     w->conv = (dk_conv_args){.frames = w->frames,
                              .src_type = DK_BF16,
                              .height = height,

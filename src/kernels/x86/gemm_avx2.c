@@ -30,7 +30,7 @@ static inline void transpose(__m256 r[LANES])
     }
 }
 
-/* Eight elements of a row of any float type, from element k on; zeros behind `count`. */
+/* Eight elements of a row of F32 or BF16, from element k on; zeros behind `count`. */
 static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t count)
 {
     if (row == NULL) {
@@ -41,10 +41,6 @@ static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t
     }
     if (count >= LANES && type == DK_BF16) {
         return vec_load_bf16((const uint16_t *)row + k);
-    }
-    if (count >= LANES && type == DK_F16) {
-        return _mm256_cvtph_ps(
-            _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)row + k)));
     }
     float values[LANES] = {0};
     const char *at = (const char *)row + (size_t)k * dk_dtype_bytes(type);
