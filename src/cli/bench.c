@@ -44,7 +44,8 @@ static const dk_parameter parameters[] = {
      .default_text = "none",
      .help = "model: folder with the components' config.json files"},
     CHOICE(part, "dit, vae, vae-encode, text", "dit", "model: which component"),
-    CHOICE(weights_dtype, "bf16, f16, f32", "bf16", "linear, model: type of the weights"),
+    CHOICE(weights_dtype, "bf16, f16, f32, f8_e4m3, f8_e5m2", "bf16",
+           "linear, model: type of the weights"),
     NUMBER(width, "480", "conv2d, conv3d, model: pixels"),
     NUMBER(height, "320", "conv2d, conv3d, model: pixels"),
     NUMBER(num_frames, "1, model: 9", "conv2d, conv3d, model: frames"),
@@ -95,15 +96,16 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
 dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)
 {
     const char *name = flags->weights_dtype != NULL ? flags->weights_dtype : "bf16";
-    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32};
-    static const char *const names[] = {"bf16", "f16", "f32"};
-    for (int i = 0; i < 3; i++) {
+    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32, DK_F8_E4M3, DK_F8_E5M2};
+    static const char *const names[] = {"bf16", "f16", "f32", "f8_e4m3", "f8_e5m2"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (strcmp(name, names[i]) == 0) {
             *out = types[i];
             return DK_OK;
         }
     }
-    return dk_fail(err, DK_INVALID, "--weights-dtype is '%s', accepted are bf16, f16, f32",
+    return dk_fail(err, DK_INVALID,
+                   "--weights-dtype is '%s', accepted are bf16, f16, f32, f8_e4m3, f8_e5m2",
                    name);
 }
 

@@ -27,39 +27,6 @@ size_t dk_conv_packed_bytes(const dk_gemm_kernel *kernel, int out_channels, int 
     return dk_whole_lines((size_t)(panels * taps * dk_gemm_b_bytes(kernel, in_channels)));
 }
 
-void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void *weight,
-                         dk_dtype weight_type, int out_channels, int in_channels, int taps)
-{
-    /* One tap of a panel's columns lies strided in the file: it is gathered as bytes first. */
-    enum { MOST_NR = 64, GATHER = 1024 };
-    char gathered[MOST_NR * GATHER * 4];
-    size_t width = dk_dtype_bytes(weight_type);
-    assert(kernel->nr <= MOST_NR && width <= 8);
-    char *panel = packed;
-    int64_t slice = (int64_t)sizeof gathered / (int64_t)width / kernel->nr / kernel->b_group *
-                    kernel->b_group;
-    for (int n0 = 0; n0 < out_channels; n0 += kernel->nr) {
-        int cols = out_channels - n0 < kernel->nr ? out_channels - n0 : kernel->nr;
-        for (int tap = 0; tap < taps; tap++) {
-            for (int64_t c0 = 0; c0 < in_channels; c0 += slice) {
-                int64_t count = in_channels - c0 < slice ? in_channels - c0 : slice;
-                char *out = gathered;
-                for (int n = 0; n < cols; n++) {
-                    for (int64_t c = c0; c < c0 + count; c++, out += width) {
-                        int64_t at = ((int64_t)(n0 + n) * in_channels + c) * taps + tap;
-                        const char *in = (const char *)weight + (size_t)at * width;
-                        for (size_t i = 0; i < width; i++) {
-                            out[i] = in[i];
-                        }
-                    }
-                }
-                kernel->pack_weight(panel, gathered, weight_type, count, cols, count);
-                panel += dk_gemm_b_bytes(kernel, count);
-            }
-        }
-    }
-}
-
 /* Elements of depth that are multiplied at a time. Where a row's group is shorter than a cache
    line, the lines that a tile touches hold other rows too and take the place of half the
    slice. */

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/decode.h"
 #include "kernels/gemm.h"
 #include "kernels/linear.h"
 #include "tensor/dtype.h"
@@ -47,13 +48,18 @@ typedef struct dk_conv_plan {
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_conv_plan;
 
+typedef struct dk_conv_weight {
+    const void *data; /* [out_channels][in_channels][kt][kh][kw], as stored */
+    dk_dtype type;    /* any that decode.h lists */
+    int out_channels, in_channels, taps;
+} dk_conv_weight;
+
 /* Packed weights: [col panel][tap][B panel over in_channels]. Their layout depends on the
-   kernel, so they are made once by the same process that uses them. weight:
-   [out][in][kt][kh][kw]. */
+   kernel, so they are made once by the same process that uses them. */
 size_t dk_conv_packed_bytes(const dk_gemm_kernel *kernel, int out_channels, int in_channels,
                             int taps);
-void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel, const void *weight,
-                         dk_dtype weight_type, int out_channels, int in_channels, int taps);
+void dk_conv_pack_weight(void *packed, const dk_gemm_kernel *kernel,
+                         const dk_decode_kernels *decoders, const dk_conv_weight *weight);
 
 /* threads: how many will share the work; how it is cut changes no sum. */
 void dk_conv_plan_init(dk_conv_plan *plan, const dk_gemm_kernel *kernel,

@@ -32,21 +32,11 @@ static void tile_c(float *c, int64_t ldc, const dk_gemm_a *a, int64_t row, const
     }
 }
 
-/* Element i of a row of any float type. */
+/* Element i of a row of F32 or BF16. */
 static float element(const void *row, dk_dtype type, int64_t i)
 {
-    switch (type) {
-    case DK_F32:
-        return ((const float *)row)[i];
-    case DK_BF16:
-        return dk_f32_from_bf16(((const uint16_t *)row)[i]);
-    default: {
-        float value;
-        dk_convert_to_f32(&value, (const char *)row + (size_t)i * dk_dtype_bytes(type), type,
-                          1);
-        return value;
-    }
-    }
+    return type == DK_F32 ? ((const float *)row)[i]
+                          : dk_f32_from_bf16(((const uint16_t *)row)[i]);
 }
 
 static void pack_rows_c(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,

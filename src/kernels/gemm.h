@@ -43,8 +43,8 @@ enum { DK_GEMM_PACK_ROWS = 16 };
 typedef void dk_gemm_pack_rows_fn(void *dst, int64_t ld, const void *const *src_rows,
                                   dk_dtype src_type, int count, int64_t k);
 
-/* Packs `cols` <= nr rows of W (W is [cols][k], each row ld elements after the last; any float
-   type, int8 kernels: I8) into one B panel: column n of B is row n of W. */
+/* Packs `cols` <= nr rows of W (W is [cols][k], each row ld elements after the last; F32 or
+   BF16, int8 kernels: I8) into one B panel: column n of B is row n of W. */
 typedef void dk_gemm_pack_weight_fn(void *panel, const void *w, dk_dtype w_type, int64_t ld,
                                     int cols, int64_t k);
 

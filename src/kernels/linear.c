@@ -95,33 +95,42 @@ void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags)
 {
     dk_gemm_kernels_init(&kernels->gemm, cpu_flags);
     dk_quantize_kernels_init(&kernels->quantize, cpu_flags);
+    dk_decode_kernels_init(&kernels->decode, cpu_flags);
     kernels->small = small_c;
     kernels->store = store_c;
     dk_linear_kernels_init_x86(kernels, cpu_flags);
 }
 
-/* Elements of depth in a slice. */
-static int64_t slice_of(const dk_gemm_kernel *kernel, const dk_linear_args *args)
+/* Elements of depth in a slice: whole blocks of the stored type, so that one can be decoded. */
+static int64_t slice_of(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    return dk_smaller(kernel->slice, args->depth);
+    int64_t block = plan->stored->block, slice = plan->kernel->slice / block * block;
+    return dk_smaller(slice > 0 ? slice : block, args->depth);
 }
 
-/* Scratch of a task: a slab of W (an int8 weight is packed already), then the f32 or int32
-   results of its rows. Where one slice is all of the depth, results leave at once and one panel
-   of rows is enough. */
+/* Scratch of a task: a slab of W (an int8 weight is packed already), the f32 or int32 results
+   of its rows, and rows of W that are decoded before they are packed. Where one slice is all of
+   the depth, results leave at once and one panel of rows is enough. */
 static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
     if (args->int8 != NULL) {
         return 0;
     }
-    int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan->kernel, args));
+    int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan, args));
     return dk_whole_lines((size_t)(plan->block_cols / plan->kernel->nr * panel));
 }
 
-static int64_t result_rows(const dk_linear_plan *plan, const dk_linear_args *args)
+static size_t result_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    bool one_slice = slice_of(plan->kernel, args) == args->depth;
-    return one_slice ? plan->kernel->mr : plan->block_rows;
+    bool one_slice = slice_of(plan, args) == args->depth;
+    int64_t rows = one_slice ? plan->kernel->mr : plan->block_rows;
+    return dk_whole_lines((size_t)(rows * plan->block_cols) * sizeof(float));
+}
+
+static size_t decoded_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
+{
+    int64_t panel = plan->kernel->nr * slice_of(plan, args);
+    return plan->stored->decode != NULL ? dk_whole_lines((size_t)panel * sizeof(float)) : 0;
 }
 
 /* Cuts the output of a pass into at least `tasks` blocks where it is large enough: columns
@@ -157,7 +166,10 @@ static void add_int8_memory(dk_linear_plan *plan, int64_t depth)
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads)
 {
-    *plan = (dk_linear_plan){.passes = 1, .pass_rows = args->rows};
+    *plan =
+        (dk_linear_plan){.passes = 1,
+                         .pass_rows = args->rows,
+                         .stored = dk_stored_format_of(&kernels->decode, args->weight_type)};
     if (args->rows <= SMALL_ROWS && args->int8 == NULL) {
         plan->block_rows = args->rows;
         plan->block_cols = SMALL_COLS;
@@ -175,8 +187,7 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
     plan->shared_bytes = packed_bytes(plan, args);
     plan->scratch_bytes =
-        slab_bytes(plan, args) +
-        dk_whole_lines((size_t)(result_rows(plan, args) * plan->block_cols) * sizeof(float));
+        slab_bytes(plan, args) + result_bytes(plan, args) + decoded_bytes(plan, args);
     if (args->int8 != NULL) {
         add_int8_memory(plan, args->depth);
     }
@@ -248,20 +259,34 @@ typedef struct block {
     const float *scales; /* of those rows, with an int8 weight */
     char *slab;
     const char *panels; /* of W over the slice at work: in slab, or an int8 weight's */
-    float *results;
+    float *results, *decoded;
 } block;
+
+/* The slice of W's rows [n, n + cols) as one panel: read as it lies, or decoded first. */
+static void pack_panel(const block *at, char *panel, int64_t n, int cols)
+{
+    const dk_gemm_kernel *kernel = at->plan->kernel;
+    const dk_stored_format *stored = at->plan->stored;
+    size_t row_bytes = dk_stored_bytes(stored, at->args->depth);
+    const char *w = (const char *)at->args->weight + (size_t)n * row_bytes;
+    if (stored->decode == NULL) {
+        kernel->pack_weight(panel, w + dk_stored_bytes(stored, at->k0), at->args->weight_type,
+                            at->args->depth, cols, at->depth);
+        return;
+    }
+    for (int i = 0; i < cols; i++, w += row_bytes) {
+        stored->decode(at->decoded + i * at->depth, w, at->k0, at->depth);
+    }
+    kernel->pack_weight(panel, at->decoded, DK_F32, at->depth, cols, at->depth);
+}
 
 static void pack_slab(const block *at)
 {
     const dk_gemm_kernel *kernel = at->plan->kernel;
-    const dk_linear_args *args = at->args;
     int64_t panel = dk_gemm_b_bytes(kernel, at->depth);
-    size_t width = dk_dtype_bytes(args->weight_type);
     char *out = at->slab;
     for (int64_t n = at->n0; n < at->n1; n += kernel->nr, out += panel) {
-        const char *w = (const char *)args->weight + (size_t)(n * args->depth + at->k0) * width;
-        kernel->pack_weight(out, w, args->weight_type, args->depth,
-                            (int)dk_smaller(kernel->nr, at->n1 - n), at->depth);
+        pack_panel(at, out, n, (int)dk_smaller(kernel->nr, at->n1 - n));
     }
 }
 
@@ -331,7 +356,8 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     }
     at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
     at.scales = (const float *)(const void *)(at.shared + packed_bytes(plan, args));
-    int64_t slice = slice_of(plan->kernel, args);
+    at.decoded = at.results + result_bytes(plan, args) / sizeof(float);
+    int64_t slice = slice_of(plan, args);
     dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
         at.depth = dk_smaller(slice, args->depth - at.k0);

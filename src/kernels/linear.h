@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/decode.h"
 #include "kernels/gemm.h"
 #include "kernels/quantize.h"
 #include "tensor/dtype.h"
@@ -38,7 +39,7 @@ typedef struct dk_linear_args {
     const void *src; /* [rows][depth], F32 or BF16 */
     dk_dtype src_type;
     int64_t src_stride; /* elements from row to row */
-    const void *weight; /* [cols][depth], any float type */
+    const void *weight; /* [cols][depth], any type that decode.h lists */
     dk_dtype weight_type;
     const dk_linear_int8 *int8; /* takes the place of weight; NULL: none */
     const float *bias;          /* [cols] */
@@ -54,7 +55,8 @@ typedef struct dk_linear_args {
 
 typedef struct dk_linear_plan {
     const dk_gemm_kernel *kernel; /* NULL: the small-M path (rows <= 4), no packing tasks */
-    int passes;                   /* over pass_rows rows each */
+    const dk_stored_format *stored;
+    int passes; /* over pass_rows rows each */
     int64_t pass_rows;
     int pack_tasks;                 /* stage 1 of a pass */
     int64_t block_rows, block_cols; /* of one task of stage 2 */
@@ -66,6 +68,7 @@ typedef struct dk_linear_plan {
 typedef struct dk_linear_kernels {
     dk_gemm_kernels gemm;
     dk_quantize_kernels quantize;
+    dk_decode_kernels decode;
     /* Rows one by one against W read once: bound by memory. dst[n0..n1) of every row. */
     void (*small)(const dk_linear_args *args, int64_t n0, int64_t n1);
     /* Stores a finished f32 tile of `rows` x `cols` at (m0, n0) through the epilogue. */

@@ -63,6 +63,35 @@ float dk_f32_from_f8_e5m2(uint8_t value)
     return dk_f32_from_f16((uint16_t)(value << 8));
 }
 
+/* A float of one byte: codes grow with magnitude, so a carry out of the mantissa lands in the
+   exponent. Above `largest` comes `over`. */
+static uint8_t f8_from_f32(float value, int mantissa_bits, int bias, int largest, int over)
+{
+    int sign = signbit(value) ? 0x80 : 0, exponent;
+    if (isnan(value)) {
+        return (uint8_t)(sign | 0x7f);
+    }
+    if (isinf(value)) {
+        return (uint8_t)(sign | over);
+    }
+    frexpf(value, &exponent); /* value = [0.5, 1) * 2^exponent */
+    exponent = value == 0 || exponent - 1 < 1 - bias ? 1 - bias : exponent - 1;
+    int units = (int)fminf(nearbyintf(ldexpf(fabsf(value), mantissa_bits - exponent)), 256.0f);
+    int code = ((exponent + bias - 1) << mantissa_bits) + units;
+    return (uint8_t)(sign | (code > largest ? over : code));
+}
+
+/* As PyTorch: what is too large becomes NaN in E4M3FN, infinity in E5M2. */
+static uint8_t f8_e4m3_from_f32(float value)
+{
+    return f8_from_f32(value, 3, 7, 0x7e, 0x7f);
+}
+
+static uint8_t f8_e5m2_from_f32(float value)
+{
+    return f8_from_f32(value, 2, 15, 0x7b, 0x7c);
+}
+
 /* A file's data may lie at odd addresses. */
 static uint16_t load_u16(const void *src, int64_t i)
 {
@@ -123,6 +152,16 @@ void dk_convert_from_f32(void *dst, dk_dtype dst_dtype, const float *src, int64_
     case DK_F16:
         for (int64_t i = 0; i < count; i++) {
             ((uint16_t *)dst)[i] = dk_f16_from_f32(src[i]);
+        }
+        break;
+    case DK_F8_E4M3:
+        for (int64_t i = 0; i < count; i++) {
+            ((uint8_t *)dst)[i] = f8_e4m3_from_f32(src[i]);
+        }
+        break;
+    case DK_F8_E5M2:
+        for (int64_t i = 0; i < count; i++) {
+            ((uint8_t *)dst)[i] = f8_e5m2_from_f32(src[i]);
         }
         break;
     default:

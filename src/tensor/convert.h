@@ -30,7 +30,7 @@ uint16_t dk_f16_from_f32(float value);
 float dk_f32_from_f8_e4m3(uint8_t value); /* OCP E4M3FN: no infinities */
 float dk_f32_from_f8_e5m2(uint8_t value);
 
-/* count elements of any float type to f32, and f32 to F32, BF16 or F16. No overlap; src of the
+/* count elements of any float type to f32, and f32 to every one but F64. No overlap; src of the
    first may lie at any address. */
 void dk_convert_to_f32(float *dst, const void *src, dk_dtype src_dtype, int64_t count);
 void dk_convert_from_f32(void *dst, dk_dtype dst_dtype, const float *src, int64_t count);

@@ -57,8 +57,8 @@ typedef struct kc_family {
     int count;
 } kc_family;
 
-extern const kc_family kc_gemm, kc_gemm_int8, kc_quantize, kc_linear, kc_attention, kc_conv,
-    kc_norm, kc_elementwise;
+extern const kc_family kc_decode, kc_gemm, kc_gemm_int8, kc_quantize, kc_linear, kc_attention,
+    kc_conv, kc_norm, kc_elementwise;
 
 /* --- cases -------------------------------------------------------------------------------- */
 

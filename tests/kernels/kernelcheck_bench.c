@@ -135,7 +135,8 @@ static void set_attention(bench *b, work *w)
                                        .dst_stride = row,
                                        .scale = 0.1f,
                                        .dst = memory(b, (size_t)(q * row) * 2)};
-    dk_attention_plan_init(&w->attention_plan, &b->attention, &w->attention, DK_ATTENTION_FLASH);
+    dk_attention_plan_init(&w->attention_plan, &b->attention, &w->attention,
+                           DK_ATTENTION_FLASH);
     w->shared = memory(b, w->attention_plan.packed_bytes);
     w->scratch = memory(b, w->attention_plan.scratch_bytes);
     w->flops = 4.0 * (double)q * (double)kv * (double)row;
@@ -163,7 +164,8 @@ static void set_conv(bench *b, work *w)
     }
     const void *weight = values(b, DK_BF16, (int64_t)out * in * taps);
     void *packed = memory(b, dk_conv_packed_bytes(kernel, out, in, taps));
-    dk_conv_pack_weight(packed, kernel, weight, DK_BF16, out, in, taps);
+    const dk_conv_weight stored = {weight, DK_BF16, out, in, taps};
+    dk_conv_pack_weight(packed, kernel, &b->linear.decode, &stored);
     w->conv = (dk_conv_args){.frames = w->frames,
                              .src_type = DK_BF16,
                              .height = height,

@@ -124,7 +124,10 @@ static void set_operands(kc *k, conv_data *data, const conv_case *c, dk_dtype ty
     const void *weight = kc_operand(k, weight_type, weights, KC_ORDINARY);
     data->weight = kc_plain(k, weight, weight_type, weights, kernel->type);
     void *packed = kc_alloc(k, dk_conv_packed_bytes(kernel, c->out, c->in, taps));
-    dk_conv_pack_weight(packed, kernel, weight, weight_type, c->out, c->in, taps);
+    const dk_conv_weight stored = {weight, weight_type, c->out, c->in, taps};
+    dk_decode_kernels decode;
+    dk_decode_kernels_init(&decode, k->flags);
+    dk_conv_pack_weight(packed, kernel, &decode, &stored);
     a->packed_weight = packed;
     a->bias = c->bias ? kc_operand(k, DK_F32, c->out, KC_ORDINARY) : NULL;
     int64_t count = a->out_frames * a->dst_frame_stride;

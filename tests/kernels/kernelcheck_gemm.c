@@ -118,10 +118,9 @@ static void panel_case(kc *k, const dk_gemm_kernel *kernel, dk_dtype type, int64
 
 static void panels_of(kc *k, const dk_gemm_kernel *kernel, bool matrix)
 {
-    static const dk_dtype types[] = {DK_F32, DK_BF16, DK_F16, DK_F64, DK_F8_E4M3, DK_F8_E5M2};
-    int most = matrix ? 2 : KC_COUNT(types);
+    static const dk_dtype types[] = {DK_F32, DK_BF16};
     for (int d = 0; d < KC_COUNT(depths); d++) {
-        for (int t = 0; t < most; t++) {
+        for (int t = 0; t < KC_COUNT(types); t++) {
             panel_case(k, kernel, types[t], depths[d], kernel->nr, matrix);
             panel_case(k, kernel, types[t], depths[d], 1, matrix);
             panel_case(k, kernel, types[t], depths[d], kernel->nr / 2 + 1, matrix);

@@ -295,6 +295,79 @@ static void check_layers(kc *k)
     layers(k, &kernels);
 }
 
+/* A stored format of blocks, as quantized weights have: 32 numbers of 8 bits behind a power of
+   two. It stands in the table under the name of a type that nothing computes with. */
+enum { BLOCK = 32, BLOCK_BYTES = BLOCK + 1, BLOCKS_TYPE = DK_F4 };
+
+static void decode_blocks(float *dst, const void *row, int64_t k0, int64_t count)
+{
+    for (int64_t i = k0; i < k0 + count; i++) {
+        const signed char *block = (const signed char *)row + i / BLOCK * BLOCK_BYTES;
+        dst[i - k0] = ldexpf((float)block[1 + i % BLOCK], block[0]);
+    }
+}
+
+/* Weights of the format, and the same as f32. */
+static void set_blocks(kc *k, dk_linear_args *blocks, dk_linear_args *plain)
+{
+    int64_t row_bytes = (blocks->depth + BLOCK - 1) / BLOCK * BLOCK_BYTES;
+    signed char *bytes = kc_alloc(k, (size_t)(blocks->cols * row_bytes));
+    float *values = kc_alloc(k, (size_t)(blocks->cols * blocks->depth) * sizeof *values);
+    for (int64_t i = 0; i < blocks->cols * row_bytes; i++) {
+        bytes[i] =
+            (signed char)(i % BLOCK_BYTES == 0 ? -8 + kc_below(k, 4) : kc_below(k, 256) - 128);
+    }
+    for (int64_t n = 0; n < blocks->cols; n++) {
+        decode_blocks(values + n * blocks->depth, bytes + n * row_bytes, 0, blocks->depth);
+    }
+    *plain = *blocks;
+    plain->weight = values;
+    plain->weight_type = DK_F32;
+    blocks->weight = bytes;
+    blocks->weight_type = (dk_dtype)BLOCKS_TYPE;
+}
+
+static void blocks_case(kc *k, const dk_linear_kernels *kernels, const linear_case *c,
+                        bool exact)
+{
+    kc_case(k, kc_plan_rounds(k), "%lld x %lld x %lld, W in blocks, %s", (long long)c->rows,
+            (long long)c->cols, (long long)c->depth,
+            exact ? kernels->gemm.f32.name : kernels->gemm.bf16.name);
+    while (kc_next_round(k)) {
+        dk_linear_args a, plain;
+        dk_linear_plan plan;
+        set_product(k, &a, c);
+        const void *before = kc_copy(k, a.dst, dst_bytes(&a));
+        set_blocks(k, &a, &plain);
+        dk_linear_plan_init(&plan, kernels, &a, exact, kc_threads(k));
+        run_layer(k, kernels, &plan, &a);
+        kc_result(k, a.dst, dst_bytes(&a));
+        if (k->round == 0) {
+            expect_product(k, &plain, before, plan.kernel->type, 0, c->cols);
+        }
+    }
+}
+
+static void check_blocks(kc *k)
+{
+    static const int64_t shapes[][3] = {{5, 37, 33}, {40, 37, 95}, {40, 130, 800}};
+    dk_linear_kernels kernels;
+    dk_linear_kernels_init(&kernels, k->flags);
+    kernels.decode.of[BLOCKS_TYPE] = (dk_stored_format){BLOCK, BLOCK_BYTES, decode_blocks};
+    if (k->lowest) {
+        kernels.gemm.bf16 = grouped_gemm();
+    }
+    for (int i = 0; i < KC_COUNT(shapes); i++) {
+        const linear_case c = {.rows = shapes[i][0],
+                               .cols = shapes[i][1],
+                               .depth = shapes[i][2],
+                               .src = i % 2 ? DK_BF16 : DK_F32,
+                               .weight = DK_BF16};
+        blocks_case(k, &kernels, &c, true);
+        blocks_case(k, &kernels, &c, false);
+    }
+}
+
 /* --- int8 weights: against the quantised arithmetic, so what quantisation loses is no error
  * --- */
 
@@ -447,9 +520,8 @@ static void check_int8(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"linear.small", small_is_new, check_small},
-    {"linear.store", store_is_new, check_store},
-    {"linear", any_is_new, check_layers},
+    {"linear.small", small_is_new, check_small}, {"linear.store", store_is_new, check_store},
+    {"linear", any_is_new, check_layers},        {"linear.blocks", any_is_new, check_blocks},
     {"linear.int8", int8_is_new, check_int8},
 };
 

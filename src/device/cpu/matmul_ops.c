@@ -85,11 +85,16 @@ static const dk_gemm_kernel *conv_kernel(const dk_cpu_device *cpu)
 dk_status dk_cpu_conv_prepare(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err)
 {
-    const dk_gemm_kernel *kernel = conv_kernel(dk_cpu_device_of(device));
-    int taps = shape[2] * shape[3] * shape[4];
-    size_t bytes = dk_conv_packed_bytes(kernel, shape[0], shape[1], taps);
+    const dk_cpu_device *cpu = dk_cpu_device_of(device);
+    const dk_gemm_kernel *kernel = conv_kernel(cpu);
+    const dk_conv_weight stored = {.data = weight,
+                                   .type = weight_type,
+                                   .out_channels = shape[0],
+                                   .in_channels = shape[1],
+                                   .taps = shape[2] * shape[3] * shape[4]};
+    size_t bytes = dk_conv_packed_bytes(kernel, shape[0], shape[1], stored.taps);
     DK_TRY(dk_try_alloc(packed, bytes, "packed convolution weight", err));
-    dk_conv_pack_weight(*packed, kernel, weight, weight_type, shape[0], shape[1], taps);
+    dk_conv_pack_weight(*packed, kernel, &cpu->linear.decode, &stored);
     return DK_OK;
 }
 

@@ -11,7 +11,7 @@ enum { MR = 6, NR = 16, LANES = 8 };
 #define TILE_PRODUCT(sum, a, b) vec_fma(a, b, sum)
 #include "kernels/x86/gemm_tile_tmpl.h"
 
-/* Eight elements of a row of any float type, from element k on; zeros behind `count`. */
+/* Eight elements of a row of F32 or BF16, from element k on; zeros behind `count`. */
 static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t count)
 {
     if (row == NULL) {
@@ -22,10 +22,6 @@ static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t
     }
     if (count >= LANES && type == DK_BF16) {
         return vec_load_bf16((const uint16_t *)row + k);
-    }
-    if (count >= LANES && type == DK_F16) {
-        return _mm256_cvtph_ps(
-            _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)row + k)));
     }
     float values[LANES] = {0};
     const char *at = (const char *)row + (size_t)k * dk_dtype_bytes(type);

@@ -43,24 +43,18 @@ static inline void ivec_store_some(void *dst, ivec value, int n) /* the first n 
     _mm512_mask_storeu_epi32(dst, (__mmask16)((1u << n) - 1), value);
 }
 
-/* Sixteen elements of a row of any float type as f32; zeros behind `count` and for NULL. */
+/* Sixteen elements of a row of F32 or BF16 as f32; zeros behind `count` and for NULL. */
 static inline __m512 dk_load_row_f32(const void *row, dk_dtype type, int64_t k, int64_t count)
 {
     if (row == NULL || count <= 0) {
         return _mm512_setzero_ps();
     }
+    __mmask16 mask = (__mmask16)(count >= 16 ? 0xffffu : (1u << count) - 1u);
     if (type == DK_F32) {
-        int lanes = count >= 16 ? 16 : (int)count;
-        __mmask16 mask = (__mmask16)((1u << lanes) - 1u);
         return _mm512_maskz_loadu_ps(mask, (const float *)row + k);
     }
-    if (count >= 16 && type == DK_BF16) {
-        return vec_load_bf16((const uint16_t *)row + k);
-    }
-    float values[16] = {0};
-    const char *at = (const char *)row + (size_t)k * dk_dtype_bytes(type);
-    dk_convert_to_f32(values, at, type, count < 16 ? count : 16);
-    return _mm512_loadu_ps(values);
+    __m256i half = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)row + k);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
 #endif

@@ -113,11 +113,49 @@ static void check_from_f32(dk_dtype dtype, int exponent_bits, int mantissa_bits)
     assert_int_equal(out[3], infinity);
 }
 
+static float dtype_value(dk_dtype dtype, uint8_t code)
+{
+    float value;
+    dk_convert_to_f32(&value, &code, dtype, 1);
+    return value;
+}
+
+/* Every finite code is met by its value, and by what lies up to halfway to the next. */
+static void check_f8_from_f32(dk_dtype dtype, uint8_t largest, uint8_t over)
+{
+    uint8_t out[4];
+    for (int code = 0; code <= largest; code++) {
+        const uint8_t codes[] = {(uint8_t)code, (uint8_t)(code + 1)};
+        float value[2];
+        dk_convert_to_f32(value, codes, dtype, 2);
+        if (code == largest) {
+            value[1] = 2 * value[0] - dtype_value(dtype, (uint8_t)(code - 1));
+        }
+        float middle = (value[0] + value[1]) / 2;
+        uint8_t next = code == largest ? over : codes[1];
+        const float in[] = {-value[0], middle, nextafterf(middle, 0.0f),
+                            nextafterf(middle, INFINITY)};
+        dk_convert_from_f32(out, dtype, in, 4);
+        assert_int_equal(out[0], code | 0x80);
+        assert_int_equal(out[1], code % 2 == 0 ? code : next);
+        assert_int_equal(out[2], code);
+        assert_int_equal(out[3], next);
+    }
+    const float odd[] = {INFINITY, -3.4028235e38f, NAN, 0.0f};
+    dk_convert_from_f32(out, dtype, odd, 4);
+    assert_int_equal(out[0], over);
+    assert_int_equal(out[1], over | 0x80);
+    assert_int_equal(out[2] & 0x7f, 0x7f);
+    assert_int_equal(out[3], 0);
+}
+
 static void test_from_f32(void **state)
 {
     (void)state;
     check_from_f32(DK_F16, 5, 10);
     check_from_f32(DK_BF16, 8, 7);
+    check_f8_from_f32(DK_F8_E4M3, 0x7e, 0x7f);
+    check_f8_from_f32(DK_F8_E5M2, 0x7b, 0x7c);
     /* NaNs whose payload lies in the low bits only stay NaN. */
     for (uint32_t bits = 0x7f800001u; bits < 0x7f800010u; bits++) {
         float value;
