@@ -64,9 +64,11 @@ typedef struct dk_gemm_kernel {
     const char *name;                     /* "avx2-f32-6x16" */
     dk_dtype type;                        /* of the panels */
     int mr, nr, a_group, b_group, b_unit; /* b_unit divides b_group */
-    int slice;    /* elements of k whose B panel stays in the first-level cache; in groups */
-    int a_excess; /* int8: added to every element of A, 0 or 128 */
-    int b_header; /* bytes before the elements of a B panel, a multiple of 64 */
+    int slice;       /* elements of k whose B panel stays in the first-level cache; in groups */
+    int a_excess;    /* int8: added to every element of A, 0 or 128 */
+    bool packs_once; /* packing W costs as much as many rows' products: linear layers do it once
+                        for all blocks of rows */
+    int b_header;    /* bytes before the elements of a B panel, a multiple of 64 */
     dk_gemm_state_fn *begin, *end; /* NULL where there is none */
     dk_gemm_tile_fn *tile;
     dk_gemm_pack_rows_fn *pack_rows;

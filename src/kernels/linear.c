@@ -8,9 +8,10 @@
 #include "tensor/convert.h"
 
 enum {
-    SMALL_ROWS = 4,    /* at most this many rows: bound by reading W, no packing */
-    SMALL_COLS = 64,   /* columns of a task of the small path */
-    PASS_ROWS = 2016,  /* rows that are packed at a time */
+    SMALL_ROWS = 4,   /* at most this many rows: bound by reading W, no packing */
+    SMALL_COLS = 64,  /* columns of a task of the small path */
+    PASS_ROWS = 2016, /* rows that are packed at a time, at least */
+    PASS_BYTES = 32 << 20,
     PACK_PANELS = 4,   /* row panels of one packing task */
     CACHED_ROWS = 224, /* rows of A that stay in the second-level cache */
     BLOCK_COLS = 128,  /* columns of a task */
@@ -108,12 +109,12 @@ static int64_t slice_of(const dk_linear_plan *plan, const dk_linear_args *args)
     return dk_smaller(slice > 0 ? slice : block, args->depth);
 }
 
-/* Scratch of a task: a slab of W (an int8 weight is packed already), the f32 or int32 results
+/* Scratch of a task: a slab of W (unless W is packed already), the f32 or int32 results
    of its rows, and rows of W that are decoded before they are packed. Where one slice is all of
    the depth, results leave at once and one panel of rows is enough. */
 static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    if (args->int8 != NULL) {
+    if (args->int8 != NULL || plan->weight_tasks > 0) {
         return 0;
     }
     int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan, args));
@@ -154,13 +155,60 @@ static size_t packed_bytes(const dk_linear_plan *plan, const dk_linear_args *arg
     return dk_whole_lines((size_t)dk_gemm_a_bytes(plan->kernel, plan->pass_rows, args->depth));
 }
 
-/* What an int8 weight needs more: scales of rows, and in stage 1 the rows that are packed
-   together. */
-static void add_int8_memory(dk_linear_plan *plan, int64_t depth)
+/* Behind the packed rows: the scales of quantised ones, then W where it is packed once. */
+static size_t scale_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    size_t rows = dk_whole_lines((size_t)(DK_GEMM_PACK_ROWS * depth));
-    plan->shared_bytes += dk_whole_lines((size_t)plan->pass_rows * sizeof(float));
-    plan->scratch_bytes = plan->scratch_bytes > rows ? plan->scratch_bytes : rows;
+    size_t bytes = (size_t)plan->pass_rows * sizeof(float);
+    return args->int8 != NULL ? dk_whole_lines(bytes) : 0;
+}
+
+static char *packed_weight(const dk_linear_plan *plan, const dk_linear_args *args,
+                           const void *shared)
+{
+    return (char *)shared + packed_bytes(plan, args) + scale_bytes(plan, args);
+}
+
+/* Of the panel of column n over the slice from k0 in W that was packed once: slice by slice,
+   each with the panels of all columns. */
+static int64_t panel_offset(const dk_linear_plan *plan, const dk_linear_args *args, int64_t n,
+                            int64_t k0)
+{
+    const dk_gemm_kernel *kernel = plan->kernel;
+    int64_t slice = slice_of(plan, args), panels = dk_ceil_div(args->cols, kernel->nr);
+    int64_t depth = dk_smaller(slice, args->depth - k0);
+    return k0 / slice * panels * dk_gemm_b_bytes(kernel, slice) +
+           n / kernel->nr * dk_gemm_b_bytes(kernel, depth);
+}
+
+/* Where W would be packed several times, on a kernel that is too fast for that. */
+static void plan_weight(dk_linear_plan *plan, const dk_linear_args *args)
+{
+    if (plan->kernel->packs_once && args->int8 == NULL &&
+        (int64_t)plan->passes * plan->row_blocks > 1) {
+        plan->weight_tasks = (int)dk_ceil_div(args->cols, plan->kernel->nr);
+    }
+}
+
+static size_t weight_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
+{
+    int64_t slice = slice_of(plan, args), last = (args->depth - 1) / slice * slice;
+    int64_t end = (int64_t)plan->weight_tasks * plan->kernel->nr;
+    return plan->weight_tasks > 0 ? dk_whole_lines((size_t)panel_offset(plan, args, end, last))
+                                  : 0;
+}
+
+/* Rows that are quantised and packed together in stage 1. */
+static size_t quantized_bytes(const dk_linear_args *args)
+{
+    size_t bytes = (size_t)(DK_GEMM_PACK_ROWS * args->depth);
+    return args->int8 != NULL ? dk_whole_lines(bytes) : 0;
+}
+
+/* Rows that are packed at a time: few passes, each of a bounded memory. */
+static int64_t most_rows(const dk_gemm_kernel *kernel, int64_t depth)
+{
+    int64_t rows = PASS_BYTES / dk_gemm_a_bytes(kernel, 1, depth);
+    return rows > PASS_ROWS ? rows : PASS_ROWS;
 }
 
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
@@ -181,15 +229,17 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                                    : exact            ? &kernels->gemm.f32
                                                       : &kernels->gemm.bf16;
     plan->kernel = kernel;
-    plan->pass_rows = dk_block_size(args->rows, PASS_ROWS, kernel->mr);
+    plan->pass_rows = dk_block_size(args->rows, most_rows(kernel, args->depth), kernel->mr);
     plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
     plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
     split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
-    plan->shared_bytes = packed_bytes(plan, args);
+    plan_weight(plan, args);
+    plan->shared_bytes =
+        packed_bytes(plan, args) + scale_bytes(plan, args) + weight_bytes(plan, args);
     plan->scratch_bytes =
         slab_bytes(plan, args) + result_bytes(plan, args) + decoded_bytes(plan, args);
-    if (args->int8 != NULL) {
-        add_int8_memory(plan, args->depth);
+    if (plan->scratch_bytes < quantized_bytes(args)) {
+        plan->scratch_bytes = quantized_bytes(args);
     }
 }
 
@@ -215,8 +265,9 @@ static void quantize_list(const dk_linear_kernels *kernels, const dk_linear_args
     }
 }
 
-void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
-                    const dk_linear_args *args, int pass, int task, void *shared, void *scratch)
+static void pack_rows(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
+                      const dk_linear_args *args, int pass, int task, void *shared,
+                      void *scratch)
 {
     float *scales = (float *)(void *)((char *)shared + packed_bytes(plan, args));
     dk_dtype type = args->int8 != NULL ? DK_I8 : args->src_type;
@@ -258,7 +309,7 @@ typedef struct block {
     const char *shared;  /* packed rows of the pass */
     const float *scales; /* of those rows, with an int8 weight */
     char *slab;
-    const char *panels; /* of W over the slice at work: in slab, or an int8 weight's */
+    const char *panels; /* of W over the slice at work */
     float *results, *decoded;
 } block;
 
@@ -333,6 +384,39 @@ static void multiply_slice(const block *at)
     }
 }
 
+void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
+                    const dk_linear_args *args, int pass, int task, void *shared, void *scratch)
+{
+    if (task < plan->pack_tasks) {
+        pack_rows(kernels, plan, args, pass, task, shared, scratch);
+        return;
+    }
+    block at = {.plan = plan, .args = args, .decoded = scratch};
+    int64_t n = (int64_t)(task - plan->pack_tasks) * plan->kernel->nr;
+    char *weight = packed_weight(plan, args, shared);
+    int64_t slice = slice_of(plan, args);
+    for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
+        at.depth = dk_smaller(slice, args->depth - at.k0);
+        pack_panel(&at, weight + panel_offset(plan, args, n, at.k0), n,
+                   (int)dk_smaller(plan->kernel->nr, args->cols - n));
+    }
+}
+
+/* The panels of the task's columns over the slice at work. */
+static const char *panels_of(const block *at)
+{
+    const dk_linear_plan *plan = at->plan;
+    if (at->args->int8 != NULL) {
+        return dk_linear_int8_panel(plan->kernel, at->args->int8, at->n0, at->k0);
+    }
+    if (plan->weight_tasks > 0) {
+        return packed_weight(plan, at->args, at->shared) +
+               panel_offset(plan, at->args, at->n0, at->k0);
+    }
+    pack_slab(at);
+    return at->slab;
+}
+
 void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
                      const dk_linear_args *args, int pass, int task, const void *shared,
                      void *scratch)
@@ -361,12 +445,7 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
         at.depth = dk_smaller(slice, args->depth - at.k0);
-        if (args->int8 != NULL) {
-            at.panels = dk_linear_int8_panel(plan->kernel, args->int8, at.n0, at.k0);
-        } else {
-            pack_slab(&at);
-            at.panels = at.slab;
-        }
+        at.panels = panels_of(&at);
         multiply_slice(&at);
     }
     dk_gemm_end(plan->kernel);

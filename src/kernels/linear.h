@@ -58,10 +58,12 @@ typedef struct dk_linear_plan {
     const dk_stored_format *stored;
     int passes; /* over pass_rows rows each */
     int64_t pass_rows;
-    int pack_tasks;                 /* stage 1 of a pass */
+    int pack_tasks;                 /* stage 1 of a pass: rows */
+    int weight_tasks;               /* stage 1 of the first pass: W, when it is packed once */
     int64_t block_rows, block_cols; /* of one task of stage 2 */
     int row_blocks, col_blocks;     /* tasks of stage 2 = row_blocks * col_blocks */
-    size_t shared_bytes;  /* packed rows of a pass (int8: and scales), aligned to 64 */
+    size_t shared_bytes;  /* packed rows of a pass, int8: and scales, all of W when it is
+                             packed once; aligned to 64 */
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_linear_plan;
 
@@ -82,6 +84,12 @@ void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags);
    work. */
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads);
+
+/* Tasks of stage 1 of a pass. */
+static inline int dk_linear_pack_tasks(const dk_linear_plan *plan, int pass)
+{
+    return plan->pack_tasks + (pass == 0 ? plan->weight_tasks : 0);
+}
 
 /* Stage 1 of a pass, with that thread's scratch: all its tasks come before any task of stage
    2. */

@@ -91,6 +91,7 @@ dk_gemm_kernel grouped_gemm(void)
                             .a_group = KG,
                             .b_group = KG,
                             .b_unit = KG,
+                            .packs_once = true,
                             .slice = 40,
                             .tile = tile,
                             .pack_rows = pack_rows,

@@ -73,7 +73,7 @@ static void run_linear(const bench *b, const work *w)
 {
     const dk_linear_plan *plan = &w->linear_plan;
     for (int pass = 0; pass < plan->passes; pass++) {
-        for (int task = 0; task < plan->pack_tasks; task++) {
+        for (int task = 0; task < dk_linear_pack_tasks(plan, pass); task++) {
             dk_linear_pack(&b->linear, plan, &w->linear, pass, task, w->shared, w->scratch);
         }
         for (int task = 0; task < plan->row_blocks * plan->col_blocks; task++) {

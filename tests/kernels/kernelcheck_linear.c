@@ -224,7 +224,7 @@ static void run_layer(kc *k, const dk_linear_kernels *kernels, const dk_linear_p
         kc_fail(k, "the plan's memory is no multiple of %d bytes", DK_ALIGNMENT);
     }
     for (int pass = 0; pass < plan->passes; pass++) {
-        for (int task = plan->pack_tasks - 1; task >= 0; task--) {
+        for (int task = dk_linear_pack_tasks(plan, pass) - 1; task >= 0; task--) {
             dk_linear_pack(kernels, plan, a, pass, task, shared, scratch);
         }
         int tasks = plan->row_blocks * plan->col_blocks;

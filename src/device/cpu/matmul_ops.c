@@ -72,7 +72,8 @@ void dk_cpu_linear(dk_device *device, const dk_linear_args *args)
         return;
     }
     for (job.pass = 0; job.pass < plan->passes; job.pass++) {
-        dk_team_run(job.cpu->team, plan->pack_tasks, linear_pack_task, &job);
+        dk_team_run(job.cpu->team, dk_linear_pack_tasks(plan, job.pass), linear_pack_task,
+                    &job);
         dk_team_run(job.cpu->team, plan->row_blocks * plan->col_blocks, linear_task, &job);
     }
 }

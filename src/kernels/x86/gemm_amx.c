@@ -154,6 +154,7 @@ const dk_gemm_kernel dk_gemm_bf16_amx = {
     .b_group = GROUP,
     .b_unit = 2,
     .slice = 512,
+    .packs_once = true,
     .begin = begin,
     .end = end,
     .tile = tile,
