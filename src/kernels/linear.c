@@ -134,13 +134,18 @@ static size_t decoded_bytes(const dk_linear_plan *plan, const dk_linear_args *ar
     return plan->stored->decode != NULL ? dk_whole_lines((size_t)panel * sizeof(float)) : 0;
 }
 
-/* Cuts the output of a pass into at least `tasks` blocks where it is large enough: columns
-   first, as no work is repeated for them. */
-static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks)
+/* Cuts the output of a pass into at least `tasks` blocks where it is large enough. Where each
+   task packs its part of W, columns are cut first, as no work is repeated for them; where W is
+   packed already, rows: a row is read again for every block of columns. */
+static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks, bool packed)
 {
     int64_t mr = plan->kernel->mr, nr = plan->kernel->nr, rows = plan->pass_rows;
-    int64_t most = dk_smaller(dk_ceil_div(cols, tasks), BLOCK_COLS);
-    plan->block_cols = dk_block_size(cols, most > 2 * nr ? most : 2 * nr, nr);
+    int64_t most = packed && plan->kernel->packs_once ? 2 * BLOCK_COLS : BLOCK_COLS;
+    if (!packed) {
+        most = dk_smaller(dk_ceil_div(cols, tasks), most);
+        most = most > 2 * nr ? most : 2 * nr;
+    }
+    plan->block_cols = dk_block_size(cols, most, nr);
     plan->col_blocks = (int)dk_ceil_div(cols, plan->block_cols);
     int64_t row_blocks =
         dk_smaller(dk_ceil_div(tasks, plan->col_blocks), dk_ceil_div(rows, LEAST_ROWS));
@@ -178,15 +183,6 @@ static int64_t panel_offset(const dk_linear_plan *plan, const dk_linear_args *ar
     int64_t depth = dk_smaller(slice, args->depth - k0);
     return k0 / slice * panels * dk_gemm_b_bytes(kernel, slice) +
            n / kernel->nr * dk_gemm_b_bytes(kernel, depth);
-}
-
-/* Where W would be packed several times, on a kernel that is too fast for that. */
-static void plan_weight(dk_linear_plan *plan, const dk_linear_args *args)
-{
-    if (plan->kernel->packs_once && args->int8 == NULL &&
-        (int64_t)plan->passes * plan->row_blocks > 1) {
-        plan->weight_tasks = (int)dk_ceil_div(args->cols, plan->kernel->nr);
-    }
 }
 
 static size_t weight_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
@@ -232,8 +228,11 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     plan->pass_rows = dk_block_size(args->rows, most_rows(kernel, args->depth), kernel->mr);
     plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
     plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
-    split_blocks(plan, args->cols, TASKS_PER_THREAD * threads);
-    plan_weight(plan, args);
+    if (kernel->packs_once && args->int8 == NULL && args->rows > MOST_ROWS) {
+        plan->weight_tasks = (int)dk_ceil_div(args->cols, kernel->nr);
+    }
+    split_blocks(plan, args->cols, TASKS_PER_THREAD * threads,
+                 args->int8 != NULL || plan->weight_tasks > 0);
     plan->shared_bytes =
         packed_bytes(plan, args) + scale_bytes(plan, args) + weight_bytes(plan, args);
     plan->scratch_bytes =

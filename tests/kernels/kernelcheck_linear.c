@@ -263,7 +263,7 @@ static void layers(kc *k, const dk_linear_kernels *kernels)
     static const int64_t shapes[][3] = {{1, 1, 1},      {3, 130, 70},   {5, 3, 2},
                                         {7, 33, 17},    {13, 129, 100}, {31, 70, 600},
                                         {97, 300, 255}, {200, 40, 513}, {230, 17, 33},
-                                        {2017, 5, 3},   {4500, 1, 7}};
+                                        {2017, 5, 3},   {4500, 1, 7},   {460, 40, 540}};
     for (int i = 0; i < KC_COUNT(shapes); i++) {
         for (int w = 0; w < KC_COUNT(stored); w++) {
             const linear_case c = {.rows = shapes[i][0],
@@ -475,7 +475,7 @@ static void int8_layers(kc *k, const dk_linear_kernels *kernels)
                                  {7, 33, 17},     {13, 129, 100},       {31, 70, slice - 1},
                                  {17, 50, slice}, {9, 40, slice + 1},   {20, 45, 2 * slice + 3},
                                  {97, 300, 255},  {200, 40, slice + 9}, {230, 17, 33},
-                                 {2017, 5, 3},    {4500, 1, 7}};
+                                 {2017, 5, 3},    {4500, 1, 7},         {460, 40, 540}};
     for (int i = 0; i < KC_COUNT(shapes); i++) {
         for (int w = 0; w < KC_COUNT(stored); w++) {
             const linear_case c = {.rows = shapes[i][0],
