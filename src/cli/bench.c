@@ -44,8 +44,8 @@ static const dk_parameter parameters[] = {
      .default_text = "none",
      .help = "model: folder with the components' config.json files"},
     CHOICE(part, "dit, vae, vae-encode, text", "dit", "model: which component"),
-    CHOICE(weights_dtype, "bf16, f16, f32, f8_e4m3, f8_e5m2", "bf16",
-           "linear, model: type of the weights"),
+    CHOICE(weights_dtype, "bf16, f16, f32, f8_e4m3, f8_e5m2, i8", "bf16",
+           "linear, model: type of the weights; i8: linear only"),
     NUMBER(width, "480", "conv2d, conv3d, model: pixels"),
     NUMBER(height, "320", "conv2d, conv3d, model: pixels"),
     NUMBER(num_frames, "1, model: 9", "conv2d, conv3d, model: frames"),
@@ -96,8 +96,8 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
 dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)
 {
     const char *name = flags->weights_dtype != NULL ? flags->weights_dtype : "bf16";
-    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32, DK_F8_E4M3, DK_F8_E5M2};
-    static const char *const names[] = {"bf16", "f16", "f32", "f8_e4m3", "f8_e5m2"};
+    static const dk_dtype types[] = {DK_BF16, DK_F16, DK_F32, DK_F8_E4M3, DK_F8_E5M2, DK_I8};
+    static const char *const names[] = {"bf16", "f16", "f32", "f8_e4m3", "f8_e5m2", "i8"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (strcmp(name, names[i]) == 0) {
             *out = types[i];
@@ -105,7 +105,7 @@ dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_e
         }
     }
     return dk_fail(err, DK_INVALID,
-                   "--weights-dtype is '%s', accepted are bf16, f16, f32, f8_e4m3, f8_e5m2",
+                   "--weights-dtype is '%s', accepted are bf16, f16, f32, f8_e4m3, f8_e5m2, i8",
                    name);
 }
 
@@ -143,10 +143,11 @@ dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass, v
 }
 
 void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *times,
-                     double flops, bool json)
+                     double flops, bool int8, bool json)
 {
     double peak_mb = dk_peak_memory_mb(); /* before the roofline's panels */
-    double gflops = flops / times->median_s * 1e-9, roofline = dk_bench_roofline_gflops(device);
+    double gflops = flops / times->median_s * 1e-9,
+           roofline = dk_bench_roofline_gflops(device, int8);
     json_object_set_new(facts, "device", json_string(device->description));
     json_object_set_new(facts, "engine", json_string(dk_version()));
     json_object_set_new(facts, "seconds", json_real(times->median_s));

@@ -24,7 +24,7 @@ typedef struct dk_bench_flags {
 DK_MUST_USE dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags,
                                            dk_error *err);
 
-/* --weights-dtype; bf16 when absent. */
+/* --weights-dtype; bf16 when absent. DK_I8 stands for weights that a device quantises. */
 DK_MUST_USE dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags,
                                             dk_error *err);
 
@@ -41,13 +41,13 @@ DK_MUST_USE dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_p
                                     void *context, dk_error *err);
 
 /* GFLOP/s of the micro-kernel alone, its panels in the first-level cache, on all threads: what
-   no operation can pass. */
-double dk_bench_roofline_gflops(dk_device *device);
+   no operation can pass. int8: of the kernel of whole numbers. */
+double dk_bench_roofline_gflops(dk_device *device, bool int8);
 
 /* Adds device, times and rates to what was measured and prints it, as text or as JSON. Takes
-   the object. flops: of one pass. */
+   the object. flops: of one pass; int8: which roofline it is compared with. */
 void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *times,
-                     double flops, bool json);
+                     double flops, bool int8, bool json);
 
 dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err);
 dk_status dk_bench_attention(const dk_bench_flags *flags, dk_error *err);

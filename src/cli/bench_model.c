@@ -216,7 +216,7 @@ static dk_status measure(model_bench *b, dk_error *err)
     json_object_set_new(facts, "operations", operations(nn->device, work, times.repeats + 1));
     double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
     json_object_set_new(facts, "activations_mb", json_real(activations_mb));
-    dk_bench_report(facts, nn->device, &times, flops, b->flags->json != 0);
+    dk_bench_report(facts, nn->device, &times, flops, false, b->flags->json != 0);
     return DK_OK;
 }
 
@@ -256,6 +256,10 @@ dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
     dk_status status = check(b, err);
     if (status == DK_OK) {
         status = dk_bench_weights_type(&stored, &flags, err);
+    }
+    if (status == DK_OK && stored == DK_I8) {
+        status = dk_fail(err, DK_INVALID,
+                         "--weights-dtype is 'i8', accepted for a model are bf16, f16, f32");
     }
     if (status == DK_OK) {
         status = dk_bench_open_device(&device, &flags, err);

@@ -73,7 +73,8 @@ static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, ope
         json_decref(facts);
         return status;
     }
-    dk_bench_report(facts, op->device, &times, flops, flags->json != 0);
+    bool int8 = op->linear != NULL && op->linear->int8 != NULL;
+    dk_bench_report(facts, op->device, &times, flops, int8, flags->json != 0);
     return DK_OK;
 }
 
@@ -82,14 +83,18 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
     int m = or_else(flags->m, 1800), n = or_else(flags->n, 1536), k = or_else(flags->k, 1536);
     dk_device *device = NULL;
     void *src = NULL, *weight = NULL, *dst = NULL;
+    dk_linear_int8 *int8 = NULL;
     dk_dtype stored = DK_BF16;
     DK_TRY(dk_bench_weights_type(&stored, flags, err));
     DK_TRY(dk_bench_open_device(&device, flags, err));
-    dk_dtype type = activations(device);
+    dk_dtype type = activations(device), made = stored == DK_I8 ? DK_BF16 : stored;
     dk_status status = random_values(&src, type, (int64_t)m * k, err);
     DK_TRY_DONE(status);
-    DK_TRY_DONE(random_values(&weight, stored, (int64_t)n * k, err));
+    DK_TRY_DONE(random_values(&weight, made, (int64_t)n * k, err));
     DK_TRY_DONE(random_values(&dst, type, (int64_t)m * n, err));
+    if (stored == DK_I8) {
+        DK_TRY_DONE(dk_device_linear_quantize(device, &int8, weight, made, n, k, err));
+    }
     const dk_linear_args args = {.rows = m,
                                  .cols = n,
                                  .depth = k,
@@ -97,7 +102,8 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
                                  .src_type = type,
                                  .src_stride = k,
                                  .weight = weight,
-                                 .weight_type = stored,
+                                 .weight_type = made,
+                                 .int8 = int8,
                                  .dst = dst,
                                  .dst_type = type,
                                  .dst_stride = n};
@@ -109,6 +115,7 @@ done:
     dk_free(src);
     dk_free(weight);
     dk_free(dst);
+    dk_device_free(device, int8);
     dk_device_close(&device);
     return status;
 }
@@ -243,11 +250,12 @@ static void roofline_task(void *context, int task, int thread)
     dk_gemm_end(job->kernel);
 }
 
-double dk_bench_roofline_gflops(dk_device *device)
+double dk_bench_roofline_gflops(dk_device *device, bool int8)
 {
     dk_cpu_device *cpu = dk_cpu_device_of(device);
-    const dk_gemm_kernel *kernel =
-        device->exact ? &cpu->linear.gemm.f32 : &cpu->linear.gemm.bf16;
+    const dk_gemm_kernel *kernel = int8            ? &cpu->linear.gemm.int8
+                                   : device->exact ? &cpu->linear.gemm.f32
+                                                   : &cpu->linear.gemm.bf16;
     int threads = dk_team_threads(cpu->team);
     roofline_job job = {.kernel = kernel};
     size_t a = (size_t)dk_gemm_a_bytes(kernel, kernel->mr, ROOFLINE_DEPTH);

@@ -123,6 +123,13 @@ dk_status dk_device_conv_prepare(dk_device *device, void **packed, const void *w
     return device->ops->conv_prepare(device, packed, weight, weight_type, shape, err);
 }
 
+dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
+                                    dk_dtype weight_type, int64_t cols, int64_t depth,
+                                    dk_error *err)
+{
+    return device->ops->linear_quantize(device, out, weight, weight_type, cols, depth, err);
+}
+
 void dk_device_linear(dk_device *device, const dk_linear_args *args)
 {
     double flops = 2.0 * (double)args->rows * (double)args->cols * (double)args->depth;

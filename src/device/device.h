@@ -75,6 +75,9 @@ typedef struct dk_device_ops {
     void (*read)(dk_device *device, void *host, const void *src, size_t bytes);
     dk_status (*conv_prepare)(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err);
+    dk_status (*linear_quantize)(dk_device *device, dk_linear_int8 **out, const void *weight,
+                                 dk_dtype weight_type, int64_t cols, int64_t depth,
+                                 dk_error *err);
     void (*linear)(dk_device *device, const dk_linear_args *args);
     void (*conv)(dk_device *device, const dk_conv_args *args);
     void (*attention)(dk_device *device, const dk_attention_args *args);
@@ -131,6 +134,13 @@ void dk_device_read(dk_device *device, void *host, const void *src, size_t bytes
 DK_MUST_USE dk_status dk_device_conv_prepare(dk_device *device, void **packed,
                                              const void *weight, dk_dtype weight_type,
                                              const int shape[5], dk_error *err);
+
+/* A linear layer's weight [cols][depth] (any float type) as int8, in the layout that
+   dk_device_linear takes; owned, one piece of device memory. DK_UNSUPPORTED above
+   DK_GEMM_INT8_DEPTH. */
+DK_MUST_USE dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out,
+                                                const void *weight, dk_dtype weight_type,
+                                                int64_t cols, int64_t depth, dk_error *err);
 
 void dk_device_linear(dk_device *device, const dk_linear_args *args);
 void dk_device_conv(dk_device *device, const dk_conv_args *args);

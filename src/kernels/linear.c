@@ -340,22 +340,18 @@ static void pack_slab(const block *at)
     }
 }
 
-/* The tile at row m of the pass and column n; the last slice stores it. */
-static void multiply_tile(const block *at, int64_t m, int64_t n)
+/* The tile at row m of the pass and column n, from its panels of packed rows and of W; the last
+   slice stores it. */
+static void multiply_tile(const block *at, int64_t m, int64_t n, const char *rows_panel,
+                          const char *w_panel)
 {
     const dk_gemm_kernel *kernel = at->plan->kernel;
     const dk_linear_args *args = at->args;
     int64_t ld = at->plan->block_cols;
     int64_t row = at->depth == args->depth ? 0 : m - at->m0;
     float *c = at->results + row * ld + (n - at->n0);
-    const dk_gemm_a a = {
-        .data = at->shared + m / kernel->mr * dk_gemm_a_bytes(kernel, kernel->mr, args->depth) +
-                dk_gemm_a_bytes(kernel, kernel->mr, at->k0),
-        .ld = kernel->mr,
-        .k = at->depth,
-        .parts = 1};
-    const char *b = at->panels + (n - at->n0) / kernel->nr * dk_gemm_b_bytes(kernel, at->depth);
-    kernel->tile(c, ld, &a, 0, b, at->k0 > 0);
+    const dk_gemm_a a = {.data = rows_panel, .ld = kernel->mr, .k = at->depth, .parts = 1};
+    kernel->tile(c, ld, &a, 0, w_panel, at->k0 > 0);
     if (at->k0 + at->depth == args->depth) {
         int rows = (int)dk_smaller(kernel->mr, at->m1 - m);
         int cols = (int)dk_smaller(kernel->nr, at->n1 - n);
@@ -373,11 +369,16 @@ static void multiply_slice(const block *at)
 {
     const dk_gemm_kernel *kernel = at->plan->kernel;
     int64_t step = CACHED_ROWS / kernel->mr * kernel->mr;
+    int64_t rows_panel = dk_gemm_a_bytes(kernel, kernel->mr, at->args->depth);
+    int64_t w_panel = dk_gemm_b_bytes(kernel, at->depth);
+    const char *rows = at->shared + dk_gemm_a_bytes(kernel, kernel->mr, at->k0);
     for (int64_t cached = at->m0; cached < at->m1; cached += step) {
         int64_t end = dk_smaller(cached + step, at->m1);
-        for (int64_t n = at->n0; n < at->n1; n += kernel->nr) {
-            for (int64_t m = cached; m < end; m += kernel->mr) {
-                multiply_tile(at, m, n);
+        const char *first = rows + cached / kernel->mr * rows_panel, *w = at->panels;
+        for (int64_t n = at->n0; n < at->n1; n += kernel->nr, w += w_panel) {
+            const char *panel = first;
+            for (int64_t m = cached; m < end; m += kernel->mr, panel += rows_panel) {
+                multiply_tile(at, m, n, panel, w);
             }
         }
     }

@@ -27,6 +27,7 @@ typedef struct dk_linear_int8 {
     int64_t cols, depth; /* depth <= DK_GEMM_INT8_DEPTH */
     void *panels;
     float *scales; /* [cols] */
+    size_t bytes;  /* of all its memory */
 } dk_linear_int8;
 
 /* With an int8 weight each row of src is quantised too, with a scale of its own: sums are

@@ -55,6 +55,7 @@ static const dk_device_ops cpu_ops = {
     .zero = zero_memory,
     .read = copy_memory,
     .conv_prepare = dk_cpu_conv_prepare,
+    .linear_quantize = dk_cpu_linear_quantize,
     .linear = dk_cpu_linear,
     .conv = dk_cpu_conv,
     .attention = dk_cpu_attention,

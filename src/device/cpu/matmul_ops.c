@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "device/cpu/cpu_ops.h"
+#include "kernels/blocking.h"
 
 enum { PAGE = 4096 };
 
@@ -76,6 +77,52 @@ void dk_cpu_linear(dk_device *device, const dk_linear_args *args)
                     &job);
         dk_team_run(job.cpu->team, plan->row_blocks * plan->col_blocks, linear_task, &job);
     }
+}
+
+typedef struct quantize_job {
+    dk_cpu_device *cpu;
+    const dk_linear_int8 *out;
+    const void *weight;
+    dk_dtype type;
+} quantize_job;
+
+static void quantize_task(void *context, int task, int thread)
+{
+    quantize_job *job = context;
+    dk_linear_int8_pack(&job->cpu->linear, job->out, job->weight, job->type, task,
+                        dk_cpu_scratch(job->cpu, thread));
+}
+
+dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
+                                 dk_dtype weight_type, int64_t cols, int64_t depth,
+                                 dk_error *err)
+{
+    dk_cpu_device *cpu = dk_cpu_device_of(device);
+    const dk_gemm_kernel *kernel = &cpu->linear.gemm.int8;
+    if (depth > DK_GEMM_INT8_DEPTH) {
+        return dk_fail(err, DK_UNSUPPORTED,
+                       "a linear layer of depth %lld, int8 sums are exact up to %d",
+                       (long long)depth, DK_GEMM_INT8_DEPTH);
+    }
+    if (!dk_cpu_reserve(cpu, dk_linear_int8_scratch(kernel, depth), 0)) {
+        return dk_device_sync(device, err);
+    }
+    /* One piece: the struct, the scales, the panels. */
+    size_t head = dk_whole_lines(sizeof **out);
+    size_t scales = dk_whole_lines((size_t)cols * sizeof(float));
+    size_t bytes = head + scales + dk_linear_int8_bytes(kernel, cols, depth);
+    void *memory;
+    DK_TRY(dk_try_alloc(&memory, bytes, "int8 weight", err));
+    dk_linear_int8 *made = memory;
+    *made = (dk_linear_int8){.cols = cols,
+                             .depth = depth,
+                             .panels = (char *)memory + head + scales,
+                             .scales = (float *)(void *)((char *)memory + head),
+                             .bytes = bytes};
+    quantize_job job = {.cpu = cpu, .out = made, .weight = weight, .type = weight_type};
+    dk_team_run(cpu->team, dk_linear_int8_tasks(kernel, cols), quantize_task, &job);
+    *out = made;
+    return DK_OK;
 }
 
 static const dk_gemm_kernel *conv_kernel(const dk_cpu_device *cpu)
