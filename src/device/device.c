@@ -132,10 +132,19 @@ dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out, con
 
 void dk_device_linear(dk_device *device, const dk_linear_args *args)
 {
-    double flops = 2.0 * (double)args->rows * (double)args->cols * (double)args->depth;
+    dk_device_linear_group(device, args, 1);
+}
+
+void dk_device_linear_group(dk_device *device, const dk_linear_args *args, int count)
+{
+    double flops = 0;
+    for (int i = 0; i < count; i++) {
+        flops += 2.0 * (double)args[i].rows * (double)args[i].cols * (double)args[i].depth;
+    }
     double started = begin(device, DK_OP_LINEAR, flops);
+    device->work[DK_OP_LINEAR].calls += count - 1;
     if (device->failed == DK_OK) {
-        device->ops->linear(device, args);
+        device->ops->linear(device, args, count);
     }
     end(device, DK_OP_LINEAR, started);
 }

@@ -78,7 +78,7 @@ typedef struct dk_device_ops {
     dk_status (*linear_quantize)(dk_device *device, dk_linear_int8 **out, const void *weight,
                                  dk_dtype weight_type, int64_t cols, int64_t depth,
                                  dk_error *err);
-    void (*linear)(dk_device *device, const dk_linear_args *args);
+    void (*linear)(dk_device *device, const dk_linear_args *args, int count);
     void (*conv)(dk_device *device, const dk_conv_args *args);
     void (*attention)(dk_device *device, const dk_attention_args *args);
     void (*norm)(dk_device *device, const dk_norm_args *args);
@@ -143,6 +143,9 @@ DK_MUST_USE dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int
                                                 int64_t cols, int64_t depth, dk_error *err);
 
 void dk_device_linear(dk_device *device, const dk_linear_args *args);
+/* `count` layers of the same src (rows, stride, type and depth too), one after the other: what
+   is done to src is done once. A layer may read what an earlier one wrote, but not as src. */
+void dk_device_linear_group(dk_device *device, const dk_linear_args *args, int count);
 void dk_device_conv(dk_device *device, const dk_conv_args *args);
 void dk_device_attention(dk_device *device, const dk_attention_args *args);
 void dk_device_norm(dk_device *device, const dk_norm_args *args);

@@ -14,14 +14,14 @@ static int64_t cols_of(const dk_tensor *x)
     return x->shape[1];
 }
 
-void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
-                          const dk_tensor *src, const dk_nn_epilogue *epilogue)
+static dk_linear_args linear_args(const dk_nn_linear *layer, const dk_tensor *dst,
+                                  const dk_tensor *src, const dk_nn_epilogue *epilogue)
 {
     static const dk_nn_epilogue none = {.activation = DK_ACT_NONE};
     const dk_nn_epilogue *end = epilogue != NULL ? epilogue : &none;
     assert(dk_tensor_count(&layer->weight) == cols_of(dst) * cols_of(src));
     assert(rows_of(dst) == rows_of(src) && (!end->residual || dst->dtype == DK_F32));
-    dk_linear_args args = {
+    return (dk_linear_args){
         .rows = rows_of(src),
         .cols = cols_of(dst),
         .depth = cols_of(src),
@@ -39,7 +39,24 @@ void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor 
         .dst_type = dst->dtype,
         .dst_stride = cols_of(dst),
     };
+}
+
+void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
+                          const dk_tensor *src, const dk_nn_epilogue *epilogue)
+{
+    dk_linear_args args = linear_args(layer, dst, src, epilogue);
     dk_device_linear(nn->device, &args);
+}
+
+void dk_nn_linear_group(dk_nn *nn, const dk_tensor *src, const dk_nn_linear_call *calls,
+                        int count)
+{
+    dk_linear_args args[DK_NN_MOST_CALLS];
+    assert(count <= DK_NN_MOST_CALLS);
+    for (int i = 0; i < count; i++) {
+        args[i] = linear_args(calls[i].layer, calls[i].dst, src, calls[i].epilogue);
+    }
+    dk_device_linear_group(nn->device, args, count);
 }
 
 void dk_nn_norm_forward(dk_nn *nn, const dk_nn_norm *norm, const dk_tensor *dst,

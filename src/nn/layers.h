@@ -24,6 +24,17 @@ typedef struct dk_nn_epilogue {
 void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
                           const dk_tensor *src, const dk_nn_epilogue *epilogue);
 
+/* Layers of one src, in this order: what has to be done to src is done once. An epilogue may
+   read what an earlier layer wrote. */
+typedef struct dk_nn_linear_call {
+    const dk_nn_linear *layer;
+    const dk_tensor *dst;
+    const dk_nn_epilogue *epilogue; /* may be NULL */
+} dk_nn_linear_call;
+enum { DK_NN_MOST_CALLS = 8 };
+void dk_nn_linear_group(dk_nn *nn, const dk_tensor *src, const dk_nn_linear_call *calls,
+                        int count);
+
 /* Affine or modulated normalisation of rows; absent operands NULL, vectors [cols]. */
 typedef struct dk_nn_norm {
     dk_norm_kind kind;

@@ -47,13 +47,14 @@ typedef struct linear_job {
     const dk_linear_args *args;
     dk_linear_plan plan;
     int pass;
+    int skipped; /* tasks of stage 1 that an earlier layer has done */
 } linear_job;
 
 static void linear_pack_task(void *context, int task, int thread)
 {
     linear_job *job = context;
-    dk_linear_pack(&job->cpu->linear, &job->plan, job->args, job->pass, task, job->cpu->shared,
-                   dk_cpu_scratch(job->cpu, thread));
+    dk_linear_pack(&job->cpu->linear, &job->plan, job->args, job->pass, job->skipped + task,
+                   job->cpu->shared, dk_cpu_scratch(job->cpu, thread));
 }
 
 static void linear_task(void *context, int task, int thread)
@@ -63,19 +64,41 @@ static void linear_task(void *context, int task, int thread)
                     dk_cpu_scratch(job->cpu, thread));
 }
 
-void dk_cpu_linear(dk_device *device, const dk_linear_args *args)
+static void run_linear_pass(linear_job *job)
 {
-    linear_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    const dk_linear_plan *plan = &job.plan;
-    dk_linear_plan_init(&job.plan, &job.cpu->linear, args, device->exact,
-                        dk_team_threads(job.cpu->team));
-    if (!dk_cpu_reserve(job.cpu, plan->scratch_bytes, plan->shared_bytes) || device->dry) {
-        return;
-    }
-    for (job.pass = 0; job.pass < plan->passes; job.pass++) {
-        dk_team_run(job.cpu->team, dk_linear_pack_tasks(plan, job.pass), linear_pack_task,
-                    &job);
-        dk_team_run(job.cpu->team, plan->row_blocks * plan->col_blocks, linear_task, &job);
+    const dk_linear_plan *plan = &job->plan;
+    dk_team *team = job->cpu->team;
+    dk_team_run(team, dk_linear_pack_tasks(plan, job->pass) - job->skipped, linear_pack_task,
+                job);
+    dk_team_run(team, plan->row_blocks * plan->col_blocks, linear_task, job);
+}
+
+/* Whether the rows that a's plan packed are those that b's plan would pack. */
+static bool packs_alike(const dk_linear_plan *a, const dk_linear_plan *b)
+{
+    return a->kernel != NULL && a->kernel == b->kernel && a->pass_rows == b->pass_rows &&
+           a->passes == 1;
+}
+
+void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count)
+{
+    dk_cpu_device *cpu = dk_cpu_device_of(device);
+    dk_linear_plan before = {0};
+    for (int i = 0; i < count; i++) {
+        linear_job job = {.cpu = cpu, .args = &args[i]};
+        const dk_linear_plan *plan = &job.plan;
+        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact,
+                            dk_team_threads(cpu->team));
+        size_t held = cpu->shared_bytes;
+        if (!dk_cpu_reserve(cpu, plan->scratch_bytes, plan->shared_bytes) || device->dry) {
+            continue;
+        }
+        bool kept = packs_alike(&before, plan) && held == cpu->shared_bytes;
+        job.skipped = kept ? plan->pack_tasks : 0;
+        for (job.pass = 0; job.pass < plan->passes; job.pass++) {
+            run_linear_pass(&job);
+        }
+        before = *plan;
     }
 }
 

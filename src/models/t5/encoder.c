@@ -195,9 +195,9 @@ static void attention(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer,
     dk_tensor k = dk_nn_temp(nn, nn->type, rows, inner);
     dk_tensor v = dk_nn_temp(nn, nn->type, rows, inner);
     dk_tensor mixed = dk_nn_temp(nn, nn->type, rows, inner);
-    dk_nn_linear_forward(nn, &layer->q, &q, h, NULL);
-    dk_nn_linear_forward(nn, &layer->k, &k, h, NULL);
-    dk_nn_linear_forward(nn, &layer->v, &v, h, NULL);
+    const dk_nn_linear_call qkv[] = {
+        {&layer->q, &q, NULL}, {&layer->k, &k, NULL}, {&layer->v, &v, NULL}};
+    dk_nn_linear_group(nn, h, qkv, 3);
     dk_nn_attention(nn, &mixed, &q, &k, &v, (int)c->num_heads, 1.0f, bias);
     dk_nn_linear_forward(nn, &layer->o, x, &mixed, &(dk_nn_epilogue){.residual = true});
 }
@@ -207,9 +207,9 @@ static void feed_forward(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer
 {
     dk_tensor up = dk_nn_temp(nn, nn->type, x->shape[0], c->d_ff);
     dk_tensor gated = dk_nn_temp(nn, nn->type, x->shape[0], c->d_ff);
-    dk_nn_linear_forward(nn, &layer->wi_1, &up, h, NULL);
-    dk_nn_linear_forward(nn, &layer->wi_0, &gated, h,
-                         &(dk_nn_epilogue){.activation = DK_ACT_GELU_TANH, .multiply = &up});
+    const dk_nn_epilogue gate = {.activation = DK_ACT_GELU_TANH, .multiply = &up};
+    const dk_nn_linear_call in[] = {{&layer->wi_1, &up, NULL}, {&layer->wi_0, &gated, &gate}};
+    dk_nn_linear_group(nn, h, in, 2);
     dk_nn_linear_forward(nn, &layer->wo, x, &gated, &(dk_nn_epilogue){.residual = true});
 }
 

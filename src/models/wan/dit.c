@@ -151,9 +151,10 @@ dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_text
         const dk_wan_attention *attention = &dit->blocks[i].attn2;
         out->k[i] = dk_nn_keep(nn, nn->type, rows, dim);
         out->v[i] = dk_nn_keep(nn, nn->type, rows, dim);
-        dk_nn_linear_forward(nn, &attention->to_k, &out->k[i], &text, NULL);
+        const dk_nn_linear_call kv[] = {{&attention->to_k, &out->k[i], NULL},
+                                        {&attention->to_v, &out->v[i], NULL}};
+        dk_nn_linear_group(nn, &text, kv, 2);
         dk_nn_norm_rope(nn, &out->k[i], (int)c->heads, attention->norm_k, c->eps, NULL);
-        dk_nn_linear_forward(nn, &attention->to_v, &out->v[i], &text, NULL);
     }
     if (padding_rows > 0) {
         dk_tensor bias = dk_nn_keep(nn, DK_F32, 1, rows);
@@ -269,9 +270,10 @@ static void self_attention(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_attent
     dk_tensor k = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
     dk_tensor v = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
     dk_tensor mixed = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
-    dk_nn_linear_forward(nn, &attention->to_q, &q, h, NULL);
-    dk_nn_linear_forward(nn, &attention->to_k, &k, h, NULL);
-    dk_nn_linear_forward(nn, &attention->to_v, &v, h, NULL);
+    const dk_nn_linear_call qkv[] = {{&attention->to_q, &q, NULL},
+                                     {&attention->to_k, &k, NULL},
+                                     {&attention->to_v, &v, NULL}};
+    dk_nn_linear_group(nn, h, qkv, 3);
     dk_nn_norm_rope(nn, &q, (int)c->heads, attention->norm_q, c->eps, &grid->rope);
     dk_nn_norm_rope(nn, &k, (int)c->heads, attention->norm_k, c->eps, &grid->rope);
     dk_nn_attention(nn, &mixed, &q, &k, &v, (int)c->heads, 1.0f / sqrtf((float)c->head_dim),

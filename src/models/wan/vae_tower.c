@@ -193,9 +193,9 @@ static void attention_block(dk_nn *nn, const dk_wan_layer *layer, const dk_wan_c
     for (int64_t i = 0; i < x->frames; i++) {
         dk_tensor frame = DK_TENSOR(frame_of(x, i), x->data.dtype, pixels, layer->in);
         dk_nn_norm_forward(nn, &norm, &h, &frame);
-        dk_nn_linear_forward(nn, &layer->q, &q, &h, NULL);
-        dk_nn_linear_forward(nn, &layer->k, &k, &h, NULL);
-        dk_nn_linear_forward(nn, &layer->v, &v, &h, NULL);
+        const dk_nn_linear_call qkv[] = {
+            {&layer->q, &q, NULL}, {&layer->k, &k, NULL}, {&layer->v, &v, NULL}};
+        dk_nn_linear_group(nn, &h, qkv, 3);
         dk_nn_attention(nn, &h, &q, &k, &v, 1, 1.0f / sqrtf((float)layer->in), NULL);
         dk_wan_clip mixed = {.data = h, .frames = 1, .height = x->height, .width = x->width};
         dk_wan_clip dst = mixed;
