@@ -33,6 +33,9 @@ typedef struct dk_engine_options {
     const char *model_name;        /* what recipes call the model; NULL: model_path */
     const char *device;            /* "cpu" */
     const char *dtype;             /* "bf16": fast; "f32": for comparisons */
+    const char *quantization;      /* "int8": the transformer's linear layers; "none" or NULL */
+    double quantization_max_error; /* layers that err more (relative RMS of the output) keep
+                                      their stored type */
     const char *cpu_level;         /* highest instruction set: "c", "avx2", "avxvnni", "avx512",
                                       "avx512bf16", "amx"; NULL: what the CPU has */
     const char *attention_backend; /* "flash", "sage" (int8 scores), "reference" (f32);
@@ -58,6 +61,9 @@ void dk_engine_options_init(dk_engine_options *options);
 /* Maps the weights and prepares them. Owned. */
 dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_error *err);
 void dk_engine_close(dk_engine **engine);
+
+/* What was quantised and how well, "int8: 240 layers, …"; NULL: nothing. Borrowed. */
+const char *dk_engine_quantization(const dk_engine *engine);
 
 /* "cpu, avx2, 2 threads", and the pipeline's class; borrowed from the engine. */
 const char *dk_engine_device(const dk_engine *engine);

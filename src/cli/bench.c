@@ -53,6 +53,7 @@ static const dk_parameter parameters[] = {
     CHOICE(dtype, "bf16, f32", "bf16", "arithmetic"),
     CHOICE(cpu, "c, avx2, avxvnni, avx512, avx512bf16, amx", "what the processor has",
            "highest instruction set to use"),
+    CHOICE(quantization, "none, int8", "none", "model: int8 quantises the transformer"),
     CHOICE(attention_backend, "flash, sage, reference", "flash",
            "attention, model: how attention is computed"),
     NUMBER(threads, "0", "threads; 0: one per core"),

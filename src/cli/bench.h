@@ -10,7 +10,7 @@
 
 /* Every flag of every bench; 0 and NULL where absent. */
 typedef struct dk_bench_flags {
-    const char *config, *part, *dtype, *cpu, *weights_dtype, *attention_backend;
+    const char *config, *part, *dtype, *cpu, *weights_dtype, *attention_backend, *quantization;
     int threads, repeats;
     bool json;
     int m, n, k;                                     /* linear */

@@ -41,7 +41,12 @@ static dk_status open_dit(model_bench *b, const json_t *json, const char *where,
 {
     dk_wan_dit_config config;
     DK_TRY(dk_wan_dit_config_parse(&config, json, where, err));
-    return dk_wan_dit_create(&b->dit, &config, b->weights, where, err);
+    DK_TRY(dk_wan_dit_create(&b->dit, &config, b->weights, where, err));
+    if (b->flags->quantization == NULL || strcmp(b->flags->quantization, "none") == 0) {
+        return DK_OK;
+    }
+    const dk_nn_quantizer quantizer = {.device = b->nn.device, .max_error = 1};
+    return dk_wan_dit_quantize(b->dit, &quantizer, err);
 }
 
 static dk_status open_vae(model_bench *b, const json_t *json, const char *where, dk_error *err)
@@ -211,6 +216,9 @@ static dk_status measure(model_bench *b, dk_error *err)
         json_object_set_new(facts, "width", json_integer(b->width));
         json_object_set_new(facts, "height", json_integer(b->height));
         json_object_set_new(facts, "num_frames", json_integer(b->frames));
+    }
+    if (b->flags->quantization != NULL) {
+        json_object_set_new(facts, "quantization", json_string(b->flags->quantization));
     }
     /* dk_bench_time runs one pass more than it reports. */
     json_object_set_new(facts, "operations", operations(nn->device, work, times.repeats + 1));

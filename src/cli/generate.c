@@ -174,6 +174,7 @@ static dk_status report(run *r, dk_error *err)
                                 .pipeline = dk_engine_pipeline(r->engine),
                                 .device = dk_engine_device(r->engine),
                                 .dtype = options->dtype,
+                                .quantization = dk_engine_quantization(r->engine),
                                 .load_ms = r->load_ms,
                                 .total_ms = dk_now_ms() - r->start_ms};
     if (r->output.perf_dump_path != NULL) {

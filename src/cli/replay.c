@@ -80,8 +80,8 @@ static void warn(replay *r, const char *format, const char *a, const char *b)
     dk_string_release(&line);
 }
 
-/* The recipe's model, type, instruction set and attention, unless the command line says
- * otherwise. */
+/* The recipe's model, type, instruction set, attention and quantisation, unless the command
+ * line says otherwise. */
 static dk_status open_engine(replay *r, dk_error *err)
 {
     dk_engine_options *options = &r->setup.options;
@@ -89,6 +89,10 @@ static dk_status open_engine(replay *r, dk_error *err)
     options->dtype = r->recipe.dtype;
     options->cpu_level = r->recipe.cpu_level;
     options->attention_backend = r->recipe.attention;
+    options->quantization = r->recipe.quantization;
+    if (r->recipe.quantization_max_error > 0) {
+        options->quantization_max_error = r->recipe.quantization_max_error;
+    }
     DK_TRY(dk_arguments_apply(r->arguments, &dk_option_parameters, options, err));
     dk_status status = dk_engine_setup_open(&r->engine, &r->setup, &r->progress, err);
     if (status == DK_NOT_FOUND && !dk_arguments_has(r->arguments, "model_path")) {

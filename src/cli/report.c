@@ -76,6 +76,9 @@ static json_t *describe(const dk_run_facts *facts)
     set_text(object, "pipeline", facts->pipeline);
     set_text(object, "device", facts->device);
     set_text(object, "dtype", facts->dtype);
+    if (facts->quantization != NULL) {
+        set_text(object, "quantization", facts->quantization);
+    }
     json_object_set_new(object, "load_ms", rounded(facts->load_ms));
     return object;
 }

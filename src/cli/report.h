@@ -10,8 +10,9 @@
 /* What is known about a run besides its results. */
 typedef struct dk_run_facts {
     const char *model, *pipeline, *device, *dtype;
-    double load_ms;  /* until the engine was open */
-    double total_ms; /* from the start of the command */
+    const char *quantization; /* NULL: none */
+    double load_ms;           /* until the engine was open */
+    double total_ms;          /* from the start of the command */
 } dk_run_facts;
 
 /* One prompt's result; files: [outputs] paths, NULL where nothing was saved. Owned. */

@@ -12,6 +12,8 @@
 #include "nn/context.h"
 #include "pipeline/pipeline.h"
 
+#define QUANTIZATION_MAX_ERROR 0.03
+
 struct dk_engine {
     dk_log log;
     dk_device *device;
@@ -22,7 +24,8 @@ struct dk_engine {
     char *model;  /* as the caller named it */
     char *folder; /* where it lies */
     char *dtype;
-    json_t *weights; /* checksums, computed with the first result */
+    double max_error; /* of layers in int8 */
+    json_t *weights;  /* checksums, computed with the first result */
 };
 
 dk_cancel *dk_cancel_create(void)
@@ -50,8 +53,10 @@ const char *dk_version(void)
 
 void dk_engine_options_init(dk_engine_options *options)
 {
-    *options =
-        (dk_engine_options){.device = "cpu", .dtype = "bf16", .log_level = DK_LOG_WARNING};
+    *options = (dk_engine_options){.device = "cpu",
+                                   .dtype = "bf16",
+                                   .quantization_max_error = QUANTIZATION_MAX_ERROR,
+                                   .log_level = DK_LOG_WARNING};
 }
 
 typedef struct download_context {
@@ -84,6 +89,11 @@ static dk_status resolve_model(dk_engine *engine, const dk_engine_options *optio
     return dk_hub_resolve(&engine->folder, options->model_path, &hub, err);
 }
 
+static bool wants_int8(const dk_engine_options *options)
+{
+    return options->quantization != NULL && strcmp(options->quantization, "int8") == 0;
+}
+
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
@@ -99,12 +109,16 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
     return DK_OK;
 }
 
-static dk_status open_pipeline(dk_engine *engine, dk_error *err)
+static dk_status open_pipeline(dk_engine *engine, const dk_engine_options *given, dk_error *err)
 {
     dk_model_folder *folder;
+    const dk_pipeline_options options = {.int8 = wants_int8(given),
+                                         .int8_max_error = given->quantization_max_error,
+                                         .cancel = &engine->cancel->requested,
+                                         .log = &engine->log};
     DK_TRY(dk_model_folder_open(&folder, engine->folder, err));
-    dk_status status = dk_pipeline_open(&engine->pipeline, folder, engine->device,
-                                        &engine->cancel->requested, &engine->log, err);
+    dk_status status =
+        dk_pipeline_open(&engine->pipeline, folder, engine->device, &options, err);
     dk_model_folder_close(&folder);
     return status;
 }
@@ -115,6 +129,11 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
         return dk_fail(err, DK_INVALID, "model_path, device and dtype must be set");
     }
     DK_TRY(dk_parameter_check_all(&dk_option_parameters, options, err));
+    if (wants_int8(options) && strcmp(options->dtype, "f32") == 0) {
+        return dk_fail(err, DK_INVALID,
+                       "quantization is 'int8' and dtype is 'f32', which is for comparisons, "
+                       "accepted with int8 is bf16");
+    }
     dk_engine *engine = dk_alloc(sizeof *engine);
     engine->log = (dk_log){
         .write = options->log, .context = options->log_context, .level = options->log_level};
@@ -123,12 +142,13 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     engine->model =
         dk_strdup(options->model_name != NULL ? options->model_name : options->model_path);
     engine->dtype = dk_strdup(options->dtype);
+    engine->max_error = options->quantization_max_error;
     dk_status status = open_device(engine, options, err);
     if (status == DK_OK) {
         status = resolve_model(engine, options, err);
     }
     if (status == DK_OK) {
-        status = open_pipeline(engine, err);
+        status = open_pipeline(engine, options, err);
     }
     if (status != DK_OK) {
         dk_engine_close(&engine);
@@ -202,6 +222,11 @@ dk_status dk_engine_weights(const json_t **out, dk_engine *engine, dk_error *err
     return DK_OK;
 }
 
+const char *dk_engine_quantization(const dk_engine *engine)
+{
+    return engine->pipeline->quantization;
+}
+
 const char *dk_engine_cpu_level(const dk_engine *engine)
 {
     return dk_cpu_device_level(engine->device);
@@ -235,18 +260,20 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
     size_t bytes = (size_t)result->frames * (size_t)result->height * (size_t)result->width * 3;
     result->recipes = dk_alloc((size_t)result->outputs * sizeof *result->recipes);
     for (int i = 0; i < result->outputs; i++) {
-        const dk_recipe_facts facts = {.request = &job->request,
-                                       .model = engine->model,
-                                       .pipeline = engine->pipeline->class_name,
-                                       .dtype = engine->dtype,
-                                       .cpu_level = dk_engine_cpu_level(engine),
-                                       .attention =
-                                           dk_attention_backend_name(engine->device->attention),
-                                       .weights = weights,
-                                       .latents_sha256 = latents[0] != '\0' ? latents : NULL,
-                                       .output = i,
-                                       .rgb = result->rgb + (size_t)i * bytes,
-                                       .rgb_bytes = bytes};
+        const dk_recipe_facts facts = {
+            .quantization = dk_engine_quantization(engine) != NULL ? "int8" : "none",
+            .quantization_max_error = engine->max_error,
+            .request = &job->request,
+            .model = engine->model,
+            .pipeline = engine->pipeline->class_name,
+            .dtype = engine->dtype,
+            .cpu_level = dk_engine_cpu_level(engine),
+            .attention = dk_attention_backend_name(engine->device->attention),
+            .weights = weights,
+            .latents_sha256 = latents[0] != '\0' ? latents : NULL,
+            .output = i,
+            .rgb = result->rgb + (size_t)i * bytes,
+            .rgb_bytes = bytes};
         DK_TRY(dk_recipe_text(&result->recipes[i], &facts, err));
     }
     return DK_OK;

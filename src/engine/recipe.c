@@ -119,6 +119,11 @@ dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err
     set_text(recipe, "dtype", facts->dtype);
     set_text(recipe, "cpu", facts->cpu_level);
     set_text(recipe, "attention_backend", facts->attention);
+    set_text(recipe, "quantization", facts->quantization);
+    if (strcmp(facts->quantization, "none") != 0) {
+        json_object_set_new(recipe, "quantization_max_error",
+                            json_real(facts->quantization_max_error));
+    }
     set_request(recipe, facts);
     if (facts->latents_sha256 != NULL) {
         set_text(recipe, "initial_latents_sha256", facts->latents_sha256);

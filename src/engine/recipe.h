@@ -21,7 +21,8 @@ DK_MUST_USE dk_status dk_recipe_frames_sha256(char hex[DK_SHA256_HEX_BYTES], con
 
 typedef struct dk_recipe_facts {
     const dk_request *request; /* validated */
-    const char *model, *pipeline, *dtype, *cpu_level, *attention;
+    const char *model, *pipeline, *dtype, *cpu_level, *attention, *quantization;
+    double quantization_max_error; /* told with int8 */
     const json_t *weights;
     const char *latents_sha256; /* of the file of initial latents; NULL: none */
     int output;                 /* its seed is the request's plus this */
@@ -36,10 +37,11 @@ DK_MUST_USE dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, d
 typedef struct dk_recipe {
     json_t *json; /* owned; every text below is borrowed from it */
     dk_request request;
-    const char *engine, *model, *pipeline, *dtype; /* "darkroom 0.1.0", … */
-    const char *cpu_level, *attention;             /* NULL: not told */
-    const json_t *weights;                         /* path -> SHA-256 */
-    const char *latents_sha256;                    /* NULL: none */
+    const char *engine, *model, *pipeline, *dtype;    /* "darkroom 0.1.0", … */
+    const char *cpu_level, *attention, *quantization; /* NULL: not told */
+    double quantization_max_error;                    /* 0: not told */
+    const json_t *weights;                            /* path -> SHA-256 */
+    const char *latents_sha256;                       /* NULL: none */
     const char *frames_sha256;
 } dk_recipe;
 

@@ -49,6 +49,7 @@ static dk_status read_facts(dk_recipe *recipe, const char *where, dk_error *err)
         {"pipeline", &recipe->pipeline, DK_JSON_REQUIRED},
         {"dtype", &recipe->dtype, DK_JSON_REQUIRED},
         {"cpu", &recipe->cpu_level, DK_JSON_NULL_IS_ABSENT},
+        {"quantization", &recipe->quantization, DK_JSON_NULL_IS_ABSENT},
         {"attention_backend", &recipe->attention, DK_JSON_NULL_IS_ABSENT},
         {"initial_latents_sha256", &recipe->latents_sha256, DK_JSON_NULL_IS_ABSENT},
         {"frames_sha256", &recipe->frames_sha256, DK_JSON_REQUIRED},
@@ -57,6 +58,8 @@ static dk_status read_facts(dk_recipe *recipe, const char *where, dk_error *err)
         DK_TRY(dk_json_string(recipe->json, texts[i].key, texts[i].flags, texts[i].to, where,
                               err));
     }
+    DK_TRY(dk_json_double(recipe->json, "quantization_max_error", 0, 1, DK_JSON_NULL_IS_ABSENT,
+                          &recipe->quantization_max_error, where, err));
     recipe->weights = json_object_get(recipe->json, "weights_sha256");
     if (!json_is_object(recipe->weights)) {
         return dk_fail(err, DK_FORMAT, "%s: weights_sha256 is %s, expected an object", where,

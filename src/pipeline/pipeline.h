@@ -22,14 +22,22 @@ struct dk_pipeline {
     json_t *scheduler_config; /* owned */
     char *scheduler_where;    /* its file, for messages */
     char **weight_files;      /* owned paths of all weight files, NULL-ended */
+    char *quantization;       /* owned: what was quantised, how well; NULL: nothing */
     dk_request defaults;
 };
 
+typedef struct dk_pipeline_options {
+    bool int8;                 /* the transformer's linear layers in int8 */
+    double int8_max_error;     /* of one layer, see nn/quantize.h */
+    const atomic_bool *cancel; /* may be NULL */
+    const dk_log *log;         /* may be NULL */
+} dk_pipeline_options;
+
 /* Opens the components of a folder for a device. Owned; closed before the device. DK_CANCELLED
-   between two components when `cancel` (may be NULL) is set. */
+   between two components when `cancel` is set. */
 DK_MUST_USE dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder,
-                                       dk_device *device, const atomic_bool *cancel,
-                                       const dk_log *log, dk_error *err);
+                                       dk_device *device, const dk_pipeline_options *options,
+                                       dk_error *err);
 void dk_pipeline_close(dk_pipeline **pipeline);
 
 #endif

@@ -192,9 +192,26 @@ static dk_status check_cancel(const atomic_bool *cancel, dk_error *err)
                 : DK_OK;
 }
 
-dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_device *device,
-                           const atomic_bool *cancel, const dk_log *log, dk_error *err)
+static dk_status quantize(dk_pipeline *pipeline, dk_device *device,
+                          const dk_pipeline_options *options, dk_error *err)
 {
+    if (!options->int8) {
+        return DK_OK;
+    }
+    const dk_nn_quantizer quantizer = {.device = device,
+                                       .cancel = options->cancel,
+                                       .log = options->log,
+                                       .max_error = options->int8_max_error};
+    DK_TRY(dk_wan_dit_quantize(pipeline->transformer, &quantizer, err));
+    pipeline->quantization = dk_nn_quantized_text(dk_wan_dit_quantized(pipeline->transformer));
+    dk_log_info(options->log, "%s", pipeline->quantization);
+    return DK_OK;
+}
+
+dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_device *device,
+                           const dk_pipeline_options *options, dk_error *err)
+{
+    const atomic_bool *cancel = options->cancel;
     DK_TRY(check_index(folder, err));
     dk_pipeline *pipeline = dk_alloc(sizeof *pipeline);
     pipeline->class_name = "WanPipeline";
@@ -209,6 +226,9 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
     }
     if (status == DK_OK) {
         status = open_transformer(pipeline, folder, err);
+    }
+    if (status == DK_OK) {
+        status = quantize(pipeline, device, options, err);
     }
     if (status == DK_OK) {
         status = check_cancel(cancel, err);
@@ -227,7 +247,8 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
         return status;
     }
     pipeline->defaults = defaults_of(pipeline);
-    dk_log_debug(log, "%s: %s opened", dk_model_folder_path(folder), pipeline->class_name);
+    dk_log_debug(options->log, "%s: %s opened", dk_model_folder_path(folder),
+                 pipeline->class_name);
     *out = pipeline;
     return DK_OK;
 }
@@ -242,6 +263,7 @@ void dk_pipeline_close(dk_pipeline **pipeline)
         dk_wan_vae_destroy(&p->vae);
         json_decref(p->scheduler_config);
         dk_free(p->scheduler_where);
+        dk_free(p->quantization);
         for (size_t i = 0; p->weight_files != NULL && p->weight_files[i] != NULL; i++) {
             dk_free(p->weight_files[i]);
         }

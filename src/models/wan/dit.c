@@ -26,6 +26,7 @@ dk_status dk_wan_dit_create(dk_wan_dit **out, const dk_wan_dit_config *config,
 void dk_wan_dit_destroy(dk_wan_dit **dit)
 {
     if (*dit != NULL) {
+        dk_nn_quantized_release(&(*dit)->quantized);
         dk_bound_release(&(*dit)->bound);
         dk_weights_unref((*dit)->weights);
         dk_free((*dit)->blocks);

@@ -7,6 +7,7 @@
 
 #include "nn/context.h"
 #include "nn/layers.h"
+#include "nn/quantize.h"
 #include "weights/weights.h"
 
 typedef struct dk_wan_dit_config {
@@ -25,6 +26,12 @@ typedef struct dk_wan_dit dk_wan_dit;
 /* Binds the weights (which the model keeps a reference to). Owned. */
 DK_MUST_USE dk_status dk_wan_dit_create(dk_wan_dit **out, const dk_wan_dit_config *config,
                                         dk_weights *weights, const char *where, dk_error *err);
+/* The linear layers of all blocks in int8; what conditions them (embeddings, modulation) and
+   the final projection, which err most, stay as stored. The quantizer's `out` is set to the
+   model's own, which is returned. */
+DK_MUST_USE dk_status dk_wan_dit_quantize(dk_wan_dit *dit, const dk_nn_quantizer *quantizer,
+                                          dk_error *err);
+const dk_nn_quantized *dk_wan_dit_quantized(const dk_wan_dit *dit);
 void dk_wan_dit_destroy(dk_wan_dit **dit);
 const dk_wan_dit_config *dk_wan_dit_get_config(const dk_wan_dit *dit);
 

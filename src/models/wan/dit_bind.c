@@ -103,6 +103,36 @@ static void bind_block(dk_binder *b, const dk_wan_dit_config *c, dk_wan_block *b
     dk_bind_f32_table(b, &block->scale_shift, 6, dim, "%sscale_shift_table", prefix);
 }
 
+dk_status dk_wan_dit_quantize(dk_wan_dit *dit, const dk_nn_quantizer *quantizer, dk_error *err)
+{
+    dk_nn_quantizer q = *quantizer;
+    q.out = &dit->quantized;
+    for (int64_t i = 0; i < dit->config.layers; i++) {
+        dk_wan_block *block = &dit->blocks[i];
+        const struct {
+            dk_nn_linear *layer;
+            const char *name;
+        } layers[] = {
+            {&block->attn1.to_q, "attn1.to_q"}, {&block->attn1.to_k, "attn1.to_k"},
+            {&block->attn1.to_v, "attn1.to_v"}, {&block->attn1.to_out, "attn1.to_out.0"},
+            {&block->attn2.to_q, "attn2.to_q"}, {&block->attn2.to_k, "attn2.to_k"},
+            {&block->attn2.to_v, "attn2.to_v"}, {&block->attn2.to_out, "attn2.to_out.0"},
+            {&block->ffn_in, "ffn.net.0.proj"}, {&block->ffn_out, "ffn.net.2"},
+        };
+        for (size_t n = 0; n < sizeof layers / sizeof *layers; n++) {
+            char name[64];
+            snprintf(name, sizeof name, "blocks.%lld.%s", (long long)i, layers[n].name);
+            DK_TRY(dk_nn_quantize(&q, layers[n].layer, name, err));
+        }
+    }
+    return DK_OK;
+}
+
+const dk_nn_quantized *dk_wan_dit_quantized(const dk_wan_dit *dit)
+{
+    return &dit->quantized;
+}
+
 dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err)
 {
     /* norm_added_q is stored by some writers and used by none. */

@@ -20,7 +20,8 @@ typedef struct dk_wan_block {
 struct dk_wan_dit {
     dk_wan_dit_config config;
     dk_weights *weights;
-    dk_bound bound; /* owns the f32 parameters */
+    dk_bound bound;            /* owns the f32 parameters */
+    dk_nn_quantized quantized; /* owns the int8 weights */
     dk_nn_linear patch_embedding;
     dk_nn_linear text_1, text_2, time_1, time_2, time_proj;
     dk_wan_block *blocks;     /* [layers] */

@@ -60,7 +60,8 @@ static dk_status open_model(fixture *f, const char *folder, dk_error *err)
     dk_model_folder *model = NULL;
     dk_pipeline *pipeline = NULL;
     DK_TRY(dk_model_folder_open(&model, folder, err));
-    dk_status status = dk_pipeline_open(&pipeline, model, f->device, NULL, NULL, err);
+    dk_status status =
+        dk_pipeline_open(&pipeline, model, f->device, &(dk_pipeline_options){0}, err);
     assert_true((status == DK_OK) == (pipeline != NULL));
     dk_pipeline_close(&pipeline);
     dk_model_folder_close(&model);
