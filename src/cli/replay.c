@@ -272,9 +272,10 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     return status;
 }
 
-static const char *const option_names[] = {"model_path", "device",    "dtype",
-                                           "threads",    "cpu",       "offline",
-                                           "hub_cache",  "log_level", NULL};
+static const char *const option_names[] = {
+    "model_path",        "device",      "dtype",   "quantization", "quantization_max_error",
+    "attention_backend", "pin_threads", "threads", "cpu",          "offline",
+    "hub_cache",         "log_level",   NULL};
 static const dk_flag_group groups[] = {
     {&table, NULL},
     {&dk_option_parameters, option_names},

@@ -52,19 +52,30 @@ class Pictures(CommandTest):
         slanted = draw("red", "white", (0.2, 0.2)).describe()
         self.assertIsNone(slanted["motion"])
 
-    def test_2_prompts(self):
+    def look(self, i, *more):
+        """What the picture of case i shows."""
+        prompt, frames = CASES[i][:2]
         dump = self.path("dump.safetensors")
-        for i, (prompt, frames, *wanted) in enumerate(CASES):
+        self.passes("generate", "--prompt", prompt, "--num-frames", frames, "--seed", i, "--num-inference-steps", 12,
+                    "--save-output=false", "--dump-tensors", dump, *more)
+        header, data = read_safetensors(dump)
+        shape, (start, end) = header["frames"]["shape"], header["frames"]["data_offsets"]
+        self.assertEqual(shape, [1, frames, 128, 128, 3])
+        values = array.array("f")
+        values.frombytes(data[start:end])
+        return Clip(values, *shape[1:4]).describe()
+
+    def test_2_prompts(self):
+        for i, (prompt, _, *wanted) in enumerate(CASES):
             with self.subTest(prompt=prompt):
-                self.passes("generate", "--prompt", prompt, "--num-frames", frames, "--seed", i, "--num-inference-steps", 12,
-                            "--save-output=false", "--dump-tensors", dump)
-                header, data = read_safetensors(dump)
-                shape, (start, end) = header["frames"]["shape"], header["frames"]["data_offsets"]
-                self.assertEqual(shape, [1, frames, 128, 128, 3])
-                values = array.array("f")
-                values.frombytes(data[start:end])
-                seen = Clip(values, *shape[1:4]).describe()
+                seen = self.look(i)
                 self.seen.append(seen)
+                self.assertEqual(differences(seen, *wanted), [], (prompt, seen))
+
+    def test_2_prompts_in_int8(self):
+        for i, (prompt, _, *wanted) in enumerate(CASES):
+            with self.subTest(prompt=prompt):
+                seen = self.look(i, "--quantization", "int8", "--attention-backend", "sage")
                 self.assertEqual(differences(seen, *wanted), [], (prompt, seen))
 
     def test_3_other_expectations_fail(self):

@@ -52,6 +52,18 @@ class Replay(CommandTest):
             path = self.small("--prompt", "a <b> & \"c\" ü", "--num-frames", frames, "--output-format", name)["files"][0]
             self.replay(path, last="^equal$")
 
+    def test_int8_is_in_the_recipe(self):
+        path = self.make("--quantization", "int8", "--quantization-max-error", "0.5", "--attention-backend", "sage")[0]
+        self.replay(path, last="^equal$")
+        self.replay(path, "--quantization", "none", "--attention-backend", "flash", code=12, last="^differs: ")
+
+    def test_int8_and_f32_exclude_each_other(self):
+        from command import run
+        for flag, value in (("--quantization", "int8"), ("--attention-backend", "sage")):
+            done = run("generate", "--prompt", "x", "--dtype", "f32", flag, value)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(f"{flag[2:].replace('-', '_')} is '{value}'", done.stderr)
+
     def test_flags(self):
         path = self.make("--dtype", "f32", "--negative-prompt", "n", "--sampler", "euler", "--flow-shift", "2.5")[0]
         self.replay(path, "--threads", 1, last="^equal$")

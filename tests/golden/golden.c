@@ -3,8 +3,11 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
+#include "kernels/cpu_flags.h"
 
 dk_safetensors *golden_open(const char *family, const char *name)
 {
@@ -90,4 +93,21 @@ double golden_rms(const float *actual, const float *expected, int64_t count)
         sum += difference * difference;
     }
     return sqrt(sum / (double)count);
+}
+
+const char *golden_cpu_level(void)
+{
+    return getenv("DK_TEST_CPU");
+}
+
+bool golden_level_is_here(void)
+{
+    const char *level = golden_cpu_level();
+    for (int i = 0; level != NULL && i < DK_CPU_LEVELS; i++) {
+        if (strcmp(dk_cpu_levels[i].name, level) == 0) {
+            unsigned flags = dk_cpu_levels[i].flags;
+            return (dk_cpu_flags_detect() & flags) == flags;
+        }
+    }
+    return level == NULL;
 }

@@ -21,6 +21,12 @@ const float *golden_floats(const dk_safetensors *file, const char *format, ...)
    largest difference. */
 double assert_close(const char *what, const float *actual, const float *expected, int64_t count,
                     double absolute, double relative);
+/* The instruction set to test, from the environment's DK_TEST_CPU; NULL: what the CPU has. A
+   test of one that the CPU lacks ends with GOLDEN_SKIPPED. */
+enum { GOLDEN_SKIPPED = 77 };
+const char *golden_cpu_level(void);
+bool golden_level_is_here(void);
+
 double golden_rms(const float *actual, const float *expected, int64_t count);
 
 #endif
