@@ -11,6 +11,8 @@ enum { MR = 6, NR = 16, LANES = 8 };
 #define TILE_PRODUCT(sum, a, b) vec_fma(a, b, sum)
 #include "kernels/x86/gemm_tile_tmpl.h"
 
+#include "kernels/x86/gemm_direct_tmpl.h"
+
 static inline void transpose(__m256 r[LANES])
 {
     __m256 t[LANES], s[LANES];
@@ -138,4 +140,6 @@ const dk_gemm_kernel dk_gemm_f32_avx2 = {
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,
     .pack_matrix = pack_matrix,
+    .direct = direct,
+    .direct_most = 32,
 };
