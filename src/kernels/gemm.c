@@ -74,6 +74,25 @@ static void pack_matrix_c(void *panel, const void *src, dk_dtype src_type, int64
     }
 }
 
+static void direct_c(float *c, const dk_gemm_rows *w, const void *panel, int cols,
+                     bool accumulate)
+{
+    for (int n = 0; n < w->count; n++, c += REF_NR) {
+        const char *row = (const char *)w->data + n * w->row_bytes;
+        const float *x = panel;
+        float sum[REF_NR] = {0};
+        for (int64_t i = 0; i < w->k; i++, x += REF_NR) {
+            float value = element(row, w->type, i);
+            for (int m = 0; m < REF_NR; m++) {
+                sum[m] += value * x[m];
+            }
+        }
+        for (int m = 0; m < cols; m++) {
+            c[m] = accumulate ? c[m] + sum[m] : sum[m];
+        }
+    }
+}
+
 /* --- int8: the same tile over whole numbers ------------------------------------------------
  */
 
@@ -142,6 +161,8 @@ void dk_gemm_kernels_init(dk_gemm_kernels *kernels, unsigned cpu_flags)
         .pack_rows = pack_rows_c,
         .pack_weight = pack_weight_c,
         .pack_matrix = pack_matrix_c,
+        .direct = direct_c,
+        .direct_most = 32,
     };
     kernels->bf16 = kernels->f32;
     kernels->int8 = (dk_gemm_kernel){

@@ -53,6 +53,25 @@ typedef void dk_gemm_pack_weight_fn(void *panel, const void *w, dk_dtype w_type,
 typedef void dk_gemm_pack_matrix_fn(void *panel, const void *src, dk_dtype src_type, int64_t ld,
                                     int cols, int64_t k);
 
+/* Rows of W as they lie in memory, F32 or BF16. */
+typedef struct dk_gemm_rows {
+    const void *data;
+    dk_dtype type;
+    int64_t row_bytes; /* from row to row */
+    int count;         /* 1 to DK_GEMM_DIRECT_ROWS */
+    int64_t k;
+} dk_gemm_rows;
+
+enum { DK_GEMM_DIRECT_ROWS = 48 };
+
+/* C[count][nr] (+)= W · B with one B panel over k, for layers of so few rows that packing W
+   would cost more than the multiplies: the layer's rows are packed as B, W is read where it
+   lies. Of each row of C the first `cols` elements are wanted. c has room for
+   DK_GEMM_DIRECT_ROWS rows, whatever the count; with `accumulate` all of it is defined. A
+   kernel of BF16 panels takes BF16 rows only. */
+typedef void dk_gemm_direct_fn(float *c, const dk_gemm_rows *w, const void *panel, int cols,
+                               bool accumulate);
+
 /* Around the tiles of one task on the thread that runs it: state that a kernel keeps in the
    processor. */
 typedef void dk_gemm_state_fn(void);
@@ -74,6 +93,8 @@ typedef struct dk_gemm_kernel {
     dk_gemm_pack_rows_fn *pack_rows;
     dk_gemm_pack_weight_fn *pack_weight;
     dk_gemm_pack_matrix_fn *pack_matrix; /* int8: NULL */
+    dk_gemm_direct_fn *direct;           /* NULL where there is none */
+    int direct_most; /* rows of a layer up to which it beats packing W: measured */
 } dk_gemm_kernel;
 
 typedef struct dk_gemm_kernels {

@@ -1,15 +1,14 @@
-/* Linear layers over any micro-kernel: blocking, and the plain-C epilogue and small path. */
+/* Linear layers over any micro-kernel: blocking, and the plain-C epilogue. */
 #include "kernels/linear.h"
 
 #include <math.h>
 
 #include "kernels/blocking.h"
+#include "kernels/linear_small.h"
 #include "kernels/x86/linear_x86.h"
 #include "tensor/convert.h"
 
 enum {
-    SMALL_ROWS = 4,   /* at most this many rows: bound by reading W, no packing */
-    SMALL_COLS = 64,  /* columns of a task of the small path */
     PASS_ROWS = 2016, /* rows that are packed at a time, at least */
     PASS_BYTES = 32 << 20,
     PACK_PANELS = 4,   /* row panels of one packing task */
@@ -68,45 +67,20 @@ static void store_c(const dk_linear_args *args, int64_t m0, int64_t n0, int rows
     }
 }
 
-static void small_c(const dk_linear_args *args, int64_t n0, int64_t n1)
-{
-    enum { CHUNK = 256 };
-    float values[CHUNK];
-    size_t width = dk_dtype_bytes(args->weight_type);
-    for (int64_t n = n0; n < n1; n++) {
-        float sum[SMALL_ROWS] = {0};
-        for (int64_t k0 = 0; k0 < args->depth; k0 += CHUNK) {
-            int64_t count = args->depth - k0 < CHUNK ? args->depth - k0 : CHUNK;
-            const char *w = (const char *)args->weight + (size_t)(n * args->depth + k0) * width;
-            dk_convert_to_f32(values, w, args->weight_type, count);
-            for (int64_t m = 0; m < args->rows; m++) {
-                for (int64_t k = 0; k < count; k++) {
-                    sum[m] += values[k] *
-                              load(args->src, args->src_type, m * args->src_stride + k0 + k);
-                }
-            }
-        }
-        for (int64_t m = 0; m < args->rows; m++) {
-            store_one(args, m, n, sum[m]);
-        }
-    }
-}
-
 void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags)
 {
     dk_gemm_kernels_init(&kernels->gemm, cpu_flags);
     dk_quantize_kernels_init(&kernels->quantize, cpu_flags);
     dk_decode_kernels_init(&kernels->decode, cpu_flags);
-    kernels->small = small_c;
     kernels->store = store_c;
     dk_linear_kernels_init_x86(kernels, cpu_flags);
 }
 
 /* Elements of depth in a slice: whole blocks of the stored type, so that one can be decoded. */
-static int64_t slice_of(const dk_linear_plan *plan, const dk_linear_args *args)
+static int64_t slice_of(const dk_linear_plan *plan, int64_t depth)
 {
     int64_t block = plan->stored->block, slice = plan->kernel->slice / block * block;
-    return dk_smaller(slice > 0 ? slice : block, args->depth);
+    return dk_smaller(slice > 0 ? slice : block, depth);
 }
 
 /* Scratch of a task: a slab of W (unless W is packed already), the f32 or int32 results
@@ -117,20 +91,20 @@ static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
     if (args->int8 != NULL || plan->weight_tasks > 0) {
         return 0;
     }
-    int64_t panel = dk_gemm_b_bytes(plan->kernel, slice_of(plan, args));
+    int64_t panel = dk_gemm_b_bytes(plan->kernel, plan->slice);
     return dk_whole_lines((size_t)(plan->block_cols / plan->kernel->nr * panel));
 }
 
 static size_t result_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    bool one_slice = slice_of(plan, args) == args->depth;
+    bool one_slice = plan->slice == args->depth;
     int64_t rows = one_slice ? plan->kernel->mr : plan->block_rows;
     return dk_whole_lines((size_t)(rows * plan->block_cols) * sizeof(float));
 }
 
-static size_t decoded_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
+static size_t decoded_bytes(const dk_linear_plan *plan)
 {
-    int64_t panel = plan->kernel->nr * slice_of(plan, args);
+    int64_t panel = plan->kernel->nr * plan->slice;
     return plan->stored->decode != NULL ? dk_whole_lines((size_t)panel * sizeof(float)) : 0;
 }
 
@@ -179,7 +153,7 @@ static int64_t panel_offset(const dk_linear_plan *plan, const dk_linear_args *ar
                             int64_t k0)
 {
     const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t slice = slice_of(plan, args), panels = dk_ceil_div(args->cols, kernel->nr);
+    int64_t slice = plan->slice, panels = dk_ceil_div(args->cols, kernel->nr);
     int64_t depth = dk_smaller(slice, args->depth - k0);
     return k0 / slice * panels * dk_gemm_b_bytes(kernel, slice) +
            n / kernel->nr * dk_gemm_b_bytes(kernel, depth);
@@ -187,7 +161,7 @@ static int64_t panel_offset(const dk_linear_plan *plan, const dk_linear_args *ar
 
 static size_t weight_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    int64_t slice = slice_of(plan, args), last = (args->depth - 1) / slice * slice;
+    int64_t slice = plan->slice, last = (args->depth - 1) / slice * slice;
     int64_t end = (int64_t)plan->weight_tasks * plan->kernel->nr;
     return plan->weight_tasks > 0 ? dk_whole_lines((size_t)panel_offset(plan, args, end, last))
                                   : 0;
@@ -210,21 +184,20 @@ static int64_t most_rows(const dk_gemm_kernel *kernel, int64_t depth)
 void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads)
 {
-    *plan =
-        (dk_linear_plan){.passes = 1,
-                         .pass_rows = args->rows,
-                         .stored = dk_stored_format_of(&kernels->decode, args->weight_type)};
-    if (args->rows <= SMALL_ROWS && args->int8 == NULL) {
-        plan->block_rows = args->rows;
-        plan->block_cols = SMALL_COLS;
-        plan->row_blocks = 1;
-        plan->col_blocks = (int)dk_ceil_div(args->cols, SMALL_COLS);
-        return;
-    }
+    const dk_gemm_kernel *small = dk_linear_small_kernel(kernels, args, exact);
     const dk_gemm_kernel *kernel = args->int8 != NULL ? &kernels->gemm.int8
                                    : exact            ? &kernels->gemm.f32
                                                       : &kernels->gemm.bf16;
-    plan->kernel = kernel;
+    *plan = (dk_linear_plan){.kernel = small != NULL ? small : kernel,
+                             .stored = dk_stored_format_of(&kernels->decode, args->weight_type),
+                             .small = small != NULL,
+                             .passes = 1,
+                             .pass_rows = args->rows};
+    plan->slice = slice_of(plan, args->depth);
+    if (plan->small) {
+        dk_linear_small_plan(plan, args);
+        return;
+    }
     plan->pass_rows = dk_block_size(args->rows, most_rows(kernel, args->depth), kernel->mr);
     plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
     plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
@@ -236,7 +209,7 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     plan->shared_bytes =
         packed_bytes(plan, args) + scale_bytes(plan, args) + weight_bytes(plan, args);
     plan->scratch_bytes =
-        slab_bytes(plan, args) + result_bytes(plan, args) + decoded_bytes(plan, args);
+        slab_bytes(plan, args) + result_bytes(plan, args) + decoded_bytes(plan);
     if (plan->scratch_bytes < quantized_bytes(args)) {
         plan->scratch_bytes = quantized_bytes(args);
     }
@@ -387,6 +360,10 @@ static void multiply_slice(const block *at)
 void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
                     const dk_linear_args *args, int pass, int task, void *shared, void *scratch)
 {
+    if (plan->small) {
+        dk_linear_small_pack(plan, args, task, shared);
+        return;
+    }
     if (task < plan->pack_tasks) {
         pack_rows(kernels, plan, args, pass, task, shared, scratch);
         return;
@@ -394,7 +371,7 @@ void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan
     block at = {.plan = plan, .args = args, .decoded = scratch};
     int64_t n = (int64_t)(task - plan->pack_tasks) * plan->kernel->nr;
     char *weight = packed_weight(plan, args, shared);
-    int64_t slice = slice_of(plan, args);
+    int64_t slice = plan->slice;
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
         at.depth = dk_smaller(slice, args->depth - at.k0);
         pack_panel(&at, weight + panel_offset(plan, args, n, at.k0), n,
@@ -421,6 +398,10 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
                      const dk_linear_args *args, int pass, int task, const void *shared,
                      void *scratch)
 {
+    if (plan->small) {
+        dk_linear_small_block(kernels, plan, args, task, shared, scratch);
+        return;
+    }
     block at = {.kernels = kernels,
                 .plan = plan,
                 .args = args,
@@ -431,20 +412,15 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
                 .slab = scratch};
     at.m1 = dk_smaller(at.m0 + plan->block_rows, rows_of_pass(plan, args, pass));
     at.n1 = dk_smaller(at.n0 + plan->block_cols, args->cols);
-    if (plan->kernel == NULL) {
-        kernels->small(args, at.n0, at.n1);
-        return;
-    }
     if (at.m0 >= at.m1) {
         return; /* the last pass may have fewer rows */
     }
     at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
     at.scales = (const float *)(const void *)(at.shared + packed_bytes(plan, args));
     at.decoded = at.results + result_bytes(plan, args) / sizeof(float);
-    int64_t slice = slice_of(plan, args);
     dk_gemm_begin(plan->kernel);
-    for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
-        at.depth = dk_smaller(slice, args->depth - at.k0);
+    for (at.k0 = 0; at.k0 < args->depth; at.k0 += plan->slice) {
+        at.depth = dk_smaller(plan->slice, args->depth - at.k0);
         at.panels = panels_of(&at);
         multiply_slice(&at);
     }

@@ -55,9 +55,11 @@ typedef struct dk_linear_args {
 } dk_linear_args;
 
 typedef struct dk_linear_plan {
-    const dk_gemm_kernel *kernel; /* NULL: the small-M path (rows <= 4), no packing tasks */
+    const dk_gemm_kernel *kernel;
     const dk_stored_format *stored;
-    int passes; /* over pass_rows rows each */
+    bool small;    /* few rows: linear_small.h */
+    int64_t slice; /* elements of depth that are multiplied at a time */
+    int passes;    /* over pass_rows rows each */
     int64_t pass_rows;
     int pack_tasks;                 /* stage 1 of a pass: rows */
     int weight_tasks;               /* stage 1 of the first pass: W, when it is packed once */
@@ -72,8 +74,6 @@ typedef struct dk_linear_kernels {
     dk_gemm_kernels gemm;
     dk_quantize_kernels quantize;
     dk_decode_kernels decode;
-    /* Rows one by one against W read once: bound by memory. dst[n0..n1) of every row. */
-    void (*small)(const dk_linear_args *args, int64_t n0, int64_t n1);
     /* Stores a finished f32 tile of `rows` x `cols` at (m0, n0) through the epilogue. */
     void (*store)(const dk_linear_args *args, int64_t m0, int64_t n0, int rows, int cols,
                   const float *tile, int64_t ld);

@@ -101,7 +101,7 @@ static void set_linear(bench *b, work *w)
     w->shared = memory(b, w->linear_plan.shared_bytes);
     w->scratch = memory(b, w->linear_plan.scratch_bytes);
     w->bytes = (double)cols * (double)depth * (double)width;
-    w->flops = w->linear_plan.kernel != NULL ? 2.0 * (double)(rows * cols) * (double)depth : 0;
+    w->flops = w->linear_plan.small ? 0 : 2.0 * (double)(rows * cols) * (double)depth;
     w->run = run_linear;
 }
 

@@ -14,13 +14,6 @@ static void tables(const kc *k, dk_linear_kernels *now, dk_linear_kernels *befor
     dk_linear_kernels_init(before, k->below);
 }
 
-static bool small_is_new(const kc *k)
-{
-    dk_linear_kernels now, before;
-    tables(k, &now, &before);
-    return k->lowest || now.small != before.small;
-}
-
 static bool store_is_new(const kc *k)
 {
     dk_linear_kernels now, before;
@@ -31,7 +24,7 @@ static bool store_is_new(const kc *k)
 static bool any_is_new(const kc *k)
 {
     dk_gemm_kernel gemms[KC_MOST_GEMMS];
-    return small_is_new(k) || store_is_new(k) || kc_new_gemms(k, gemms) > 0;
+    return store_is_new(k) || kc_new_gemms(k, gemms) > 0;
 }
 
 static const dk_dtype stored[] = {DK_F32, DK_BF16, DK_F16, DK_F64, DK_F8_E4M3, DK_F8_E5M2};
@@ -134,48 +127,6 @@ static void expect_product(kc *k, const dk_linear_args *a, const void *before, d
     }
 }
 
-static void small_case(kc *k, const dk_linear_kernels *kernels, const linear_case *c)
-{
-    kc_case(k, 2, "%lld x %lld x %lld, src %s, W %s, epilogue %d, values %d",
-            (long long)c->rows, (long long)c->cols, (long long)c->depth, dk_dtype_name(c->src),
-            dk_dtype_name(c->weight), c->epilogue, (int)c->values);
-    while (kc_next_round(k)) {
-        dk_linear_args a;
-        set_product(k, &a, c);
-        const void *before = kc_copy(k, a.dst, dst_bytes(&a));
-        int64_t n0 = kc_below(k, (int)c->cols), n1 = c->cols;
-        kernels->small(&a, n0, n1);
-        kc_result(k, a.dst, dst_bytes(&a));
-        expect_rest(k, &a, before, 0, c->rows, n0, n1);
-        if (k->round == 0) {
-            expect_product(k, &a, before, DK_F32, n0, n1);
-        }
-    }
-}
-
-static void check_small(kc *k)
-{
-    static const int64_t depths[] = {1, 7, 8, 15, 16, 17, 33, 255, 256, 257, 300, 1537};
-    dk_linear_kernels kernels;
-    int number = 0;
-    dk_linear_kernels_init(&kernels, k->flags);
-    for (int d = 0; d < KC_COUNT(depths); d++) {
-        for (int w = 0; w < KC_COUNT(stored); w++) {
-            for (int rows = 1; rows <= 4; rows++) {
-                const linear_case c = {.rows = rows,
-                                       .cols = 1 + rows * 3,
-                                       .depth = depths[d],
-                                       .src = number % 2 ? DK_F32 : DK_BF16,
-                                       .weight = stored[w],
-                                       .epilogue = number * 37 % EPILOGUES,
-                                       .values = number % 3 ? KC_ORDINARY : KC_HARD};
-                small_case(k, &kernels, &c);
-                number++;
-            }
-        }
-    }
-}
-
 static void store_case(kc *k, const dk_linear_kernels *kernels, int epilogue, int tile_rows,
                        int tile_cols)
 {
@@ -252,8 +203,7 @@ static void layer_case(kc *k, const dk_linear_kernels *kernels, const linear_cas
         kc_result(k, a.dst, dst_bytes(&a));
         expect_rest(k, &a, before, 0, c->rows, 0, c->cols);
         if (k->round == 0) {
-            dk_dtype panels = plan.kernel != NULL ? plan.kernel->type : DK_F32;
-            expect_product(k, &a, before, panels, 0, c->cols);
+            expect_product(k, &a, before, plan.kernel->type, 0, c->cols);
         }
     }
 }
@@ -280,6 +230,31 @@ static void layers(kc *k, const dk_linear_kernels *kernels)
             layer_case(k, kernels, &c, true);
             if (kernels->gemm.bf16.tile != kernels->gemm.f32.tile) {
                 layer_case(k, kernels, &c, false);
+            }
+        }
+    }
+}
+
+/* Few rows, up to one more than the most that are multiplied without packing W. */
+static void check_small(kc *k)
+{
+    static const int64_t depths[] = {1, 7, 8, 15, 31, 32, 33, 64, 255, 300, 600, 1537};
+    static const int rows[] = {1, 2, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33};
+    dk_linear_kernels kernels;
+    int number = 0;
+    dk_linear_kernels_init(&kernels, k->flags);
+    for (int d = 0; d < KC_COUNT(depths); d++) {
+        for (int r = 0; r < KC_COUNT(rows); r++, number++) {
+            const linear_case c = {.rows = rows[r],
+                                   .cols = 1 + (number * 7) % 101,
+                                   .depth = depths[d],
+                                   .src = number % 2 ? DK_F32 : DK_BF16,
+                                   .weight = stored[(number + d) % KC_COUNT(stored)],
+                                   .epilogue = number * 37 % EPILOGUES,
+                                   .values = number % 3 ? KC_ORDINARY : KC_HARD};
+            layer_case(k, &kernels, &c, number % 4 == 0);
+            if (c.weight == DK_BF16) {
+                layer_case(k, &kernels, &c, number % 4 != 0);
             }
         }
     }
@@ -520,8 +495,8 @@ static void check_int8(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"linear.small", small_is_new, check_small}, {"linear.store", store_is_new, check_store},
-    {"linear", any_is_new, check_layers},        {"linear.blocks", any_is_new, check_blocks},
+    {"linear.small", any_is_new, check_small}, {"linear.store", store_is_new, check_store},
+    {"linear", any_is_new, check_layers},      {"linear.blocks", any_is_new, check_blocks},
     {"linear.int8", int8_is_new, check_int8},
 };
 

@@ -76,8 +76,8 @@ static void run_linear_pass(linear_job *job)
 /* Whether the rows that a's plan packed are those that b's plan would pack. */
 static bool packs_alike(const dk_linear_plan *a, const dk_linear_plan *b)
 {
-    return a->kernel != NULL && a->kernel == b->kernel && a->pass_rows == b->pass_rows &&
-           a->passes == 1;
+    return a->kernel == b->kernel && a->small == b->small && a->slice == b->slice &&
+           a->pass_rows == b->pass_rows && a->passes == 1;
 }
 
 void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count)

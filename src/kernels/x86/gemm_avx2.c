@@ -11,6 +11,8 @@ enum { MR = 6, NR = 16, LANES = 8 };
 #define TILE_PRODUCT(sum, a, b) vec_fma(a, b, sum)
 #include "kernels/x86/gemm_tile_tmpl.h"
 
+#include "kernels/x86/gemm_direct_tmpl.h"
+
 /* Eight elements of a row of F32 or BF16, from element k on; zeros behind `count`. */
 static inline __m256 load_row(const void *row, dk_dtype type, int64_t k, int64_t count)
 {
@@ -96,4 +98,6 @@ const dk_gemm_kernel dk_gemm_f32_avx2 = {
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,
     .pack_matrix = pack_matrix,
+    .direct = direct,
+    .direct_most = 32,
 };

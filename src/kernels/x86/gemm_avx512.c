@@ -10,6 +10,8 @@ enum { MR = 14, NR = 32, LANES = 16 };
 #define TILE_PRODUCT(sum, a, b) vec_fma(a, b, sum)
 #include "kernels/x86/gemm_tile_tmpl.h"
 
+#include "kernels/x86/gemm_direct_tmpl.h"
+
 static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
                       int count, int64_t k)
 {
@@ -75,4 +77,6 @@ const dk_gemm_kernel dk_gemm_f32_avx512 = {
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,
     .pack_matrix = pack_matrix,
+    .direct = direct,
+    .direct_most = 32,
 };

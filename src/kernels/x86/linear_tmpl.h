@@ -1,5 +1,5 @@
-/* Epilogue and small path of linear layers over a vector vocabulary. The includer defines
-   LINEAR_SMALL and LINEAR_STORE as the names of the two functions. */
+/* Epilogue of linear layers over a vector vocabulary. The includer defines LINEAR_STORE as the
+   name of the function. */
 #include "kernels/x86/linear_x86.h"
 #include "kernels/x86/vec_math_tmpl.h"
 
@@ -62,44 +62,5 @@ void LINEAR_STORE(const dk_linear_args *args, int64_t m0, int64_t n0, int rows, 
         f32 ? store_rows(args, DK_F32, DK_ACT_GELU_TANH, m0, n0, rows, cols, tile, ld)
             : store_rows(args, DK_BF16, DK_ACT_GELU_TANH, m0, n0, rows, cols, tile, ld);
         break;
-    }
-}
-
-/* One output column for all rows: W's row is read once, in four interleaved sums per row. */
-void LINEAR_SMALL(const dk_linear_args *args, int64_t n0, int64_t n1)
-{
-    enum { CHUNK = 256, MOST_ROWS = 4, PARTS = 4 };
-    float values[CHUNK];
-    size_t width = dk_dtype_bytes(args->weight_type);
-    bool direct = args->weight_type == DK_F32 || args->weight_type == DK_BF16;
-    for (int64_t n = n0; n < n1; n++) {
-        vec sum[MOST_ROWS][PARTS];
-        for (int i = 0; i < MOST_ROWS * PARTS; i++) {
-            sum[i / PARTS][i % PARTS] = vec_set(0.0f);
-        }
-        const char *row = (const char *)args->weight + (size_t)(n * args->depth) * width;
-        for (int64_t k0 = 0; k0 < args->depth; k0 += CHUNK) {
-            int64_t length = args->depth - k0 < CHUNK ? args->depth - k0 : CHUNK;
-            if (!direct) {
-                dk_convert_to_f32(values, row + (size_t)k0 * width, args->weight_type, length);
-            }
-            for (int64_t k = 0; k < length; k += VEC) {
-                int count = (int)(length - k < VEC ? length - k : VEC);
-                vec w = direct ? vec_load_any(row, args->weight_type, k0 + k, count)
-                               : vec_load_any(values, DK_F32, k, count);
-                int part = (int)(k / VEC) % PARTS;
-                for (int64_t m = 0; m < args->rows; m++) {
-                    vec x = vec_load_any(args->src, args->src_type,
-                                         m * args->src_stride + k0 + k, count);
-                    sum[m][part] = vec_fma(w, x, sum[m][part]);
-                }
-            }
-        }
-        for (int64_t m = 0; m < args->rows; m++) {
-            vec y = vec_set(
-                vec_sum(vec_add(vec_add(sum[m][0], sum[m][1]), vec_add(sum[m][2], sum[m][3]))));
-            y = finish(args, args->dst_type, args->activation, m, n, 1, y);
-            vec_store_any(args->dst, args->dst_type, m * args->dst_stride + n, 1, y);
-        }
     }
 }

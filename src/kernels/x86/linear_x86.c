@@ -1,4 +1,4 @@
-/* Which x86 versions of the linear layers' parts a CPU gets. */
+/* Which x86 version of the linear layers' epilogue a CPU gets. */
 #include "kernels/x86/linear_x86.h"
 
 #include "kernels/cpu_flags.h"
@@ -6,15 +6,12 @@
 void dk_linear_kernels_init_x86(dk_linear_kernels *kernels, unsigned cpu_flags)
 {
     if (cpu_flags & DK_CPU_AVX2) {
-        kernels->small = dk_linear_small_avx2;
         kernels->store = dk_linear_store_avx2;
     }
     if (cpu_flags & DK_CPU_AVX512) {
-        kernels->small = dk_linear_small_avx512;
         kernels->store = dk_linear_store_avx512;
     }
     if (cpu_flags & DK_CPU_AVX512_BF16) {
-        kernels->small = dk_linear_small_avx512bf16;
         kernels->store = dk_linear_store_avx512bf16;
     }
 }

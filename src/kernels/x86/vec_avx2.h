@@ -74,6 +74,21 @@ static inline vec vec_load_bf16(const uint16_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
+/* The first or the second of two bf16 numbers at p, in all lanes. */
+static inline vec vec_set_bf16_even(const void *p)
+{
+    int pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_set1_epi32(pair), 16));
+}
+static inline vec vec_set_bf16_odd(const void *p)
+{
+    int pair;
+    memcpy(&pair, p, sizeof pair);
+    __m256i upper = _mm256_set1_epi32(-65536);
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_set1_epi32(pair), upper));
+}
+
 /* Round to nearest even; a NaN stays one. */
 static inline void vec_store_bf16(uint16_t *p, vec x)
 {

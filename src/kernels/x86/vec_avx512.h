@@ -72,6 +72,21 @@ static inline vec vec_load_bf16(const uint16_t *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
+/* The first or the second of two bf16 numbers at p, in all lanes. */
+static inline vec vec_set_bf16_even(const void *p)
+{
+    int pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_set1_epi32(pair), 16));
+}
+static inline vec vec_set_bf16_odd(const void *p)
+{
+    int pair;
+    memcpy(&pair, p, sizeof pair);
+    __m512i upper = _mm512_set1_epi32(-65536);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_set1_epi32(pair), upper));
+}
+
 /* Round to nearest even; a NaN stays one. The instruction takes denormal numbers as zero. */
 static inline void vec_store_bf16(uint16_t *p, vec x)
 {
