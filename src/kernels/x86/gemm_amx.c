@@ -126,6 +126,62 @@ static void bf16_pack_matrix(void *panel, const void *src, dk_dtype src_type, in
     dk_pack_matrix_bf16(panel, src, src_type, ld, cols, k, padded_pairs(k));
 }
 
+/* The last rows of W or the end of k as a tile, from a copy with zeros behind. */
+static void load_edge(const char *first, int64_t row_bytes, int rows, int64_t bytes)
+{
+    char edge[ROWS * ROW_BYTES] __attribute__((aligned(64))) = {0};
+    bytes = bytes < ROW_BYTES ? bytes : ROW_BYTES;
+    for (int r = 0; r < rows; r++) {
+        memcpy(edge + r * ROW_BYTES, first + r * row_bytes, (size_t)bytes);
+    }
+    /* gcc's intrinsic does not name the memory that it reads. */
+    __asm__ volatile("" : : "m"(edge) : "memory");
+    _tile_loadd(4, edge, ROW_BYTES);
+}
+
+/* 16 rows of W by 32 of k as a tile, straight from memory. */
+static inline void load_rows(const dk_gemm_rows *w, int n, int64_t i)
+{
+    int64_t bytes = (w->k - i) * (int64_t)sizeof(uint16_t);
+    const char *first =
+        (const char *)w->data + n * w->row_bytes + i * (int64_t)sizeof(uint16_t);
+    int rows = w->count - n < ROWS ? w->count - n : ROWS;
+    if (rows == ROWS && bytes >= ROW_BYTES) {
+        _tile_loadd(4, first, (size_t)w->row_bytes);
+    } else {
+        load_edge(first, w->row_bytes, rows, bytes);
+    }
+}
+
+/* W as the left operand, so that nothing of it is packed; C is [rows of W][NR]. */
+static void direct(float *c, const dk_gemm_rows *w, const void *panel, int cols,
+                   bool accumulate)
+{
+    const size_t c_stride = NR * sizeof(float);
+    for (int n = 0; n < w->count; n += ROWS) {
+        float *out = c + (int64_t)n * NR;
+        const char *pb = panel;
+        if (accumulate) {
+            _tile_loadd(0, out, c_stride);
+            _tile_loadd(1, out + LANES, c_stride);
+        } else {
+            _tile_zero(0);
+            _tile_zero(1);
+        }
+        for (int64_t i = 0; i < w->k; i += GROUP, pb += ROWS * 2 * ROW_BYTES) {
+            load_rows(w, n, i);
+            _tile_loadd(6, pb, 2 * ROW_BYTES);
+            _tile_dpbf16ps(0, 4, 6);
+            if (cols > LANES) {
+                _tile_loadd(7, pb + ROW_BYTES, 2 * ROW_BYTES);
+                _tile_dpbf16ps(1, 4, 7);
+            }
+        }
+        _tile_stored(0, out, c_stride);
+        _tile_stored(1, out + LANES, c_stride);
+    }
+}
+
 #define UNIT       4
 #define B_GROUP    INT8_GROUP
 #define EXCESS     0
@@ -161,6 +217,8 @@ const dk_gemm_kernel dk_gemm_bf16_amx = {
     .pack_rows = bf16_pack_rows,
     .pack_weight = bf16_pack_weight,
     .pack_matrix = bf16_pack_matrix,
+    .direct = direct,
+    .direct_most = 32,
 };
 
 const dk_gemm_kernel dk_gemm_int8_amx = {

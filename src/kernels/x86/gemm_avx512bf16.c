@@ -1,5 +1,7 @@
 /* bf16 micro-kernel of 14 rows by 32 columns on vdpbf16ps: a 32-bit unit is a pair of
    neighbours in k, so panels are packed as the f32 ones are, by pairs. */
+#include <string.h>
+
 #include "kernels/x86/gemm_x86.h"
 #include "kernels/x86/pack_bf16.h"
 
@@ -39,6 +41,63 @@ static void pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t
     dk_pack_matrix_bf16(panel, src, src_type, ld, cols, k, (k + 1) / PAIR);
 }
 
+/* Elements i and i + 1 of a row of bf16 in all units; zero behind the end. */
+static inline __m512i pair_of(const char *row, int64_t i, int64_t k)
+{
+    uint32_t pair = 0;
+    memcpy(&pair, row + i * (int64_t)sizeof(uint16_t), i + 1 < k ? 4 : 2);
+    return _mm512_set1_epi32((int)pair);
+}
+
+/* Six rows of W from row n on, behind the last one it is repeated. wide: both vectors. */
+static inline __attribute__((always_inline)) void direct_group(float *c, const dk_gemm_rows *w,
+                                                               int n, const uint32_t *x,
+                                                               bool wide, bool accumulate)
+{
+    int last = w->count - 1;
+#define START(m)                                                                               \
+    const char *w##m =                                                                         \
+        (const char *)w->data + (n + (m) < last ? n + (m) : last) * w->row_bytes;              \
+    vec low##m = vec_set(0.0f), high##m = vec_set(0.0f);
+    DK_REPEAT_6(START)
+#undef START
+    for (int64_t i = 0; i < w->k; i += PAIR, x += NR) {
+        __m512i x0 = _mm512_loadu_si512(x), x1 = _mm512_loadu_si512(x + LANES);
+#define MULTIPLY(m)                                                                            \
+    do {                                                                                       \
+        __m512i pair = pair_of(w##m, i, w->k);                                                 \
+        low##m = TILE_PRODUCT(low##m, pair, x0);                                               \
+        high##m = wide ? TILE_PRODUCT(high##m, pair, x1) : high##m;                            \
+    } while (0);
+        DK_REPEAT_6(MULTIPLY)
+#undef MULTIPLY
+    }
+#define FINISH(m)                                                                              \
+    do {                                                                                       \
+        float *out = c + (int64_t)(n + (m)) * NR;                                              \
+        vec_store(out, accumulate ? vec_add(low##m, vec_load(out)) : low##m);                  \
+        if (wide) {                                                                            \
+            high##m = accumulate ? vec_add(high##m, vec_load(out + LANES)) : high##m;          \
+            vec_store(out + LANES, high##m);                                                   \
+        }                                                                                      \
+    } while (0);
+    DK_REPEAT_6(FINISH)
+#undef FINISH
+}
+
+static void direct(float *c, const dk_gemm_rows *w, const void *panel, int cols,
+                   bool accumulate)
+{
+    enum { GROUP = 6 };
+    for (int n = 0; n < w->count; n += GROUP) {
+        if (cols > LANES) {
+            direct_group(c, w, n, panel, true, accumulate);
+        } else {
+            direct_group(c, w, n, panel, false, accumulate);
+        }
+    }
+}
+
 const dk_gemm_kernel dk_gemm_bf16_avx512bf16 = {
     .name = "avx512bf16-bf16-14x32",
     .type = DK_BF16,
@@ -52,4 +111,6 @@ const dk_gemm_kernel dk_gemm_bf16_avx512bf16 = {
     .pack_rows = pack_rows,
     .pack_weight = pack_weight,
     .pack_matrix = pack_matrix,
+    .direct = direct,
+    .direct_most = 32,
 };
