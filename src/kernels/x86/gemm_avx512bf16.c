@@ -41,12 +41,19 @@ static void pack_matrix(void *panel, const void *src, dk_dtype src_type, int64_t
     dk_pack_matrix_bf16(panel, src, src_type, ld, cols, k, (k + 1) / PAIR);
 }
 
-/* Elements i and i + 1 of a row of bf16 in all units; zero behind the end. */
-static inline __m512i pair_of(const char *row, int64_t i, int64_t k)
+/* The pair of bf16 at p in all units; of the last element of an odd row, with zero behind it.
+ */
+static inline __m512i pair_of(const char *p)
 {
-    uint32_t pair = 0;
-    memcpy(&pair, row + i * (int64_t)sizeof(uint16_t), i + 1 < k ? 4 : 2);
-    return _mm512_set1_epi32((int)pair);
+    int pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+}
+static inline __m512i last_of(const char *p)
+{
+    uint16_t last;
+    memcpy(&last, p, sizeof last);
+    return _mm512_set1_epi32((int)last);
 }
 
 /* Six rows of W from row n on, behind the last one it is repeated. wide: both vectors. */
@@ -61,17 +68,26 @@ static inline __attribute__((always_inline)) void direct_group(float *c, const d
     vec low##m = vec_set(0.0f), high##m = vec_set(0.0f);
     DK_REPEAT_6(START)
 #undef START
-    for (int64_t i = 0; i < w->k; i += PAIR, x += NR) {
-        __m512i x0 = _mm512_loadu_si512(x), x1 = _mm512_loadu_si512(x + LANES);
-#define MULTIPLY(m)                                                                            \
+#define MULTIPLY(m, load)                                                                      \
     do {                                                                                       \
-        __m512i pair = pair_of(w##m, i, w->k);                                                 \
+        __m512i pair = load(w##m);                                                             \
         low##m = TILE_PRODUCT(low##m, pair, x0);                                               \
         high##m = wide ? TILE_PRODUCT(high##m, pair, x1) : high##m;                            \
+        w##m += PAIR * sizeof(uint16_t);                                                       \
     } while (0);
-        DK_REPEAT_6(MULTIPLY)
-#undef MULTIPLY
+#define WHOLE(m) MULTIPLY(m, pair_of)
+#define LAST(m)  MULTIPLY(m, last_of)
+    for (int64_t i = 0; i + 1 < w->k; i += PAIR, x += NR) {
+        __m512i x0 = _mm512_loadu_si512(x), x1 = _mm512_loadu_si512(x + LANES);
+        DK_REPEAT_6(WHOLE)
     }
+    if (w->k % PAIR != 0) {
+        __m512i x0 = _mm512_loadu_si512(x), x1 = _mm512_loadu_si512(x + LANES);
+        DK_REPEAT_6(LAST)
+    }
+#undef WHOLE
+#undef LAST
+#undef MULTIPLY
 #define FINISH(m)                                                                              \
     do {                                                                                       \
         float *out = c + (int64_t)(n + (m)) * NR;                                              \
