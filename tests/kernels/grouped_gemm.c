@@ -151,7 +151,8 @@ static void int8_pack_weight(void *panel, const void *w, dk_dtype w_type, int64_
         const int8_t *row = (const int8_t *)w + n * ld;
         for (int64_t i = 0; i < k; i++) {
             out[(i / KG * NR + n) * KG + i % KG] = row[i];
-            header[n] -= EXCESS * row[i];
+            /* Modulo 2^32, as instructions count: the sum comes back into range. */
+            header[n] = (int32_t)((uint32_t)header[n] - (uint32_t)(EXCESS * row[i]));
         }
     }
 }
