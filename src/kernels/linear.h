@@ -34,7 +34,8 @@ typedef struct dk_linear_int8 {
    exact, y starts as sum * scale of the row * scale of the column.
 
    y = act(src · Wᵀ + bias); y *= multiply; y *= gate; y += residual; dst = y, in this order,
-   every absent (NULL) operand left out, all in f32. */
+   every absent (NULL) operand left out, all in f32. SwiGLU is two layers: up first, then the
+   gate with SILU and multiply = up. */
 typedef struct dk_linear_args {
     int64_t rows, cols, depth;
     const void *src; /* [rows][depth], F32 or BF16 */
