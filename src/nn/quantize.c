@@ -103,6 +103,7 @@ static dk_status measure(double *out, dk_device *device, const dk_nn_linear *lay
     return status;
 }
 
+/* A layer that the device cannot take in int8 has an infinite error. */
 static void keep_stored(const dk_nn_quantizer *quantizer, const char *name, double error)
 {
     dk_nn_quantized *out = quantizer->out;
@@ -136,10 +137,16 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
         return dk_fail(err, DK_CANCELLED, "stopped on request while weights were quantised");
     }
     quantizer->out->device = device;
-    DK_TRY(dk_device_linear_quantize(device, &weight, layer->weight.data, layer->weight.dtype,
-                                     layer->weight.shape[0], layer->weight.shape[1], err));
+    dk_status status =
+        dk_device_linear_quantize(device, &weight, layer->weight.data, layer->weight.dtype,
+                                  layer->weight.shape[0], layer->weight.shape[1], err);
+    if (status == DK_UNSUPPORTED) {
+        keep_stored(quantizer, name, INFINITY);
+        return DK_OK;
+    }
+    DK_TRY(status);
     layer->int8 = weight;
-    dk_status status = measure(&error, device, layer, err);
+    status = measure(&error, device, layer, err);
     if (status == DK_OK && error <= quantizer->max_error) { /* a NaN is above every bound */
         add(quantizer->out, weight, name, error);
         return DK_OK;

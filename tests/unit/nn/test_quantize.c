@@ -114,6 +114,21 @@ static void broken_weights_are_kept(void **state)
     assert_true(f->plain.int8 == NULL && f->out.kept == 1);
 }
 
+/* Sums of so many products would leave int32. */
+static void layers_too_deep_are_kept(void **state)
+{
+    fixture *f = *state;
+    dk_error err;
+    int64_t depth = DK_GEMM_INT8_DEPTH + 1;
+    float *values = dk_alloc((size_t)depth * sizeof *values);
+    dk_nn_linear deep = {.weight = DK_TENSOR(values, DK_F32, 1, depth)};
+    dk_nn_quantizer q = quantizer_of(f, NULL, 1.0);
+    assert_ok(dk_nn_quantize(&q, &deep, "deep", &err), err);
+    assert_true(deep.int8 == NULL && f->out.layers == 0 && f->out.kept == 1);
+    assert_non_null(strstr(dk_string_text(&f->out.kept_names), "deep"));
+    dk_free(values);
+}
+
 static void stops_on_request(void **state)
 {
     fixture *f = *state;
@@ -133,6 +148,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_layer_above_the_bound_is_kept_and_named, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(broken_weights_are_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(layers_too_deep_are_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stops_on_request, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
