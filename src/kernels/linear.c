@@ -1,23 +1,14 @@
-/* Linear layers over any micro-kernel: blocking, and the plain-C epilogue. */
+/* Linear layers over any micro-kernel: the two stages, and the plain-C epilogue. */
 #include "kernels/linear.h"
 
 #include <math.h>
 
-#include "kernels/blocking.h"
+#include "kernels/linear_layout.h"
 #include "kernels/linear_small.h"
 #include "kernels/x86/linear_x86.h"
 #include "tensor/convert.h"
 
-enum {
-    PASS_ROWS = 2016, /* rows that are packed at a time, at least */
-    PASS_BYTES = 32 << 20,
-    PACK_PANELS = 4,   /* row panels of one packing task */
-    CACHED_ROWS = 224, /* rows of A that stay in the second-level cache */
-    BLOCK_COLS = 128,  /* columns of a task */
-    TASKS_PER_THREAD = 3,
-    MOST_ROWS = 448,
-    LEAST_ROWS = 96, /* of a task, where rows must be split: W is packed again for each */
-};
+enum { CACHED_ROWS = 224 }; /* rows of A that stay in the second-level cache */
 
 static float activate(float x, dk_activation activation)
 {
@@ -76,145 +67,6 @@ void dk_linear_kernels_init(dk_linear_kernels *kernels, unsigned cpu_flags)
     dk_linear_kernels_init_x86(kernels, cpu_flags);
 }
 
-/* Elements of depth in a slice: whole blocks of the stored type, so that one can be decoded. */
-static int64_t slice_of(const dk_linear_plan *plan, int64_t depth)
-{
-    int64_t block = plan->stored->block, slice = plan->kernel->slice / block * block;
-    return dk_smaller(slice > 0 ? slice : block, depth);
-}
-
-/* Scratch of a task: a slab of W (unless W is packed already), the f32 or int32 results
-   of its rows, and rows of W that are decoded before they are packed. Where one slice is all of
-   the depth, results leave at once and one panel of rows is enough. */
-static size_t slab_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
-{
-    if (args->int8 != NULL || plan->weight_tasks > 0) {
-        return 0;
-    }
-    int64_t panel = dk_gemm_b_bytes(plan->kernel, plan->slice);
-    return dk_whole_lines((size_t)(plan->block_cols / plan->kernel->nr * panel));
-}
-
-static size_t result_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
-{
-    bool one_slice = plan->slice == args->depth;
-    int64_t rows = one_slice ? plan->kernel->mr : plan->block_rows;
-    return dk_whole_lines((size_t)(rows * plan->block_cols) * sizeof(float));
-}
-
-static size_t decoded_bytes(const dk_linear_plan *plan)
-{
-    int64_t panel = plan->kernel->nr * plan->slice;
-    return plan->stored->decode != NULL ? dk_whole_lines((size_t)panel * sizeof(float)) : 0;
-}
-
-/* Cuts the output of a pass into at least `tasks` blocks where it is large enough. Where each
-   task packs its part of W, columns are cut first, as no work is repeated for them; where W is
-   packed already, rows: a row is read again for every block of columns. */
-static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks, bool packed)
-{
-    int64_t mr = plan->kernel->mr, nr = plan->kernel->nr, rows = plan->pass_rows;
-    int64_t most = packed && plan->kernel->packs_once ? 2 * BLOCK_COLS : BLOCK_COLS;
-    if (!packed) {
-        most = dk_smaller(dk_ceil_div(cols, tasks), most);
-        most = most > 2 * nr ? most : 2 * nr;
-    }
-    plan->block_cols = dk_block_size(cols, most, nr);
-    plan->col_blocks = (int)dk_ceil_div(cols, plan->block_cols);
-    int64_t row_blocks =
-        dk_smaller(dk_ceil_div(tasks, plan->col_blocks), dk_ceil_div(rows, LEAST_ROWS));
-    plan->block_rows = dk_block_size(rows, dk_ceil_div(rows, row_blocks), mr);
-    plan->block_rows = dk_smaller(plan->block_rows, MOST_ROWS / mr * mr);
-    plan->row_blocks = (int)dk_ceil_div(rows, plan->block_rows);
-}
-
-/* Bytes of the packed rows of a pass; behind them, with an int8 weight, lie their scales. */
-static size_t packed_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
-{
-    return dk_whole_lines((size_t)dk_gemm_a_bytes(plan->kernel, plan->pass_rows, args->depth));
-}
-
-/* Behind the packed rows: the scales of quantised ones, then W where it is packed once. */
-static size_t scale_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
-{
-    size_t bytes = (size_t)plan->pass_rows * sizeof(float);
-    return args->int8 != NULL ? dk_whole_lines(bytes) : 0;
-}
-
-static char *packed_weight(const dk_linear_plan *plan, const dk_linear_args *args,
-                           const void *shared)
-{
-    return (char *)shared + packed_bytes(plan, args) + scale_bytes(plan, args);
-}
-
-/* Of the panel of column n over the slice from k0 in W that was packed once: slice by slice,
-   each with the panels of all columns. */
-static int64_t panel_offset(const dk_linear_plan *plan, const dk_linear_args *args, int64_t n,
-                            int64_t k0)
-{
-    const dk_gemm_kernel *kernel = plan->kernel;
-    int64_t slice = plan->slice, panels = dk_ceil_div(args->cols, kernel->nr);
-    int64_t depth = dk_smaller(slice, args->depth - k0);
-    return k0 / slice * panels * dk_gemm_b_bytes(kernel, slice) +
-           n / kernel->nr * dk_gemm_b_bytes(kernel, depth);
-}
-
-static size_t weight_bytes(const dk_linear_plan *plan, const dk_linear_args *args)
-{
-    int64_t slice = plan->slice, last = (args->depth - 1) / slice * slice;
-    int64_t end = (int64_t)plan->weight_tasks * plan->kernel->nr;
-    return plan->weight_tasks > 0 ? dk_whole_lines((size_t)panel_offset(plan, args, end, last))
-                                  : 0;
-}
-
-/* Rows that are quantised and packed together in stage 1. */
-static size_t quantized_bytes(const dk_linear_args *args)
-{
-    size_t bytes = (size_t)(DK_GEMM_PACK_ROWS * args->depth);
-    return args->int8 != NULL ? dk_whole_lines(bytes) : 0;
-}
-
-/* Rows that are packed at a time: few passes, each of a bounded memory. */
-static int64_t most_rows(const dk_gemm_kernel *kernel, int64_t depth)
-{
-    int64_t rows = PASS_BYTES / dk_gemm_a_bytes(kernel, 1, depth);
-    return rows > PASS_ROWS ? rows : PASS_ROWS;
-}
-
-void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
-                         const dk_linear_args *args, bool exact, int threads)
-{
-    const dk_gemm_kernel *small = dk_linear_small_kernel(kernels, args, exact);
-    const dk_gemm_kernel *kernel = args->int8 != NULL ? &kernels->gemm.int8
-                                   : exact            ? &kernels->gemm.f32
-                                                      : &kernels->gemm.bf16;
-    *plan = (dk_linear_plan){.kernel = small != NULL ? small : kernel,
-                             .stored = dk_stored_format_of(&kernels->decode, args->weight_type),
-                             .small = small != NULL,
-                             .passes = 1,
-                             .pass_rows = args->rows};
-    plan->slice = slice_of(plan, args->depth);
-    if (plan->small) {
-        dk_linear_small_plan(plan, args);
-        return;
-    }
-    plan->pass_rows = dk_block_size(args->rows, most_rows(kernel, args->depth), kernel->mr);
-    plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
-    plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, PACK_PANELS);
-    if (kernel->packs_once && args->int8 == NULL && args->rows > MOST_ROWS) {
-        plan->weight_tasks = (int)dk_ceil_div(args->cols, kernel->nr);
-    }
-    split_blocks(plan, args->cols, TASKS_PER_THREAD * threads,
-                 args->int8 != NULL || plan->weight_tasks > 0);
-    plan->shared_bytes =
-        packed_bytes(plan, args) + scale_bytes(plan, args) + weight_bytes(plan, args);
-    plan->scratch_bytes =
-        slab_bytes(plan, args) + result_bytes(plan, args) + decoded_bytes(plan);
-    if (plan->scratch_bytes < quantized_bytes(args)) {
-        plan->scratch_bytes = quantized_bytes(args);
-    }
-}
-
 /* Rows of the pass that hold data. */
 static int64_t rows_of_pass(const dk_linear_plan *plan, const dk_linear_args *args, int pass)
 {
@@ -241,7 +93,7 @@ static void pack_rows(const dk_linear_kernels *kernels, const dk_linear_plan *pl
                       const dk_linear_args *args, int pass, int task, void *shared,
                       void *scratch)
 {
-    float *scales = (float *)(void *)((char *)shared + packed_bytes(plan, args));
+    float *scales = dk_linear_scales(plan, args, shared);
     dk_dtype type = args->int8 != NULL ? DK_I8 : args->src_type;
     const dk_gemm_kernel *kernel = plan->kernel;
     int64_t panel_bytes = dk_gemm_a_bytes(kernel, kernel->mr, args->depth);
@@ -251,8 +103,9 @@ static void pack_rows(const dk_linear_kernels *kernels, const dk_linear_plan *pl
     const char *src =
         (const char *)args->src + (size_t)(pass * plan->pass_rows * args->src_stride) * width;
     const void *list[DK_GEMM_PACK_ROWS];
-    for (int64_t panel = (int64_t)task * PACK_PANELS;
-         panel < (int64_t)(task + 1) * PACK_PANELS && panel * kernel->mr < rows; panel++) {
+    for (int64_t panel = (int64_t)task * DK_LINEAR_PACK_PANELS;
+         panel < (int64_t)(task + 1) * DK_LINEAR_PACK_PANELS && panel * kernel->mr < rows;
+         panel++) {
         for (int64_t m0 = 0; m0 < kernel->mr; m0 += DK_GEMM_PACK_ROWS) {
             int count = (int)dk_smaller(DK_GEMM_PACK_ROWS, kernel->mr - m0);
             for (int i = 0; i < count; i++) {
@@ -357,6 +210,13 @@ static void multiply_slice(const block *at)
     }
 }
 
+/* Of column n's panel in a W that is packed whole, over the slice at work. */
+static int64_t panel_offset(const block *at, int64_t n)
+{
+    return dk_linear_panel_offset(at->plan->kernel, at->args->cols, at->args->depth,
+                                  at->plan->slice, n, at->k0);
+}
+
 void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan,
                     const dk_linear_args *args, int pass, int task, void *shared, void *scratch)
 {
@@ -370,11 +230,10 @@ void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan
     }
     block at = {.plan = plan, .args = args, .decoded = scratch};
     int64_t n = (int64_t)(task - plan->pack_tasks) * plan->kernel->nr;
-    char *weight = packed_weight(plan, args, shared);
-    int64_t slice = plan->slice;
-    for (at.k0 = 0; at.k0 < args->depth; at.k0 += slice) {
-        at.depth = dk_smaller(slice, args->depth - at.k0);
-        pack_panel(&at, weight + panel_offset(plan, args, n, at.k0), n,
+    char *weight = dk_linear_packed_weight(plan, args, shared);
+    for (at.k0 = 0; at.k0 < args->depth; at.k0 += plan->slice) {
+        at.depth = dk_smaller(plan->slice, args->depth - at.k0);
+        pack_panel(&at, weight + panel_offset(&at, n), n,
                    (int)dk_smaller(plan->kernel->nr, args->cols - n));
     }
 }
@@ -382,13 +241,12 @@ void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan
 /* The panels of the task's columns over the slice at work. */
 static const char *panels_of(const block *at)
 {
-    const dk_linear_plan *plan = at->plan;
     if (at->args->int8 != NULL) {
-        return dk_linear_int8_panel(plan->kernel, at->args->int8, at->n0, at->k0);
+        return (const char *)at->args->int8->panels + panel_offset(at, at->n0);
     }
-    if (plan->weight_tasks > 0) {
-        return packed_weight(plan, at->args, at->shared) +
-               panel_offset(plan, at->args, at->n0, at->k0);
+    if (at->plan->weight_tasks > 0) {
+        return dk_linear_packed_weight(at->plan, at->args, at->shared) +
+               panel_offset(at, at->n0);
     }
     pack_slab(at);
     return at->slab;
@@ -415,9 +273,9 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     if (at.m0 >= at.m1) {
         return; /* the last pass may have fewer rows */
     }
-    at.results = (float *)(void *)(at.slab + slab_bytes(plan, args));
-    at.scales = (const float *)(const void *)(at.shared + packed_bytes(plan, args));
-    at.decoded = at.results + result_bytes(plan, args) / sizeof(float);
+    at.results = (float *)(void *)(at.slab + dk_linear_slab_bytes(plan, args));
+    at.scales = dk_linear_scales(plan, args, shared);
+    at.decoded = at.results + dk_linear_results_bytes(plan, args) / sizeof(float);
     dk_gemm_begin(plan->kernel);
     for (at.k0 = 0; at.k0 < args->depth; at.k0 += plan->slice) {
         at.depth = dk_smaller(plan->slice, args->depth - at.k0);

@@ -112,8 +112,5 @@ size_t dk_linear_int8_scratch(const dk_gemm_kernel *kernel, int64_t depth); /* a
    type. Quantises and packs the columns of one panel. */
 void dk_linear_int8_pack(const dk_linear_kernels *kernels, const dk_linear_int8 *out,
                          const void *w, dk_dtype w_type, int task, void *scratch);
-/* The panel of columns [n, n + nr) over the slice that starts at k0. */
-const void *dk_linear_int8_panel(const dk_gemm_kernel *kernel, const dk_linear_int8 *weight,
-                                 int64_t n, int64_t k0);
 
 #endif

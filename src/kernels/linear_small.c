@@ -3,7 +3,7 @@
    first-level cache. */
 #include "kernels/linear_small.h"
 
-#include "kernels/blocking.h"
+#include "kernels/linear_layout.h"
 
 const dk_gemm_kernel *dk_linear_small_kernel(const dk_linear_kernels *kernels,
                                              const dk_linear_args *args, bool exact)
@@ -41,16 +41,17 @@ void dk_linear_small_plan(dk_linear_plan *plan, const dk_linear_args *args)
     plan->row_blocks = 1;
     plan->col_blocks = (int)dk_ceil_div(args->cols, DK_GEMM_DIRECT_ROWS);
     plan->shared_bytes =
-        dk_whole_lines((size_t)(panels * dk_gemm_b_bytes(plan->kernel, args->depth)));
+        dk_linear_panels_bytes(plan->kernel, args->rows, args->depth, plan->slice);
     plan->scratch_bytes = dk_whole_lines(
         (size_t)((panels + 1) * result_count(plan) + decoded_count(plan)) * sizeof(float));
 }
 
-/* Where a panel's slice lies: all panels of a slice, then those of the next. */
-static int64_t panel_at(const dk_linear_plan *plan, int panel, int64_t k0, int64_t depth)
+/* The layer's rows are the columns of B. */
+static int64_t panel_offset(const dk_linear_plan *plan, const dk_linear_args *args, int panel,
+                            int64_t k0)
 {
-    return panels_of(plan) * dk_gemm_b_bytes(plan->kernel, k0) +
-           panel * dk_gemm_b_bytes(plan->kernel, depth);
+    return dk_linear_panel_offset(plan->kernel, args->rows, args->depth, plan->slice,
+                                  (int64_t)panel * plan->kernel->nr, k0);
 }
 
 void dk_linear_small_pack(const dk_linear_plan *plan, const dk_linear_args *args, int task,
@@ -60,7 +61,7 @@ void dk_linear_small_pack(const dk_linear_plan *plan, const dk_linear_args *args
     int64_t k0 = task / panels * plan->slice, row = (int64_t)panel * plan->kernel->nr;
     int64_t depth = dk_smaller(plan->slice, args->depth - k0);
     size_t at = (size_t)(row * args->src_stride + k0) * dk_dtype_bytes(args->src_type);
-    plan->kernel->pack_weight((char *)shared + panel_at(plan, panel, k0, depth),
+    plan->kernel->pack_weight((char *)shared + panel_offset(plan, args, panel, k0),
                               (const char *)args->src + at, args->src_type, args->src_stride,
                               (int)dk_smaller(plan->kernel->nr, args->rows - row), depth);
 }
@@ -120,8 +121,8 @@ void dk_linear_small_block(const dk_linear_kernels *kernels, const dk_linear_pla
         for (int panel = 0; panel < panels; panel++) {
             int64_t cols = dk_smaller(kernel->nr, args->rows - (int64_t)panel * kernel->nr);
             kernel->direct(results + panel * result_count(plan), &w,
-                           (const char *)shared + panel_at(plan, panel, k0, w.k), (int)cols,
-                           k0 > 0);
+                           (const char *)shared + panel_offset(plan, args, panel, k0),
+                           (int)cols, k0 > 0);
         }
     }
     dk_gemm_end(kernel);
