@@ -122,8 +122,8 @@ def linear(args, torch, dtype):
 
 
 def int8(args, torch, dtype):
-    """W8A8 against torch in --dtype; the quantisation of W is not timed, that of the rows is."""
-    for m, n, k in LINEAR[:8]:
+    """W8A8 against torch in bf16; the quantisation of W is not timed, that of the rows is."""
+    for m, n, k in LINEAR[:8] if args.dtype == "bf16" else []:
         x, w = torch.randn(m, k, dtype=dtype), torch.randn(n, k, dtype=dtype)
         plain = ours(args, "linear", "--m", str(m), "--n", str(n), "--k", str(k), "--weights-dtype", args.dtype)
         row = compare(args, "int8", {"m": m, "n": n, "k": k},

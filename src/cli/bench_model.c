@@ -237,6 +237,15 @@ static dk_status check(const model_bench *b, dk_error *err)
         return dk_fail(err, DK_INVALID, "--tokens is %d, accepted are 1 to %d", b->tokens,
                        MOST_TOKENS);
     }
+    bool int8 = b->flags->quantization != NULL && strcmp(b->flags->quantization, "int8") == 0;
+    bool exact = b->flags->dtype != NULL && strcmp(b->flags->dtype, "f32") == 0;
+    if (int8 && (exact || strcmp(b->flags->part, "dit") != 0)) {
+        return dk_fail(
+            err, DK_INVALID,
+            "--quantization int8 is for --part dit with --dtype bf16, here part is %s "
+            "and dtype %s",
+            b->flags->part, exact ? "f32" : "bf16");
+    }
     if (b->width % 16 != 0 || b->height % 16 != 0 || b->frames % 4 != 1) {
         return dk_fail(err, DK_INVALID,
                        "%lld x %lld pixels and %lld frames, accepted are sides that are "

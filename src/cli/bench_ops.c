@@ -87,6 +87,12 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
     dk_dtype stored = DK_BF16;
     DK_TRY(dk_bench_weights_type(&stored, flags, err));
     DK_TRY(dk_bench_open_device(&device, flags, err));
+    if (device->exact && stored == DK_I8) {
+        dk_device_close(&device);
+        return dk_fail(
+            err, DK_INVALID,
+            "--weights-dtype is 'i8' and --dtype is 'f32', accepted with i8 is bf16");
+    }
     dk_dtype type = activations(device), made = stored == DK_I8 ? DK_BF16 : stored;
     dk_status status = random_values(&src, type, (int64_t)m * k, err);
     DK_TRY_DONE(status);

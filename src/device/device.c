@@ -13,32 +13,39 @@ const char *const dk_device_op_names[DK_OP_COUNT] = {
     [DK_OP_EMBEDDING] = "embedding",
 };
 
-dk_status dk_attention_backend_from_name(dk_attention_backend *out, const char *name,
-                                         bool exact, dk_error *err)
-{
-    static const char *const names[] = {"auto", "flash", "reference", "sage"};
-    static const dk_attention_backend backends[] = {DK_ATTENTION_FLASH, DK_ATTENTION_FLASH,
-                                                    DK_ATTENTION_REFERENCE, DK_ATTENTION_SAGE};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(name != NULL ? name : names[0], names[i]) == 0) {
-            *out = exact ? DK_ATTENTION_REFERENCE : backends[i];
-            return exact && backends[i] == DK_ATTENTION_SAGE
-                       ? dk_fail(err, DK_INVALID,
-                                 "attention_backend is 'sage', which multiplies int8, and "
-                                 "dtype is 'f32', accepted with it are auto, flash, reference")
-                       : DK_OK;
-        }
-    }
-    return dk_fail(err, DK_INVALID,
-                   "attention_backend is '%s', accepted are auto, flash, sage, reference",
-                   name);
-}
+static const char *const backend_names[] = {
+    [DK_ATTENTION_FLASH] = "flash",
+    [DK_ATTENTION_REFERENCE] = "reference",
+    [DK_ATTENTION_SAGE] = "sage",
+};
 
 const char *dk_attention_backend_name(dk_attention_backend backend)
 {
-    return backend == DK_ATTENTION_SAGE        ? "sage"
-           : backend == DK_ATTENTION_REFERENCE ? "reference"
-                                               : "flash";
+    return backend_names[backend];
+}
+
+dk_status dk_attention_backend_from_name(dk_attention_backend *out, const char *name,
+                                         bool exact, dk_error *err)
+{
+    int found = -1;
+    for (int i = 0; i < (int)(sizeof backend_names / sizeof *backend_names); i++) {
+        found = name != NULL && strcmp(name, backend_names[i]) == 0 ? i : found;
+    }
+    if (name == NULL || strcmp(name, "auto") == 0) {
+        found = DK_ATTENTION_FLASH;
+    }
+    if (found < 0) {
+        return dk_fail(err, DK_INVALID,
+                       "attention_backend is '%s', accepted are auto, flash, sage, reference",
+                       name);
+    }
+    if (exact && found == DK_ATTENTION_SAGE) {
+        return dk_fail(err, DK_INVALID,
+                       "attention_backend is 'sage', which multiplies int8, and dtype is "
+                       "'f32', accepted with it are auto, flash, reference");
+    }
+    *out = exact ? DK_ATTENTION_REFERENCE : (dk_attention_backend)found;
+    return DK_OK;
 }
 
 double dk_device_flops(const dk_device *device)

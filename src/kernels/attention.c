@@ -9,7 +9,10 @@
 #include "kernels/x86/attention_x86.h"
 #include "tensor/convert.h"
 
-enum { QUERY_PANELS = 8, MOST_KEYS = DK_ATTENTION_KEYS }; /* panels of mr queries in a task */
+enum {
+    QUERY_PANELS = 8, /* of mr queries in one task */
+    MOST_KEYS = DK_ATTENTION_KEYS,
+};
 
 static const float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 /* For queries of zeros: times the scale of a masked column it is still -inf. */

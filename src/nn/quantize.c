@@ -22,8 +22,9 @@ void dk_nn_quantized_release(dk_nn_quantized *quantized)
 char *dk_nn_quantized_text(const dk_nn_quantized *quantized)
 {
     dk_string text = DK_STRING_EMPTY;
-    dk_string_printf(&text, "int8: %d layers, largest error %.4f (%s), %d kept as stored",
-                     quantized->layers, quantized->worst,
+    dk_string_printf(&text,
+                     "int8: %d layers, %.1f MB, largest error %.4f (%s), %d kept as stored",
+                     quantized->layers, (double)quantized->bytes * 1e-6, quantized->worst,
                      dk_string_text(&quantized->worst_name), quantized->kept);
     if (quantized->kept > 0) {
         dk_string_printf(&text, ": %s", dk_string_text(&quantized->kept_names));

@@ -23,7 +23,8 @@ typedef struct dk_nn_quantized {
 } dk_nn_quantized;
 
 void dk_nn_quantized_release(dk_nn_quantized *quantized);
-/* "int8: 240 layers, largest error 0.0107 (blocks.2.attn1.to_q), 0 kept as stored"; owned. */
+/* "int8: 240 layers, 1310.2 MB, largest error 0.0107 (blocks.2.attn1.to_q), 0 kept as stored";
+ * owned. */
 char *dk_nn_quantized_text(const dk_nn_quantized *quantized);
 
 typedef struct dk_nn_quantizer {

@@ -357,9 +357,9 @@ static void embedded_model_in_int8(void **state)
 static void bit_equal_for_any_team(void **state)
 {
     (void)state;
-    const mode *const modes[] = {&MODE_F32, &MODE_BF16, &MODE_BOTH};
+    const mode *const modes[] = {&MODE_F32, &MODE_BF16, &MODE_INT8, &MODE_BOTH};
     static const int threads[] = {1, 2, 3, 2};
-    for (int d = 0; d < 3; d++) {
+    for (int d = 0; d < 4; d++) {
         dk_result results[4];
         for (int i = 0; i < 4; i++) {
             dk_error err;

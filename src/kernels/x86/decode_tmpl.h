@@ -11,48 +11,22 @@
 
 #include "kernels/x86/decode_x86.h"
 
-/* The last count < VEC elements, whose neighbours must not be touched. */
-#define DECODE_REST(dst, src, count, unit, load)                                               \
-    do {                                                                                       \
-        unit rest_[VEC] = {0};                                                                 \
-        float values_[VEC];                                                                    \
-        memcpy(rest_, src, (size_t)(count) * sizeof(unit));                                    \
-        vec_store(values_, load(rest_));                                                       \
-        memcpy(dst, values_, (size_t)(count) * sizeof(float));                                 \
-    } while (0)
+/* name: decodes elements that are stored as `unit` each. The last ones, fewer than VEC, whose
+   neighbours must not be touched, pass through a small array. */
+#define DECODE(name, unit, load)                                                               \
+    void name(float *dst, const void *row, int64_t k0, int64_t count)                          \
+    {                                                                                          \
+        const unit *src = (const unit *)row + k0;                                              \
+        unit rest[VEC] = {0};                                                                  \
+        float values[VEC];                                                                     \
+        for (; count >= VEC; count -= VEC, src += VEC, dst += VEC) {                           \
+            vec_store(dst, load(src));                                                         \
+        }                                                                                      \
+        memcpy(rest, src, (size_t)count * sizeof *src);                                        \
+        vec_store(values, load(rest));                                                         \
+        memcpy(dst, values, (size_t)count * sizeof *dst);                                      \
+    }
 
-void DECODE_F16(float *dst, const void *row, int64_t k0, int64_t count)
-{
-    const uint16_t *src = (const uint16_t *)row + k0;
-    int64_t i = 0;
-    for (; i + VEC <= count; i += VEC) {
-        vec_store(dst + i, load_f16(src + i));
-    }
-    if (i < count) {
-        DECODE_REST(dst + i, src + i, count - i, uint16_t, load_f16);
-    }
-}
-
-void DECODE_F8_E4M3(float *dst, const void *row, int64_t k0, int64_t count)
-{
-    const uint8_t *src = (const uint8_t *)row + k0;
-    int64_t i = 0;
-    for (; i + VEC <= count; i += VEC) {
-        vec_store(dst + i, load_f8_e4m3(src + i));
-    }
-    if (i < count) {
-        DECODE_REST(dst + i, src + i, count - i, uint8_t, load_f8_e4m3);
-    }
-}
-
-void DECODE_F8_E5M2(float *dst, const void *row, int64_t k0, int64_t count)
-{
-    const uint8_t *src = (const uint8_t *)row + k0;
-    int64_t i = 0;
-    for (; i + VEC <= count; i += VEC) {
-        vec_store(dst + i, load_f8_e5m2(src + i));
-    }
-    if (i < count) {
-        DECODE_REST(dst + i, src + i, count - i, uint8_t, load_f8_e5m2);
-    }
-}
+DECODE(DECODE_F16, uint16_t, load_f16)
+DECODE(DECODE_F8_E4M3, uint8_t, load_f8_e4m3)
+DECODE(DECODE_F8_E5M2, uint8_t, load_f8_e5m2)

@@ -12,6 +12,8 @@ enum { MR = 14, NR = 32, LANES = 16, PAIR = 2 };
 #define TILE_PRODUCT(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
 #include "kernels/x86/gemm_tile_tmpl.h"
 
+#include "kernels/x86/direct_group.h"
+
 static void pack_rows(void *dst, int64_t ld, const void *const *src_rows, dk_dtype src_type,
                       int count, int64_t k)
 {
@@ -56,18 +58,12 @@ static inline __m512i last_of(const char *p)
     return _mm512_set1_epi32((int)last);
 }
 
-/* Six rows of W from row n on, behind the last one it is repeated. wide: both vectors. */
+/* The group from row n on; wide: both vectors. */
 static inline __attribute__((always_inline)) void direct_group(float *c, const dk_gemm_rows *w,
                                                                int n, const uint32_t *x,
                                                                bool wide, bool accumulate)
 {
-    int last = w->count - 1;
-#define START(m)                                                                               \
-    const char *w##m =                                                                         \
-        (const char *)w->data + (n + (m) < last ? n + (m) : last) * w->row_bytes;              \
-    vec low##m = vec_set(0.0f), high##m = vec_set(0.0f);
-    DK_REPEAT_6(START)
-#undef START
+    DK_REPEAT_6(DK_DIRECT_START)
 #define MULTIPLY(m, load)                                                                      \
     do {                                                                                       \
         __m512i pair = load(w##m);                                                             \
@@ -88,24 +84,13 @@ static inline __attribute__((always_inline)) void direct_group(float *c, const d
 #undef WHOLE
 #undef LAST
 #undef MULTIPLY
-#define FINISH(m)                                                                              \
-    do {                                                                                       \
-        float *out = c + (int64_t)(n + (m)) * NR;                                              \
-        vec_store(out, accumulate ? vec_add(low##m, vec_load(out)) : low##m);                  \
-        if (wide) {                                                                            \
-            high##m = accumulate ? vec_add(high##m, vec_load(out + LANES)) : high##m;          \
-            vec_store(out + LANES, high##m);                                                   \
-        }                                                                                      \
-    } while (0);
-    DK_REPEAT_6(FINISH)
-#undef FINISH
+    DK_REPEAT_6(DK_DIRECT_FINISH)
 }
 
 static void direct(float *c, const dk_gemm_rows *w, const void *panel, int cols,
                    bool accumulate)
 {
-    enum { GROUP = 6 };
-    for (int n = 0; n < w->count; n += GROUP) {
+    for (int n = 0; n < w->count; n += DK_DIRECT_GROUP) {
         if (cols > LANES) {
             direct_group(c, w, n, panel, true, accumulate);
         } else {

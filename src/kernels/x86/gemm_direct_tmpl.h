@@ -2,10 +2,7 @@
    beside the enum of NR: six rows of W at a time, of which every element is spread over the
    lanes, so that no sum crosses lanes and no tail of k needs a mask. A panel of which only the
    first vector is wanted is summed apart for even and odd k, to keep as many sums in flight. */
-#include "kernels/gemm.h"
-#include "kernels/x86/unroll.h"
-
-enum { DIRECT_GROUP = 6 };
+#include "kernels/x86/direct_group.h"
 
 /* Element i of a row of W in all lanes; `odd`, of two numbers of bf16 that start at i - 1. */
 static inline vec load_even(const char *row, dk_dtype type, int64_t i)
@@ -30,21 +27,14 @@ static inline vec load_last(const char *row, dk_dtype type, int64_t i)
    from register to register, and some to memory. */
 #define NEEDED(value) __asm__ volatile("" : : "v"(value))
 
-/* Six rows of W from row n on; behind the last one it is repeated. type and wide (both vectors)
-   are constants where it is called. */
+/* The group from row n on. type and wide (both vectors) are constants where it is called. */
 static inline __attribute__((always_inline)) void direct_group(float *c, const dk_gemm_rows *w,
                                                                int n, dk_dtype type,
                                                                const float *x, bool wide,
                                                                bool accumulate)
 {
     int64_t i = 0, k = w->k;
-    int last = w->count - 1;
-#define START(m)                                                                               \
-    const char *w##m =                                                                         \
-        (const char *)w->data + (n + (m) < last ? n + (m) : last) * w->row_bytes;              \
-    vec low##m = vec_set(0.0f), high##m = vec_set(0.0f);
-    DK_REPEAT_6(START)
-#undef START
+    DK_REPEAT_6(DK_DIRECT_START)
 #define MULTIPLY(m, load, narrow_sum)                                                          \
     do {                                                                                       \
         vec value = load(w##m, type, i);                                                       \
@@ -79,24 +69,16 @@ static inline __attribute__((always_inline)) void direct_group(float *c, const d
 #undef ODD
 #undef LAST
 #undef MULTIPLY
-#define FINISH(m)                                                                              \
-    do {                                                                                       \
-        float *out = c + (int64_t)(n + (m)) * NR;                                              \
-        low##m = wide ? low##m : vec_add(low##m, high##m);                                     \
-        vec_store(out, accumulate ? vec_add(low##m, vec_load(out)) : low##m);                  \
-        if (wide) {                                                                            \
-            high##m = accumulate ? vec_add(high##m, vec_load(out + VEC)) : high##m;            \
-            vec_store(out + VEC, high##m);                                                     \
-        }                                                                                      \
-    } while (0);
-    DK_REPEAT_6(FINISH)
-#undef FINISH
+#define JOIN(m) low##m = wide ? low##m : vec_add(low##m, high##m);
+    DK_REPEAT_6(JOIN)
+#undef JOIN
+    DK_REPEAT_6(DK_DIRECT_FINISH)
 }
 
 static void direct(float *c, const dk_gemm_rows *w, const void *panel, int cols,
                    bool accumulate)
 {
-    for (int n = 0; n < w->count; n += DIRECT_GROUP) {
+    for (int n = 0; n < w->count; n += DK_DIRECT_GROUP) {
         if (cols > VEC && w->type == DK_F32) {
             direct_group(c, w, n, DK_F32, panel, true, accumulate);
         } else if (cols > VEC) {

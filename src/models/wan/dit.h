@@ -27,8 +27,8 @@ typedef struct dk_wan_dit dk_wan_dit;
 DK_MUST_USE dk_status dk_wan_dit_create(dk_wan_dit **out, const dk_wan_dit_config *config,
                                         dk_weights *weights, const char *where, dk_error *err);
 /* The linear layers of all blocks in int8; what conditions them (embeddings, modulation) and
-   the final projection, which err most, stay as stored. The quantizer's `out` is set to the
-   model's own, which is returned. */
+   the final projection, which err most, stay as stored. The model keeps the results itself:
+   `out` of the quantizer is not used. */
 DK_MUST_USE dk_status dk_wan_dit_quantize(dk_wan_dit *dit, const dk_nn_quantizer *quantizer,
                                           dk_error *err);
 const dk_nn_quantized *dk_wan_dit_quantized(const dk_wan_dit *dit);

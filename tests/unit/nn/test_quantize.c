@@ -82,7 +82,7 @@ static void good_layers_become_int8(void **state)
     assert_true(f->out.worst > 0.007 && f->out.worst < 0.016);
     assert_true(f->out.bytes >= (size_t)ROWS * COLS);
     char *text = dk_nn_quantized_text(&f->out);
-    assert_non_null(strstr(text, "int8: 1 layers, largest error 0.0"));
+    assert_non_null(strstr(text, "int8: 1 layers, 0.0 MB, largest error 0.0"));
     assert_non_null(strstr(text, "(blocks.0.plain), 0 kept as stored"));
     dk_free(text);
 }
