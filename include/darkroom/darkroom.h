@@ -97,6 +97,7 @@ typedef enum dk_event_kind {
     DK_EVENT_STAGE_END, /* ms */
     DK_EVENT_STEP,      /* one denoising step ended: step of steps, ms of this one, eta_ms */
     DK_EVENT_WARNING,   /* message */
+    DK_EVENT_PREVIEW,   /* a small picture of what the output will be, after some steps */
 } dk_event_kind;
 
 typedef struct dk_event {
@@ -106,6 +107,8 @@ typedef struct dk_event {
     int step, steps;
     double ms, eta_ms;
     const char *message;
+    const uint8_t *preview; /* [preview_height][preview_width][3], borrowed */
+    int preview_width, preview_height;
 } dk_event;
 
 /* Called from the thread that runs dk_generate; the event is borrowed for the call. */
@@ -138,6 +141,55 @@ typedef struct dk_result {
 dk_status dk_generate(dk_engine *engine, const dk_request *request, dk_event_fn *events,
                       void *context, dk_result *result, dk_error *err);
 void dk_result_release(dk_result *result);
+
+/* One of several generations that an engine makes together. */
+typedef struct dk_generation {
+    const dk_request *request;
+    dk_event_fn *events; /* may be NULL */
+    void *context;
+    const dk_cancel *cancel;   /* ends this one alone; may be NULL */
+    const char *checkpoint;    /* file: read first when it belongs to the same request and
+                                  engine, then written now and then; NULL: none */
+    double checkpoint_every_s; /* at most this much work is lost */
+    bool previews;             /* emit DK_EVENT_PREVIEW */
+    /* What comes back: the result is owned when status is DK_OK. */
+    dk_status status;
+    dk_error error;
+    dk_result result;
+} dk_generation;
+
+/* Whether two checked requests can share one pass through the model, and gain by it: equal in
+   all but prompts and seeds. */
+bool dk_request_joins(const dk_engine *engine, const dk_request *a, const dk_request *b);
+
+/* Runs generations, together where dk_request_joins holds for all of them, else one after the
+   other. Each gets the pixels that it would have got alone, and its own status: the failure or
+   the cancellation of one is no other's. */
+void dk_generate_together(dk_engine *engine, dk_generation *generations, int count);
+
+/* What a request will take, without computing it. */
+typedef struct dk_plan {
+    uint64_t weight_bytes;   /* of the opened model: mapped files and packed copies */
+    uint64_t peak_bytes;     /* that the request needs beside, at its peak */
+    double flops;            /* of all outputs */
+    double step_flops;       /* of one denoising step */
+    double seconds;          /* expected, by what was measured so far on this engine */
+    double step_seconds;     /* of one denoising step */
+} dk_plan;
+
+/* May be called beside a running generation, from another thread. Checks the request and rounds
+   it as dk_request_check does. */
+dk_status dk_engine_plan(dk_engine *engine, dk_request *request, dk_plan *plan, dk_error *err);
+
+/* A number that grows while the engine computes; from any thread. One that stands still for
+   long belongs to an engine that hangs. */
+uint64_t dk_engine_pulse(const dk_engine *engine);
+
+/* Prompt embeddings that were kept, or not, so far; from any thread. */
+typedef struct dk_embedding_stats {
+    uint64_t hits, disk_hits, misses, entries, bytes;
+} dk_embedding_stats;
+void dk_engine_embedding_stats(const dk_engine *engine, dk_embedding_stats *out);
 
 /* Makes the running dk_generate (or the next one, when none runs) return DK_CANCELLED within
    one block of the model. May be called from any thread and from signal handlers. */

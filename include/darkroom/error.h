@@ -21,6 +21,8 @@ extern "C" {
     X(BUSY, 11, 429, "too many requests")                                                      \
     X(MISMATCH, 12, 409, "results differ")                                                     \
     X(INTERNAL, 13, 500, "internal error")                                                     \
+    X(NO_SPACE, 14, 507, "no space left")                                                      \
+    X(TIMEOUT, 15, 504, "out of time")                                                         \
     X(CANCELLED, 130, 499, "cancelled")
 
 typedef enum dk_status {
