@@ -169,12 +169,12 @@ void dk_generate_together(dk_engine *engine, dk_generation *generations, int cou
 
 /* What a request will take, without computing it. */
 typedef struct dk_plan {
-    uint64_t weight_bytes;   /* of the opened model: mapped files and packed copies */
-    uint64_t peak_bytes;     /* that the request needs beside, at its peak */
-    double flops;            /* of all outputs */
-    double step_flops;       /* of one denoising step */
-    double seconds;          /* expected, by what was measured so far on this engine */
-    double step_seconds;     /* of one denoising step */
+    uint64_t weight_bytes; /* of the opened model: mapped files and packed copies */
+    uint64_t peak_bytes;   /* that the request needs beside, at its peak */
+    double flops;          /* of all outputs */
+    double step_flops;     /* of one denoising step */
+    double seconds;        /* expected, by what was measured so far on this engine */
+    double step_seconds;   /* of one denoising step */
 } dk_plan;
 
 /* May be called beside a running generation, from another thread. Checks the request and rounds

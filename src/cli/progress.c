@@ -109,6 +109,8 @@ void dk_progress_event(void *progress, const dk_event *event)
             print_line(p, line);
         }
         break;
+    case DK_EVENT_PREVIEW:
+        break;
     }
 }
 

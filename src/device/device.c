@@ -57,11 +57,19 @@ double dk_device_flops(const dk_device *device)
     return flops;
 }
 
+uint64_t dk_device_pulse(const dk_device *device)
+{
+    return atomic_load_explicit(&device->pulse, memory_order_relaxed);
+}
+
 /* Counts a call; returns when it began. */
 static double begin(dk_device *device, dk_device_op op, double flops)
 {
     device->work[op].calls++;
     device->work[op].flops += flops;
+    if (!device->dry) {
+        atomic_fetch_add_explicit(&device->pulse, 1, memory_order_relaxed);
+    }
     return dk_now_ms();
 }
 

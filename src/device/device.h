@@ -10,6 +10,7 @@
 #ifndef DK_DEVICE_DEVICE_H
 #define DK_DEVICE_DEVICE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -98,6 +99,7 @@ struct dk_device {
     bool exact;                     /* f32 arithmetic throughout: --dtype f32 */
     dk_attention_backend attention; /* of all attentions */
     bool dry;
+    _Atomic uint64_t pulse; /* operations so far, dry ones aside; read by other threads */
     dk_device_work work[DK_OP_COUNT];
     dk_status failed; /* first failure since the last sync */
     dk_error failure;
@@ -114,6 +116,8 @@ const char *dk_attention_backend_name(dk_attention_backend backend);
 void dk_device_close(dk_device **device);
 /* Floating-point operations of all calls so far. */
 double dk_device_flops(const dk_device *device);
+/* Grows with every operation that computes; from any thread. */
+uint64_t dk_device_pulse(const dk_device *device);
 void dk_device_set_dry(dk_device *device, bool dry);
 /* Waits for everything enqueued; returns and clears the first failure. */
 DK_MUST_USE dk_status dk_device_sync(dk_device *device, dk_error *err);

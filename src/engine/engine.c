@@ -1,32 +1,14 @@
-/* The engine: a device, an opened pipeline, and one request at a time. */
-#include <stdatomic.h>
+/* The engine: a device and an opened pipeline. generation.c runs requests on it. */
 #include <string.h>
 
 #include "base/alloc.h"
-#include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
-#include "engine/cancel.h"
+#include "engine/engine_state.h"
 #include "engine/option_parameters.h"
 #include "engine/recipe.h"
 #include "hub/hub.h"
-#include "nn/context.h"
-#include "pipeline/pipeline.h"
 
 #define QUANTIZATION_MAX_ERROR 0.03
-
-struct dk_engine {
-    dk_log log;
-    dk_device *device;
-    dk_pipeline *pipeline;
-    dk_nn nn;
-    dk_cancel *cancel;
-    bool owns_cancel;
-    char *model;  /* as the caller named it */
-    char *folder; /* where it lies */
-    char *dtype;
-    double max_error; /* of layers in int8 */
-    json_t *weights;  /* checksums, computed with the first result */
-};
 
 dk_cancel *dk_cancel_create(void)
 {
@@ -198,19 +180,6 @@ void dk_engine_cancel(dk_engine *engine)
     dk_cancel_request(engine->cancel);
 }
 
-void dk_result_release(dk_result *result)
-{
-    dk_free(result->rgb);
-    dk_free(result->seeds);
-    dk_free(result->timings);
-    dk_free(result->step_ms);
-    for (int i = 0; result->recipes != NULL && i < result->outputs; i++) {
-        dk_free(result->recipes[i]);
-    }
-    dk_free(result->recipes);
-    *result = (dk_result){0};
-}
-
 dk_status dk_engine_weights(const json_t **out, dk_engine *engine, dk_error *err)
 {
     if (engine->weights == NULL) {
@@ -248,64 +217,13 @@ dk_status dk_request_check(dk_request *request, dk_engine *engine, dk_event_fn *
     return status;
 }
 
-static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *result,
-                               dk_error *err)
+uint64_t dk_engine_pulse(const dk_engine *engine)
 {
-    const json_t *weights;
-    char latents[DK_SHA256_HEX_BYTES] = "";
-    DK_TRY(dk_engine_weights(&weights, engine, err));
-    if (job->request.initial_latents != NULL) {
-        DK_TRY(dk_sha256_file(latents, job->request.initial_latents, err));
-    }
-    size_t bytes = (size_t)result->frames * (size_t)result->height * (size_t)result->width * 3;
-    result->recipes = dk_alloc((size_t)result->outputs * sizeof *result->recipes);
-    for (int i = 0; i < result->outputs; i++) {
-        const dk_recipe_facts facts = {
-            .quantization = dk_engine_quantization(engine) != NULL ? "int8" : "none",
-            .quantization_max_error = engine->max_error,
-            .request = &job->request,
-            .model = engine->model,
-            .pipeline = engine->pipeline->class_name,
-            .dtype = engine->dtype,
-            .cpu_level = dk_engine_cpu_level(engine),
-            .attention = dk_attention_backend_name(engine->device->attention),
-            .weights = weights,
-            .latents_sha256 = latents[0] != '\0' ? latents : NULL,
-            .output = i,
-            .rgb = result->rgb + (size_t)i * bytes,
-            .rgb_bytes = bytes};
-        DK_TRY(dk_recipe_text(&result->recipes[i], &facts, err));
-    }
-    return DK_OK;
+    return dk_device_pulse(engine->device);
 }
 
-dk_status dk_generate(dk_engine *engine, const dk_request *request, dk_event_fn *events,
-                      void *context, dk_result *result, dk_error *err)
+void dk_engine_embedding_stats(const dk_engine *engine, dk_embedding_stats *out)
 {
-    dk_result made = {0};
-    dk_job job = {.pipeline = engine->pipeline,
-                  .nn = &engine->nn,
-                  .request = *request,
-                  .events = events,
-                  .event_context = context,
-                  .result = &made};
-    if (request->dump_tensors != NULL) {
-        job.dump = dk_dump_create();
-    }
-    dk_status status = dk_job_run(&job, err);
-    if (status == DK_OK && job.dump != NULL) {
-        status = dk_dump_write(job.dump, request->dump_tensors, err);
-    }
-    if (status == DK_OK) {
-        status = write_recipes(engine, &job, &made, err);
-    }
-    dk_dump_destroy(&job.dump);
-    dk_job_release(&job);
-    atomic_store(&engine->cancel->requested, false);
-    if (status != DK_OK) {
-        dk_result_release(&made);
-        return status;
-    }
-    *result = made;
-    return DK_OK;
+    (void)engine;
+    *out = (dk_embedding_stats){0};
 }

@@ -84,7 +84,7 @@ dk_status dk_nn_check(dk_nn *nn, dk_error *err)
     if (nn->device->failed != DK_OK) {
         return dk_device_sync(nn->device, err);
     }
-    if (nn->cancel != NULL && atomic_load_explicit(nn->cancel, memory_order_relaxed)) {
+    if (dk_nn_stops(nn->cancel) || dk_nn_stops(nn->own_cancel)) {
         return dk_fail(err, DK_CANCELLED, "stopped on request");
     }
     return DK_OK;

@@ -23,10 +23,11 @@ typedef struct dk_nn_stack {
 typedef void dk_nn_tap_fn(void *context, const char *name, const dk_tensor *tensor);
 
 typedef struct dk_nn {
-    dk_device *device;         /* borrowed */
-    dk_dtype type;             /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
-    const atomic_bool *cancel; /* borrowed, may be NULL */
-    dk_nn_tap_fn *tap;         /* may be NULL */
+    dk_device *device;             /* borrowed */
+    dk_dtype type;                 /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
+    const atomic_bool *cancel;     /* borrowed, may be NULL: ends everything */
+    const atomic_bool *own_cancel; /* the same: ends what runs now alone; NULL at first */
+    dk_nn_tap_fn *tap;             /* may be NULL */
     void *tap_context;
     dk_nn_stack temp, keep;
 } dk_nn;
@@ -50,6 +51,12 @@ static inline size_t dk_nn_mark(const dk_nn *nn)
 static inline void dk_nn_unwind(dk_nn *nn, size_t mark)
 {
     nn->temp.used = mark;
+}
+
+/* Whether a wish to stop is set; NULL: there is nobody to wish. */
+static inline bool dk_nn_stops(const atomic_bool *cancel)
+{
+    return cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
 /* Called between blocks: DK_CANCELLED when asked to stop, or the device's failure. */
