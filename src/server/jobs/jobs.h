@@ -1,5 +1,5 @@
-/* The store of jobs: SQLite (WAL, synchronous FULL) and a folder per job. Accepted means stored:
-   when dk_jobs_create returned, neither kill -9 nor a power cut loses the job.
+/* The store of jobs: SQLite (WAL, synchronous FULL) and a folder per job. Accepted means
+   stored: when dk_jobs_create returned, neither kill -9 nor a power cut loses the job.
 
      STORE/jobs.sqlite
      STORE/lock                        held (flock) by the one server that uses the store
@@ -57,8 +57,8 @@ typedef struct dk_job_record {
     char *request; /* JSON text: what the engine is asked for, and the output format */
     int priority;
     int64_t created_ms, started_ms, completed_ms, expires_ms, deadline_ms; /* Unix; 0: none */
-    int attempts;       /* times that a worker was lost with it */
-    char *error, *code; /* of a failed one: message and short code; NULL */
+    int attempts;                        /* times that a worker was lost with it */
+    char *error, *code;                  /* of a failed one: message and short code; NULL */
     char *idempotency_key, *body_sha256; /* NULL: none */
     int output_count;
     dk_job_output *outputs; /* [output_count] */
@@ -66,9 +66,9 @@ typedef struct dk_job_record {
 void dk_job_record_release(dk_job_record *record);
 
 typedef struct dk_jobs_options {
-    const char *path;        /* made when absent */
-    double keep_results_h;   /* finished jobs are removed after; 0: never */
-    double max_store_gb;     /* finished jobs are removed, oldest first, above; 0: no limit */
+    const char *path;      /* made when absent */
+    double keep_results_h; /* finished jobs are removed after; 0: never */
+    double max_store_gb;   /* finished jobs are removed, oldest first, above; 0: no limit */
     const dk_log *log;
 } dk_jobs_options;
 

@@ -1,0 +1,109 @@
+/* darkroom scheduler: the queue and its workers, for `darkroom serve` and the Python SDK. */
+#include <stddef.h>
+
+#include "base/alloc.h"
+#include "cli/arguments.h"
+#include "cli/models.h"
+#include "cli/processes.h"
+#include "engine/option_parameters.h"
+#include "server/scheduler/scheduler.h"
+
+typedef struct scheduler_flags {
+    const char *endpoint, *curve_keys;
+} scheduler_flags;
+
+static const dk_parameter parameters[] = {
+    {.name = "endpoint",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(scheduler_flags, endpoint),
+     .max = 4096,
+     .unit = "ENDPOINT",
+     .default_text = "required",
+     .help = "where to listen: ipc:///folder/name, in a folder of mode 0700, or "
+             "tcp://address:port with CURVE keys"},
+    {.name = "curve_keys",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(scheduler_flags, curve_keys),
+     .max = 4096,
+     .unit = "FILE",
+     .default_text = "none",
+     .help = "lines secret=KEY and allowed=KEY KEY…, mode 0600"},
+};
+static const dk_parameter_table scheduler_parameters = {.title = "Listening",
+                                                        .parameters = parameters,
+                                                        .count = sizeof parameters /
+                                                                 sizeof *parameters};
+
+typedef struct run_state {
+    scheduler_flags flags;
+    dk_scheduler_options options;
+    dk_engine_setup setup;
+    dk_progress progress;
+    dk_command_line worker;
+    dk_link_keys keys;
+    char *key_text;
+} run_state;
+
+static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_error *err)
+{
+    DK_TRY(dk_arguments_apply(arguments, &scheduler_parameters, &r->flags, err));
+    DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->options, err));
+    DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
+    if (r->flags.endpoint == NULL) {
+        return dk_fail(err, DK_INVALID,
+                       "--endpoint is missing, such as "
+                       "ipc:///run/user/1000/darkroom/scheduler");
+    }
+    return r->flags.curve_keys != NULL
+               ? dk_link_keys_read(&r->keys, &r->key_text, r->flags.curve_keys, err)
+               : DK_OK;
+}
+
+static dk_status schedule(run_state *r, dk_error *err)
+{
+    char every[64];
+    const dk_log log = {
+        .write = dk_progress_log, .context = &r->progress, .level = r->setup.options.log_level};
+    snprintf(every, sizeof every, "--checkpoint-every-s=%.17g", r->options.checkpoint_every_s);
+    dk_command_line_init(&r->worker, "worker");
+    dk_command_line_add(&r->worker, every);
+    dk_command_line_add_fields(&r->worker, &dk_option_parameters, &r->setup.options);
+    const dk_scheduler_setup setup = {.options = &r->options,
+                                      .endpoint = r->flags.endpoint,
+                                      .keys = &r->keys,
+                                      .worker_argv = (const char *const *)r->worker.words,
+                                      .log = &log};
+    return dk_scheduler_run(&setup, err);
+}
+
+static dk_status run(const dk_arguments *arguments, dk_error *err)
+{
+    run_state r = {0};
+    dk_scheduler_options_init(&r.options);
+    dk_engine_setup_init(&r.setup);
+    dk_status status = read_arguments(&r, arguments, err);
+    if (status == DK_OK) {
+        dk_progress_init(&r.progress, r.setup.options.log_level);
+        status = schedule(&r, err);
+    }
+    dk_command_line_release(&r.worker);
+    dk_engine_setup_release(&r.setup);
+    dk_free(r.key_text);
+    return status;
+}
+
+static const dk_flag_group groups[] = {{&scheduler_parameters, NULL},
+                                       {&dk_scheduler_parameters, NULL},
+                                       {&dk_option_parameters, NULL},
+                                       {NULL, NULL}};
+
+const dk_command dk_command_scheduler = {
+    .name = "scheduler",
+    .usage = "--endpoint ENDPOINT [flags]",
+    .summary = "queue tasks and run workers, for programs that speak ZeroMQ",
+    .text = "What `darkroom serve` and the Python SDK start. The messages are described in\n"
+            "docs/protocol.md.",
+    .examples = "darkroom scheduler --endpoint ipc:///run/user/1000/darkroom/scheduler\n",
+    .groups = groups,
+    .run = run,
+};

@@ -1,0 +1,144 @@
+/* The scheduler's loop: messages of clients and workers, and the passing of time. */
+#include "server/scheduler/scheduler.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "server/scheduler/state.h"
+
+enum { TICK_MS = 50 };
+
+static dk_status watch_signals(int *fd, dk_error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    *fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return *fd >= 0 ? DK_OK : dk_fail(err, DK_IO, "signals cannot be watched");
+}
+
+static void read_clients(dk_scheduler *s)
+{
+    for (bool received = true; received;) {
+        dk_link_peer peer;
+        dk_message message = {.fd = -1};
+        dk_error error;
+        if (dk_link_receive(s->link, &peer, &message, &received, &error) != DK_OK) {
+            dk_log_warn(s->setup->log, "%s", error.message);
+            received = true;
+        } else if (received) {
+            dk_scheduler_take_client_message(s, &peer, &message);
+            dk_message_release(&message);
+        }
+    }
+}
+
+static void read_worker(dk_scheduler *s, dk_slot *slot)
+{
+    for (bool received = true; received && slot->pipe != NULL;) {
+        dk_message message = {.fd = -1};
+        dk_error error;
+        if (dk_pipe_receive(slot->pipe, &message, &received, &error) != DK_OK) {
+            dk_scheduler_lose_worker(s, slot, "ended");
+            return;
+        }
+        if (received) {
+            dk_scheduler_take_worker_message(s, slot, &message);
+            dk_message_release(&message);
+        }
+    }
+}
+
+static void write_worker(dk_scheduler *s, dk_slot *slot)
+{
+    dk_error error;
+    if (slot->pipe != NULL && dk_pipe_flush(slot->pipe, &error) != DK_OK) {
+        dk_scheduler_lose_worker(s, slot, "ended");
+    }
+}
+
+/* Waits for anything. *stop: a signal asks for the end. */
+static void wait_and_read(dk_scheduler *s, int signals, zmq_pollitem_t *items, bool *stop)
+{
+    items[0] = (zmq_pollitem_t){.socket = dk_link_socket(s->link), .events = ZMQ_POLLIN};
+    items[1] = (zmq_pollitem_t){.fd = signals, .events = ZMQ_POLLIN};
+    for (int i = 0; i < s->slot_count; i++) {
+        const dk_pipe *pipe = s->slots[i].pipe;
+        short events = ZMQ_POLLIN;
+        if (pipe != NULL && dk_pipe_wants_write(pipe)) {
+            events |= ZMQ_POLLOUT;
+        }
+        items[2 + i] = (zmq_pollitem_t){.fd = pipe != NULL ? dk_pipe_fd(pipe) : signals,
+                                        .events = pipe != NULL ? events : 0};
+    }
+    double wait = s->wake_ms > 0 ? s->wake_ms - dk_now_ms() : TICK_MS;
+    wait = wait < 0 ? 0 : wait < TICK_MS ? wait : TICK_MS;
+    zmq_poll(items, 2 + s->slot_count, (long)wait);
+    read_clients(s);
+    *stop = (items[1].revents & ZMQ_POLLIN) != 0;
+    for (int i = 0; i < s->slot_count; i++) {
+        if (s->slots[i].pipe != NULL && (items[2 + i].revents & ZMQ_POLLOUT) != 0) {
+            write_worker(s, &s->slots[i]);
+        }
+        if (s->slots[i].pipe != NULL && items[2 + i].revents != 0) {
+            read_worker(s, &s->slots[i]);
+        }
+    }
+}
+
+static void loop(dk_scheduler *s, int signals)
+{
+    size_t count = 2 + (size_t)s->slot_count;
+    zmq_pollitem_t *items = dk_alloc(count * sizeof *items);
+    for (bool stop = false; !stop;) {
+        wait_and_read(s, signals, items, &stop);
+        dk_scheduler_look_around(s);
+        dk_scheduler_dispatch(s);
+        dk_scheduler_report_if_due(s);
+    }
+    dk_free(items);
+}
+
+static void close_all(dk_scheduler *s)
+{
+    for (int i = 0; i < s->slot_count; i++) {
+        dk_slot_release(&s->slots[i]);
+    }
+    while (s->held != NULL) {
+        dk_held_frames *held = s->held;
+        s->held = held->next;
+        close(held->fd);
+        dk_free(held->task);
+        dk_free(held);
+    }
+    dk_free(s->slots);
+    dk_queue_destroy(&s->queue);
+    dk_link_close(&s->link);
+}
+
+dk_status dk_scheduler_run(const dk_scheduler_setup *setup, dk_error *err)
+{
+    int signals = -1;
+    dk_scheduler s = {.setup = setup, .options = setup->options};
+    DK_TRY(dk_scheduler_options_check(setup->options, err));
+    DK_TRY(watch_signals(&signals, err));
+    dk_status status = dk_link_listen(&s.link, setup->endpoint, setup->keys, err);
+    if (status == DK_OK) {
+        s.queue = dk_queue_create();
+        s.slot_count = setup->options->num_gpus;
+        s.slots = dk_alloc((size_t)s.slot_count * sizeof *s.slots);
+        for (int i = 0; i < s.slot_count; i++) {
+            s.slots[i] = (dk_slot){.index = i, .of = s.slot_count, .born_ms = dk_now_ms()};
+        }
+        loop(&s, signals);
+        close_all(&s);
+    }
+    close(signals);
+    return status;
+}

@@ -1,0 +1,42 @@
+/* The scheduler process: one queue, the workers and their life. Clients (the server, the SDK)
+   talk to it over ZeroMQ, workers over socket pairs. It computes nothing and stores nothing:
+   who accepted a task keeps it until its one final reply (result or error) came. */
+#ifndef DK_SERVER_SCHEDULER_SCHEDULER_H
+#define DK_SERVER_SCHEDULER_SCHEDULER_H
+
+#include "base/log.h"
+#include "base/parameter.h"
+#include "server/wire/link.h"
+
+typedef struct dk_scheduler_options {
+    int num_gpus; /* workers */
+    int dp_size;  /* 0: as many as num_gpus */
+    int tp_size, sp_degree, ulysses_degree, ring_degree;
+    bool enable_cfg_parallel;
+    int batching_max_size;
+    double batching_delay_ms;
+    double checkpoint_every_s;
+    double watchdog_factor, watchdog_min_s;
+    int max_retries;
+} dk_scheduler_options;
+
+void dk_scheduler_options_init(dk_scheduler_options *options);
+extern const dk_parameter_table dk_scheduler_parameters;
+
+/* What the table cannot say: layouts that do not exist (yet). */
+DK_MUST_USE dk_status dk_scheduler_options_check(const dk_scheduler_options *options,
+                                                 dk_error *err);
+
+typedef struct dk_scheduler_setup {
+    const dk_scheduler_options *options;
+    const char *endpoint;
+    const dk_link_keys *keys;       /* may be NULL */
+    const char *const *worker_argv; /* program and arguments, NULL-ended; the worker's socket is
+                                       file descriptor 3 */
+    const dk_log *log;
+} dk_scheduler_setup;
+
+/* Runs until SIGTERM or SIGINT. */
+DK_MUST_USE dk_status dk_scheduler_run(const dk_scheduler_setup *setup, dk_error *err);
+
+#endif

@@ -1,0 +1,56 @@
+/* The inside of the scheduler, shared by its files. One thread does everything. */
+#ifndef DK_SERVER_SCHEDULER_STATE_H
+#define DK_SERVER_SCHEDULER_STATE_H
+
+#include "server/scheduler/scheduler.h"
+#include "server/scheduler/slot.h"
+
+enum { DK_SCHEDULER_MAX_PEERS = 64 };
+
+/* Frames that wait for their reader to map them. */
+typedef struct dk_held_frames {
+    char *task; /* owned */
+    int fd;     /* owned */
+    struct dk_held_frames *next;
+} dk_held_frames;
+
+typedef struct dk_scheduler {
+    const dk_scheduler_setup *setup;
+    const dk_scheduler_options *options;
+    dk_link *link;
+    dk_queue *queue;
+    dk_slot *slots; /* [slot_count] */
+    int slot_count;
+    dk_link_peer peers[DK_SCHEDULER_MAX_PEERS]; /* that said hello */
+    int peer_count;
+    dk_held_frames *held;
+    bool on_hold;   /* nothing is dispatched */
+    bool was_ready; /* some worker opened the model once */
+    dk_error fatal; /* why no worker will ever be ready; status DK_OK: they may */
+    bool changed;   /* the report is out of date */
+    double reported_ms;
+    double wake_ms; /* when a batch has waited long enough; 0: none waits */
+    long done, failed, retried;
+} dk_scheduler;
+
+/* clients.c */
+void dk_scheduler_take_client_message(dk_scheduler *s, const dk_link_peer *peer,
+                                      dk_message *message);
+void dk_scheduler_send(dk_scheduler *s, const dk_link_peer *peer, dk_message *message);
+void dk_scheduler_reply_error(dk_scheduler *s, const dk_task *task, dk_status status,
+                              const char *text);
+
+/* workers.c */
+void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message *message);
+void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why);
+void dk_scheduler_dispatch(dk_scheduler *s);
+/* Deadlines, the watchdog, workers that come back. */
+void dk_scheduler_look_around(dk_scheduler *s);
+
+/* report.c */
+void dk_scheduler_report(dk_scheduler *s, const dk_link_peer *to);
+void dk_scheduler_report_if_due(dk_scheduler *s);
+
+double dk_unix_ms(void);
+
+#endif
