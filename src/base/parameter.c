@@ -258,6 +258,18 @@ dk_status dk_parameter_check_all(const dk_parameter_table *table, const void *ob
     return DK_OK;
 }
 
+/* The entry of a list "a, b, c" at a place as JSON; a number when there is none. */
+static json_t *word_at(const char *choices, int place)
+{
+    const char *at = choices;
+    for (int i = 0; i < place && *at != '\0'; i++) {
+        at += strcspn(at, ",");
+        at += strspn(at, ", ");
+    }
+    bool inside = place >= 0 && *at != '\0';
+    return inside ? json_stringn(at, strcspn(at, ",")) : json_integer(place);
+}
+
 json_t *dk_parameter_get_json(const dk_parameter *parameter, const void *object)
 {
     field from = field_of(parameter, object);
@@ -268,8 +280,10 @@ json_t *dk_parameter_get_json(const dk_parameter *parameter, const void *object)
         value = *from.text != NULL ? json_string(*from.text) : json_null();
         break;
     case DK_PARAMETER_INT:
-    case DK_PARAMETER_LEVEL:
         value = json_integer(*from.whole);
+        break;
+    case DK_PARAMETER_LEVEL:
+        value = word_at(parameter->choices, *from.whole);
         break;
     case DK_PARAMETER_REAL:
         value = isfinite(*from.real) ? json_real(*from.real) : json_null();

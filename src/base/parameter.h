@@ -56,7 +56,8 @@ DK_MUST_USE dk_status dk_parameter_check(const dk_parameter *parameter, const vo
 DK_MUST_USE dk_status dk_parameter_check_all(const dk_parameter_table *table,
                                              const void *object, dk_error *err);
 
-/* The field as JSON: null for NULL texts and NAN, digits as text for seeds. Owned. */
+/* The field as JSON: null for NULL texts and NAN, digits as text for seeds, levels by name.
+   Owned. */
 json_t *dk_parameter_get_json(const dk_parameter *parameter, const void *object);
 
 /* "--num-frames" into out (owned by the caller's string). */

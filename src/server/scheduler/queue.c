@@ -106,6 +106,11 @@ int dk_queue_depth(const dk_queue *queue)
     return queue->depth;
 }
 
+dk_task *dk_queue_first(const dk_queue *queue)
+{
+    return queue->first;
+}
+
 bool dk_queue_has(const dk_queue *queue, const char *id)
 {
     const dk_task *task = queue->first;

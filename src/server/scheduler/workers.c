@@ -97,6 +97,11 @@ static void note_fatal(dk_scheduler *s, dk_status status, const char *text)
 {
     s->fatal.status = status != DK_OK ? status : DK_INTERNAL;
     snprintf(s->fatal.message, sizeof s->fatal.message, "%s", text);
+    for (dk_task *task; (task = dk_queue_first(s->queue)) != NULL;) {
+        task = dk_queue_remove(s->queue, task->id);
+        dk_scheduler_reply_error(s, task, s->fatal.status, s->fatal.message);
+        dk_task_destroy(&task);
+    }
     s->changed = true;
 }
 
