@@ -23,6 +23,9 @@ void dk_scheduler_reply_error(dk_scheduler *s, const dk_task *task, dk_status st
     dk_message message;
     dk_message_pack(&message, "error", "{s:s, s:i, s:s}", "task", task->id, "status",
                     (int)status, "message", text);
+    if (s->fatal.status != DK_OK) { /* no fault of the task's: whoever stores it keeps it */
+        json_object_set_new(message.header, "fatal", json_true());
+    }
     dk_scheduler_send(s, &task->peer, &message);
     s->failed++;
     s->changed = true;
@@ -87,6 +90,7 @@ static void submit(dk_scheduler *s, const dk_link_peer *peer, const dk_message *
                   .priority = (int)dk_message_number(message, "priority", 0),
                   .deadline_ms = dk_message_number(message, "deadline_ms", 0),
                   .step_seconds = dk_message_number(message, "step_seconds", 0),
+        .attempts = (int)dk_message_number(message, "attempts", 0),
                   .queued_ms = dk_now_ms()};
     if (dk_message_text(message, "checkpoint")[0] != '\0') {
         task->checkpoint = text_of(message, "checkpoint");

@@ -1,0 +1,162 @@
+/* Plans: asked of a worker once per kind of request, then kept. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "server/service/state.h"
+
+enum { WAIT_S = 20, KEPT = 512 };
+
+/* What a plan depends on. */
+static char *key_of(const json_t *parameters)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)parameters);
+    json_object_del(rest, "prompt");
+    json_object_del(rest, "negative_prompt");
+    json_object_del(rest, "seed");
+    char *text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS), *key = dk_strdup(text);
+    json_decref(rest);
+    free(text);
+    return key;
+}
+
+/* With the lock held. */
+static json_t *kept_plan(const dk_service *service, const char *key)
+{
+    const dk_plan_entry *entry = service->plans;
+    while (entry != NULL && strcmp(entry->key, key) != 0) {
+        entry = entry->next;
+    }
+    return entry != NULL ? json_deep_copy(entry->plan) : NULL;
+}
+
+/* With the lock held. The expected seconds change as the engine learns: a plan is kept for a
+   while only, the oldest go first. */
+static void keep_plan(dk_service *service, const char *key, json_t *plan)
+{
+    dk_plan_entry *entry = dk_alloc(sizeof *entry);
+    *entry = (dk_plan_entry){
+        .key = dk_strdup(key), .plan = json_deep_copy(plan), .next = service->plans};
+    service->plans = entry;
+    service->plan_count++;
+    dk_plan_entry **at = &service->plans;
+    for (int i = 0; i < KEPT && *at != NULL; i++) {
+        at = &(*at)->next;
+    }
+    while (*at != NULL) {
+        dk_plan_entry *old = *at;
+        *at = old->next;
+        dk_free(old->key);
+        json_decref(old->plan);
+        dk_free(old);
+        service->plan_count--;
+    }
+}
+
+/* Bytes that the machine can give: what is available now. */
+static double available_bytes(void)
+{
+    char line[256];
+    double kib = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, "MemAvailable:", 13) == 0) {
+            kib = strtod(line + 13, NULL);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kib * 1024.0;
+}
+
+static void judge(const dk_service *service, json_t *plan)
+{
+    double budget = service->options.max_memory_gb * 1e9;
+    double peak = json_number_value(json_object_get(plan, "peak_bytes"));
+    double weights = json_number_value(json_object_get(plan, "weight_bytes"));
+    bool fits = budget > 0 ? peak + weights <= budget : peak <= available_bytes();
+    json_object_set_new(plan, "budget_bytes",
+                        json_real(budget > 0 ? budget : available_bytes()));
+    json_object_set_new(plan, "fits", json_boolean(fits));
+}
+
+static json_t *ask(dk_service *service, const json_t *parameters)
+{
+    dk_plan_call call = {0};
+    dk_message message;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WAIT_S;
+    pthread_mutex_lock(&service->lock);
+    call.number = ++service->next_call;
+    call.next = service->calls;
+    service->calls = &call;
+    pthread_mutex_unlock(&service->lock);
+    dk_message_pack(&message, "plan", "{s:i, s:o}", "call", (int)call.number, "request",
+                    json_deep_copy(parameters));
+    dk_service_post(service, &message);
+    pthread_mutex_lock(&service->lock);
+    int waited = 0;
+    while (call.answer == NULL && waited == 0) {
+        waited = pthread_cond_timedwait(&service->changed, &service->lock, &until);
+    }
+    dk_plan_call **at = &service->calls;
+    while (*at != &call) {
+        at = &(*at)->next;
+    }
+    *at = call.next;
+    pthread_mutex_unlock(&service->lock);
+    return call.answer;
+}
+
+void dk_service_plan_answer(dk_service *service, dk_message *message)
+{
+    long number = (long)dk_message_number(message, "call", 0);
+    pthread_mutex_lock(&service->lock);
+    for (dk_plan_call *call = service->calls; call != NULL; call = call->next) {
+        if (call->number == number && call->answer == NULL) {
+            call->answer = json_incref(message->header);
+        }
+    }
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
+dk_status dk_service_plan(dk_service *service, const json_t *parameters, json_t **plan,
+                          dk_error *err)
+{
+    char *key = key_of(parameters);
+    pthread_mutex_lock(&service->lock);
+    json_t *found = kept_plan(service, key);
+    pthread_mutex_unlock(&service->lock);
+    dk_status status = DK_OK;
+    if (found == NULL) {
+        found = ask(service, parameters);
+        const json_t *code = json_object_get(found, "status");
+        if (found == NULL) {
+            status = dk_fail(err, DK_BUSY, "no worker answers, try again later");
+        } else if (code != NULL) {
+            status = dk_fail(err, (dk_status)json_integer_value(code), "%s",
+                             json_string_value(json_object_get(found, "message")));
+        } else {
+            json_object_del(found, "v");
+            json_object_del(found, "type");
+            json_object_del(found, "call");
+            pthread_mutex_lock(&service->lock);
+            keep_plan(service, key, found);
+            pthread_mutex_unlock(&service->lock);
+        }
+    }
+    dk_free(key);
+    if (status != DK_OK) {
+        json_decref(found);
+        return status;
+    }
+    judge(service, found);
+    *plan = found;
+    return DK_OK;
+}
