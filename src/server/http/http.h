@@ -105,8 +105,8 @@ typedef struct dk_http_report {
 
 /* Start from dk_http_options_init. */
 typedef struct dk_http_options {
-    const char *host; /* "127.0.0.1", "::", a name */
-    int port;         /* 0: any free one */
+    const char *host;                       /* "127.0.0.1", "::", a name */
+    int port;                               /* 0: any free one */
     const char *ssl_certfile, *ssl_keyfile; /* both or none: PEM files */
     const char *const *api_keys;            /* [api_key_count]; none: everybody may come in */
     int api_key_count;
@@ -120,7 +120,7 @@ typedef struct dk_http_options {
     int handler_threads;
     const dk_http_route *routes; /* [route_count], borrowed */
     int route_count;
-    void *context; /* for handlers */
+    void *context;                                               /* for handlers */
     void (*report)(void *context, const dk_http_report *report); /* may be NULL */
     const dk_log *log;                                           /* may be NULL */
 } dk_http_options;
