@@ -3,12 +3,20 @@
 
 #include <sqlite3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
 #include "scratch.h"
 #include "test.h"
+
+char *store_scratch(void)
+{
+    char template[] = "/dev/shm/darkroom-test-XXXXXX";
+    const char *folder = mkdtemp(template);
+    return folder != NULL ? dk_strdup(folder) : scratch_create();
+}
 
 char *store_path(const char *folder, const char *name)
 {

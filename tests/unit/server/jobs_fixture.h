@@ -6,6 +6,10 @@
 
 #include "server/jobs/jobs.h"
 
+/* A fresh empty folder, in memory where the system has such a place: there fsync costs nothing.
+   Owned: scratch_remove. */
+char *store_scratch(void);
+
 /* A store in folder/store, opened; `keep_results_h` and `max_store_gb` as in the options. */
 dk_jobs *store_open_with(const char *folder, double keep_results_h, double max_store_gb);
 dk_jobs *store_open(const char *folder);                /* keeps everything */

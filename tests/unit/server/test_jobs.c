@@ -31,7 +31,7 @@ static void test_create(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create(), *id = NULL;
+    char *folder = store_scratch(), *id = NULL;
     dk_jobs *jobs = store_open(folder);
     dk_job_order order = order_plain();
     bool again = true;
@@ -86,7 +86,7 @@ static void test_refused(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create(), *id = NULL;
+    char *folder = store_scratch(), *id = NULL;
     dk_jobs *jobs = store_open(folder);
     int files = scratch_count(folder);
     bool again;
@@ -129,7 +129,7 @@ static void test_idempotency(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create(), *first = NULL, *id = NULL;
+    char *folder = store_scratch(), *first = NULL, *id = NULL;
     dk_jobs *jobs = store_open(folder);
     dk_job_order order = order_plain();
     bool again = true;
@@ -175,16 +175,15 @@ static void test_idempotency(void **state)
     scratch_remove(folder);
 }
 
-static void test_life(void **state)
+static void test_start_and_retry(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create();
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open_with(folder, 2, 0);
     char *id = store_create(jobs, "image", "");
     dk_job_record job;
     int attempts = 0;
-    bool flag = true;
     assert_true(dk_starts_with(id, "image_"));
     assert_ok(dk_jobs_start(jobs, id, &err), err);
     assert_ok(dk_jobs_get(jobs, id, NULL, &job, &err), err);
@@ -205,8 +204,21 @@ static void test_life(void **state)
     assert_int_equal(job.state, DK_JOB_QUEUED);
     assert_true(job.attempts == 2 && job.started_ms == 0);
     dk_job_record_release(&job);
-    assert_ok(dk_jobs_start(jobs, id, &err), err);
+    dk_free(id);
+    dk_jobs_close(&jobs);
+    scratch_remove(folder);
+}
 
+static void test_outputs(void **state)
+{
+    (void)state;
+    dk_error err;
+    char *folder = store_scratch();
+    dk_jobs *jobs = store_open_with(folder, 2, 0);
+    char *id = store_create(jobs, "image", "");
+    dk_job_record job;
+    bool flag = true;
+    assert_ok(dk_jobs_start(jobs, id, &err), err);
     assert_ok(dk_jobs_write(jobs, id, "checkpoint-0", "c", 1, &err), err);
     assert_ok(dk_jobs_write(jobs, id, "checkpoint-1", "c", 1, &err), err);
     assert_ok(dk_jobs_write(jobs, id, "output-1.png", "picture", 7, &err), err);
@@ -255,7 +267,7 @@ static void test_ends_once(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create();
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open(folder);
     for (dk_job_state end = DK_JOB_COMPLETED; end <= DK_JOB_CANCELLED; end++) {
         char *id = store_create(jobs, "video", "");
@@ -311,7 +323,7 @@ static void test_nobody(void **state)
     (void)state;
     static const char *const ids[] = {"video_00000000000000000000000000000000", "", "../x"};
     dk_error err;
-    char *folder = scratch_create();
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open(folder);
     char *mine = store_create(jobs, "video", "");
     int files = scratch_count(folder);
@@ -354,7 +366,7 @@ static void test_persist(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create();
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open(folder);
     char *id = store_create(jobs, "video", "");
     assert_ok(dk_jobs_write(jobs, id, "a.bin", "one", 3, &err), err);
@@ -407,7 +419,7 @@ static void test_list(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create(), *ids[LISTED];
+    char *folder = store_scratch(), *ids[LISTED];
     dk_jobs *jobs = store_open(folder);
     static const char *const kinds[] = {"video", "image", NULL};
     static const char *const owners[] = {"a", "b", "", NULL};
@@ -459,7 +471,7 @@ static void test_expire_by_age(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create();
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open_with(folder, 1, 0);
     enum { OLD = 70 }; /* more than a batch */
     char *old[OLD];
@@ -513,7 +525,7 @@ static void test_expire_by_bytes(void **state)
 {
     (void)state;
     dk_error err;
-    char *folder = scratch_create(), *ids[8];
+    char *folder = store_scratch(), *ids[8];
     dk_jobs *jobs = store_open_with(folder, 0, 1000e-9); /* 1,000 bytes */
     dk_string gone = DK_STRING_EMPTY, expected = DK_STRING_EMPTY;
     /* 7 bytes of input and 2 x 100 of outputs each, the last two have not ended: 1,256. */
@@ -601,7 +613,7 @@ static void *race(void *context)
 static void test_threads(void **state)
 {
     (void)state;
-    char *folder = scratch_create();
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open(folder);
     pthread_t threads[THREADS];
     pthread_barrier_t barrier;
@@ -671,8 +683,7 @@ static void test_speed(void **state)
         skip();
     }
     dk_error err;
-    char folder[] = "/dev/shm/darkroom-test-XXXXXX";
-    assert_non_null(mkdtemp(folder));
+    char *folder = store_scratch();
     dk_jobs *jobs = store_open(folder);
     double *creates = dk_alloc(MANY * sizeof *creates), gets[TIMED];
     char *middle = NULL;
@@ -722,18 +733,25 @@ static void test_speed(void **state)
     dk_jobs_close(&jobs);
     dk_free(middle);
     dk_free(creates);
-    scratch_remove(dk_strdup(folder));
+    scratch_remove(folder);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_idempotency),   cmocka_unit_test(test_life),
-        cmocka_unit_test(test_ends_once),     cmocka_unit_test(test_nobody),
-        cmocka_unit_test(test_persist),       cmocka_unit_test(test_list),
-        cmocka_unit_test(test_expire_by_age), cmocka_unit_test(test_expire_by_bytes),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_create),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_idempotency),
+        cmocka_unit_test(test_start_and_retry),
+        cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_ends_once),
+        cmocka_unit_test(test_nobody),
+        cmocka_unit_test(test_persist),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_expire_by_age),
+        cmocka_unit_test(test_expire_by_bytes),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -165,9 +165,7 @@ static void test_kill(void **state)
     (void)state;
     /* In memory, where most happens before a kill: what was written stays as it does on disk.
      */
-    char template[] = "/dev/shm/darkroom-test-XXXXXX";
-    char *memory = mkdtemp(template),
-         *folder = memory != NULL ? dk_strdup(memory) : scratch_create();
+    char *folder = store_scratch();
     char *path = dk_path_join(folder, "store");
     dk_string told = DK_STRING_EMPTY;
     int accepted = 0;
