@@ -16,7 +16,9 @@
 static dk_status fail_errno(dk_error *err, const char *path)
 {
     int code = errno;
-    dk_status status = code == ENOENT || code == ENOTDIR ? DK_NOT_FOUND : DK_IO;
+    dk_status status = code == ENOENT || code == ENOTDIR  ? DK_NOT_FOUND
+                       : code == ENOSPC || code == EDQUOT ? DK_NO_SPACE
+                                                          : DK_IO;
     return dk_fail(err, status, "%s: %s", path, strerror(code));
 }
 

@@ -22,7 +22,8 @@ void dk_mapping_close(dk_mapping *mapping);
 DK_MUST_USE dk_status dk_file_read(char **out, size_t *size, const char *path, size_t max_bytes,
                                    dk_error *err);
 
-/* Writes path so that a reader sees the old file or the whole new one, never a part. */
+/* Writes path so that a reader sees the old file or the whole new one, never a part.
+   DK_NO_SPACE: the disk is full; the old file, if any, is still there. */
 DK_MUST_USE dk_status dk_file_write(const char *path, const void *data, size_t size,
                                     dk_error *err);
 

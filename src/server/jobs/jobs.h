@@ -3,6 +3,7 @@
 
      STORE/jobs.sqlite
      STORE/lock                        held (flock) by the one server that uses the store
+     STORE/reserve                     space for ending and removing jobs when the disk is full
      STORE/jobs/ID/input-image.png     what came in, named by the caller
      STORE/jobs/ID/checkpoint-0        the worker's, of output 0
      STORE/jobs/ID/output-0.mp4, thumbnail-0.jpg, …
@@ -73,7 +74,10 @@ typedef struct dk_jobs_options {
 } dk_jobs_options;
 
 /* Locks, recovers, sweeps. DK_BUSY: another server uses the store (its pid is named). A damaged
-   database is DK_FORMAT and is left as it is. Jobs that were in progress are queued again. */
+   database is DK_FORMAT and is left as it is; that of a newer version is DK_UNSUPPORTED. Jobs
+   that were in progress are queued again. A completed job whose file is gone, or an unfinished
+   one whose folder is, becomes failed with the code "file_missing". When there is no database,
+   folders of jobs are not swept but put aside (STORE/jobs-without-database-…). */
 DK_MUST_USE dk_status dk_jobs_open(dk_jobs **out, const dk_jobs_options *options,
                                    dk_error *err);
 void dk_jobs_close(dk_jobs **jobs);
@@ -113,17 +117,24 @@ typedef struct dk_job_list {
     int count;
     bool more;
 } dk_job_list;
+/* DK_NOT_FOUND: there is no job `after` (of that owner). Owned: dk_job_list_release. */
 DK_MUST_USE dk_status dk_jobs_list(dk_jobs *jobs, const dk_jobs_query *query, dk_job_list *out,
                                    dk_error *err);
 void dk_job_list_release(dk_job_list *list);
 
-/* queued -> in progress; true also when it already was. */
+/* Of all that follow: DK_NOT_FOUND when there is no such job. They succeed on a full disk too,
+   as long as the reserve lasts.
+
+   queued -> in progress; DK_OK also when it already was, DK_MISMATCH when it has ended. */
 DK_MUST_USE dk_status dk_jobs_start(dk_jobs *jobs, const char *id, dk_error *err);
-/* A worker was lost with it: queued again, attempts + 1 (*attempts). */
+/* A worker was lost with it: queued again, attempts + 1 (*attempts). DK_MISMATCH: it has ended.
+ */
 DK_MUST_USE dk_status dk_jobs_retry(dk_jobs *jobs, const char *id, int *attempts,
                                     dk_error *err);
 /* Records an output whose files are in place (fsynced, renamed). When it was the last one, the
-   job becomes completed and *completed is true. Nothing happens to a job that has ended. */
+   job becomes completed and *completed is true. Nothing happens to a job that has ended. One
+   that was recorded before is replaced; its seed stays. DK_NOT_FOUND also for a file that is
+   not there, DK_INVALID for an index that the job does not have. */
 DK_MUST_USE dk_status dk_jobs_output_done(dk_jobs *jobs, const char *id,
                                           const dk_job_output *output, bool *completed,
                                           dk_error *err);
@@ -134,9 +145,11 @@ DK_MUST_USE dk_status dk_jobs_cancel(dk_jobs *jobs, const char *id, bool *ended,
 /* Removes a job and its folder, whatever its state. */
 DK_MUST_USE dk_status dk_jobs_delete(dk_jobs *jobs, const char *id, dk_error *err);
 
-/* A path inside the job's folder (owned); the name is a plain file name. */
+/* A path inside the job's folder (owned); NULL when the name is no plain file name, or the id
+   none that dk_jobs_create gives. */
 char *dk_jobs_path(const dk_jobs *jobs, const char *id, const char *name);
-/* Writes bytes there: temporary name, fsync, rename, fsync of the folder. DK_NO_SPACE. */
+/* Writes bytes there: temporary name, fsync, rename, fsync of the folder. DK_NO_SPACE: nothing
+   was changed; DK_NOT_FOUND: the job is gone. One writer per file. */
 DK_MUST_USE dk_status dk_jobs_write(dk_jobs *jobs, const char *id, const char *name,
                                     const void *data, size_t size, dk_error *err);
 /* Makes a file that another writer has put there (under its final name) last: fsync. */
@@ -145,7 +158,7 @@ DK_MUST_USE dk_status dk_jobs_persist(dk_jobs *jobs, const char *id, const char 
 
 typedef struct dk_jobs_usage {
     int64_t count[5]; /* by dk_job_state */
-    int64_t bytes;    /* of all files */
+    int64_t bytes;    /* of all inputs and recorded outputs */
 } dk_jobs_usage;
 DK_MUST_USE dk_status dk_jobs_usage_get(dk_jobs *jobs, dk_jobs_usage *out, dk_error *err);
 

@@ -208,8 +208,8 @@ static void *run(void *argument)
         zmq_pollitem_t items[2] = {{.fd = service->wake, .events = ZMQ_POLLIN}};
         int count = 1;
         if (service->link != NULL) {
-            items[count++] = (zmq_pollitem_t){.socket = dk_link_socket(service->link),
-                                              .events = ZMQ_POLLIN};
+            items[count++] =
+                (zmq_pollitem_t){.socket = dk_link_socket(service->link), .events = ZMQ_POLLIN};
         }
         zmq_poll(items, count, TICK_MS);
         send_outbox(service);

@@ -30,8 +30,7 @@ static json_t *engine_request(const dk_service *service, const dk_job_record *re
     json_object_set_new(request, "seed", json_string(digits));
     json_object_foreach(json_object_get(order, "inputs"), field, name)
     {
-        char *path =
-            dk_jobs_path(service->options.jobs, record->id, json_string_value(name));
+        char *path = dk_jobs_path(service->options.jobs, record->id, json_string_value(name));
         json_object_set_new(request, field, json_string(path));
         dk_free(path);
     }
@@ -47,8 +46,8 @@ static void submit_output(dk_service *service, const dk_job_record *record, cons
     snprintf(task, sizeof task, "%s/%d", record->id, output->index);
     snprintf(name, sizeof name, "checkpoint-%d", output->index);
     char *checkpoint = dk_jobs_path(service->options.jobs, record->id, name);
-    dk_message_pack(&message, "submit", "{s:s, s:o, s:s, s:i, s:f, s:s, s:f, s:b, s:i}", "task", task,
-                    "request", engine_request(service, record, order, output), "owner",
+    dk_message_pack(&message, "submit", "{s:s, s:o, s:s, s:i, s:f, s:s, s:f, s:b, s:i}", "task",
+                    task, "request", engine_request(service, record, order, output), "owner",
                     record->owner, "priority", record->priority, "deadline_ms",
                     (double)record->deadline_ms, "checkpoint", checkpoint, "step_seconds",
                     json_number_value(json_object_get(plan, "step_seconds")), "joins",
@@ -125,10 +124,10 @@ void dk_service_end_failed(dk_service *service, const char *id, dk_status status
     for (char *c = code; *c != '\0'; c++) {
         *c = *c == ' ' ? '_' : *c;
     }
-    dk_status stored = status == DK_CANCELLED
-                           ? dk_jobs_cancel(service->options.jobs, id, &ended, &error)
-                           : dk_jobs_fail(service->options.jobs, id, code, message, &ended,
-                                          &error);
+    dk_status stored =
+        status == DK_CANCELLED
+            ? dk_jobs_cancel(service->options.jobs, id, &ended, &error)
+            : dk_jobs_fail(service->options.jobs, id, code, message, &ended, &error);
     if (stored != DK_OK && stored != DK_NOT_FOUND) {
         dk_log_warn(service->options.log, "%s: %s", id, error.message);
     }

@@ -20,8 +20,8 @@ static const struct metric {
 enum { KNOWN = sizeof known / sizeof *known };
 
 /* Upper bounds in seconds: from a reply out of memory to a long film. */
-static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                0.5,   1,      2.5,   5,    10,    30,   60,  300, 1800};
+static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                1,     2.5,    5,     10,   30,    60,   300, 1800};
 enum { BOUNDS = sizeof bounds / sizeof *bounds };
 
 typedef struct series {

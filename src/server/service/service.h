@@ -34,7 +34,7 @@ typedef struct dk_service_options {
 DK_MUST_USE dk_status dk_service_start(dk_service **out, const dk_service_options *options,
                                        dk_error *err);
 /* Nothing new starts; waits until what runs has ended and is stored, or drain_ms passed, or
-   *hurry becomes true. */
+ *hurry becomes true. */
 void dk_service_drain(dk_service *service, double drain_ms, const volatile int *hurry);
 void dk_service_stop(dk_service **service);
 

@@ -28,7 +28,7 @@ typedef struct dk_finish_work {
     dk_message message; /* "result" */
     void *frames;       /* mapped */
     size_t bytes;
-    bool taken;    /* a thread works on it */
+    bool taken; /* a thread works on it */
     struct dk_finish_work *next;
 } dk_finish_work;
 
@@ -49,11 +49,11 @@ struct dk_service {
     pid_t scheduler;
     int wake; /* eventfd */
     atomic_bool stopping, draining;
-    atomic_bool full;      /* the disk: nothing new is dispatched */
-    double heard_ms;       /* last message of the scheduler */
-    double started_ms;     /* of the scheduler */
-    bool greeted;          /* its first report came: jobs were submitted */
-    int instance;          /* of the scheduler */
+    atomic_bool full;  /* the disk: nothing new is dispatched */
+    double heard_ms;   /* last message of the scheduler */
+    double started_ms; /* of the scheduler */
+    bool greeted;      /* its first report came: jobs were submitted */
+    int instance;      /* of the scheduler */
 
     pthread_mutex_t lock; /* of everything below */
     pthread_cond_t changed;

@@ -32,9 +32,8 @@ void dk_still_scale(uint8_t *dst, int dst_width, int dst_height, size_t dst_stri
             int x0 = (int)((long)x * width / dst_width);
             int x1 = (int)((long)(x + 1) * width / dst_width);
             for (int c = 0; c < 3; c++) {
-                dst[(size_t)y * dst_stride + (size_t)x * 3 + (size_t)c] =
-                    area_mean(src, width, x0, x1 > x0 ? x1 : x0 + 1, y0,
-                              y1 > y0 ? y1 : y0 + 1, c);
+                dst[(size_t)y * dst_stride + (size_t)x * 3 + (size_t)c] = area_mean(
+                    src, width, x0, x1 > x0 ? x1 : x0 + 1, y0, y1 > y0 ? y1 : y0 + 1, c);
             }
         }
     }
@@ -52,8 +51,7 @@ static void fit(int *width, int *height, int side)
 
 static const uint8_t *frame_at(const dk_frames *frames, int index)
 {
-    return frames->rgb +
-           (size_t)index * (size_t)frames->height * (size_t)frames->width * 3;
+    return frames->rgb + (size_t)index * (size_t)frames->height * (size_t)frames->width * 3;
 }
 
 static void begin(dk_still *out, int width, int height)

@@ -1,4 +1,5 @@
-/* Small pictures of an output: a thumbnail of its middle frame, a sheet of frames of a video. */
+/* Small pictures of an output: a thumbnail of its middle frame, a sheet of frames of a video.
+ */
 #ifndef DK_SERVER_SERVICE_STILL_H
 #define DK_SERVER_SERVICE_STILL_H
 
@@ -18,8 +19,8 @@ void dk_still_thumbnail(dk_still *out, const dk_frames *frames);
 /* Up to DK_SHEET_FRAMES frames, spread over the clip, DK_SHEET_COLUMNS in a row. */
 void dk_still_spritesheet(dk_still *out, const dk_frames *frames);
 
-/* dst[dst_height][dst_width][3], rows of dst_stride bytes: src averaged over areas (or repeated,
-   where dst is larger). */
+/* dst[dst_height][dst_width][3], rows of dst_stride bytes: src averaged over areas (or
+   repeated, where dst is larger). */
 void dk_still_scale(uint8_t *dst, int dst_width, int dst_height, size_t dst_stride,
                     const uint8_t *src, int width, int height);
 

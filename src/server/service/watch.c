@@ -220,8 +220,8 @@ void dk_watch_queued(dk_watch *watch, const char *id, int position, int workers)
     pthread_mutex_unlock(&watch->lock);
 }
 
-void dk_watch_preview(dk_watch *watch, const char *id, int output, const uint8_t *rgb, int width,
-                      int height)
+void dk_watch_preview(dk_watch *watch, const char *id, int output, const uint8_t *rgb,
+                      int width, int height)
 {
     pthread_mutex_lock(&watch->lock);
     flight *f = *place_of(watch, id);

@@ -52,8 +52,8 @@ void dk_watch_step(dk_watch *watch, const char *id, int output, const char *stag
                    int steps, double eta_ms);
 void dk_watch_output_done(dk_watch *watch, const char *id);
 void dk_watch_queued(dk_watch *watch, const char *id, int position, int workers);
-void dk_watch_preview(dk_watch *watch, const char *id, int output, const uint8_t *rgb, int width,
-                      int height);
+void dk_watch_preview(dk_watch *watch, const char *id, int output, const uint8_t *rgb,
+                      int width, int height);
 
 bool dk_watch_progress(dk_watch *watch, const char *id, dk_progress_note *out);
 void dk_watch_job(dk_watch *watch, const char *id, dk_watch_fn *fn, void *context);
