@@ -149,8 +149,10 @@ typedef struct dk_generation {
     void *context;
     const dk_cancel *cancel;   /* ends this one alone; may be NULL */
     const char *checkpoint;    /* file: read first when it belongs to the same request and
-                                  engine, then written now and then; NULL: none */
-    double checkpoint_every_s; /* at most this much work is lost */
+                                  engine, then written now and then; NULL: none. A damaged
+                                  or foreign one is told as DK_EVENT_WARNING and replaced. It
+                                  stays: the caller removes it. Not with dump_tensors */
+    double checkpoint_every_s; /* at most this much work is lost; 0: after every step */
     bool previews;             /* emit DK_EVENT_PREVIEW */
     /* What comes back: the result is owned when status is DK_OK. */
     dk_status status;

@@ -158,16 +158,17 @@ static dk_status write_all(int fd, const char *data, size_t size, const char *pa
     return DK_OK;
 }
 
-dk_status dk_file_write(const char *path, const void *data, size_t size, dk_error *err)
+dk_status dk_file_write_pieces(const char *path, const char *temporary,
+                               const dk_file_piece *pieces, int count, dk_error *err)
 {
-    char *temporary = dk_file_temporary(path);
     dk_status status = DK_OK;
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
-        status = fail_errno(err, path);
-        goto done;
+        return fail_errno(err, path);
     }
-    status = write_all(fd, data, size, path, err);
+    for (int i = 0; i < count && status == DK_OK; i++) {
+        status = write_all(fd, pieces[i].data, pieces[i].size, path, err);
+    }
     if (close(fd) != 0 && status == DK_OK) {
         status = fail_errno(err, path);
     }
@@ -177,9 +178,27 @@ dk_status dk_file_write(const char *path, const void *data, size_t size, dk_erro
     if (status != DK_OK) {
         unlink(temporary);
     }
-done:
+    return status;
+}
+
+dk_status dk_file_write(const char *path, const void *data, size_t size, dk_error *err)
+{
+    char *temporary = dk_file_temporary(path);
+    const dk_file_piece whole = {data, size};
+    dk_status status = dk_file_write_pieces(path, temporary, &whole, 1, err);
     dk_free(temporary);
     return status;
+}
+
+dk_file_stamp dk_file_stamp_of(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return (dk_file_stamp){0};
+    }
+    return (dk_file_stamp){.bytes = (int64_t)info.st_size,
+                           .changed_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 +
+                                         info.st_mtim.tv_nsec};
 }
 
 bool dk_path_exists(const char *path)

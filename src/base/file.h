@@ -27,10 +27,27 @@ DK_MUST_USE dk_status dk_file_read(char **out, size_t *size, const char *path, s
 DK_MUST_USE dk_status dk_file_write(const char *path, const void *data, size_t size,
                                     dk_error *err);
 
+/* The same from several pieces, one behind the other, under a temporary name that the caller
+   keeps (dk_file_temporary(path)): allocates nothing. */
+typedef struct dk_file_piece {
+    const void *data;
+    size_t size;
+} dk_file_piece;
+DK_MUST_USE dk_status dk_file_write_pieces(const char *path, const char *temporary,
+                                           const dk_file_piece *pieces, int count,
+                                           dk_error *err);
+
 /* The two halves of the same promise, for writers that need a name: a temporary path beside
    `path` (owned), then a rename over it, or removal. */
 char *dk_file_temporary(const char *path);
 DK_MUST_USE dk_status dk_file_publish(const char *temporary, const char *path, dk_error *err);
+
+/* What tells one version of a file from another without reading it: size and time of the last
+   change. Zeros when there is no such file. */
+typedef struct dk_file_stamp {
+    int64_t bytes, changed_ns;
+} dk_file_stamp;
+dk_file_stamp dk_file_stamp_of(const char *path);
 
 bool dk_path_exists(const char *path);
 bool dk_path_is_folder(const char *path);

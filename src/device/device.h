@@ -95,8 +95,10 @@ typedef struct dk_device_ops {
 /* The common head of every device; each kind extends it. */
 struct dk_device {
     const dk_device_ops *ops;
-    char description[128];          /* "cpu, avx2, 2 threads" */
-    bool exact;                     /* f32 arithmetic throughout: --dtype f32 */
+    char description[128]; /* "cpu, avx2, 2 threads" */
+    bool exact;            /* f32 arithmetic throughout: --dtype f32 */
+    int64_t direct_rows; /* linear layers of up to so many rows sum in another order: above it,
+                            a row's result does not depend on how many rows there are */
     dk_attention_backend attention; /* of all attentions */
     bool dry;
     _Atomic uint64_t pulse; /* operations so far, dry ones aside; read by other threads */

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "base/sha256.h"
 #include "darkroom/darkroom.h"
 #include "engine/cancel.h"
 #include "nn/context.h"
@@ -22,5 +23,10 @@ struct dk_engine {
     double max_error; /* of layers in int8 */
     json_t *weights;  /* checksums, computed with the first result */
 };
+
+/* SHA-256 of all that decides a generation's bits, but for the content of weight files, which
+   are told by path, size and time. */
+DK_MUST_USE dk_status dk_generation_identity(char hex[DK_SHA256_HEX_BYTES], dk_engine *engine,
+                                             const dk_request *request, dk_error *err);
 
 #endif

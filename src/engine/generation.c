@@ -49,38 +49,75 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
     return DK_OK;
 }
 
-static dk_status run(dk_engine *engine, const dk_generation *generation, dk_result *result,
-                     dk_error *err)
+/* A generation under way: its job, and the parts of the result that are made so far. */
+typedef struct work {
+    dk_generation *generation;
+    dk_job job;
+    dk_result made;
+    char identity[DK_SHA256_HEX_BYTES]; /* of the checkpoint */
+} work;
+
+static void begin(dk_engine *engine, work *w, dk_generation *generation)
 {
     const dk_request *request = generation->request;
-    dk_result made = {0};
-    dk_job job = {.pipeline = engine->pipeline,
-                  .nn = &engine->nn,
-                  .request = *request,
-                  .events = generation->events,
-                  .event_context = generation->context,
-                  .result = &made};
+    generation->error = (dk_error){0};
+    generation->result = (dk_result){0};
+    *w = (work){.generation = generation};
+    w->job = (dk_job){.pipeline = engine->pipeline,
+                      .nn = &engine->nn,
+                      .request = *request,
+                      .events = generation->events,
+                      .event_context = generation->context,
+                      .result = &w->made};
+    if (generation->cancel != NULL) {
+        w->job.cancel = dk_cancel_flag(generation->cancel);
+    }
     if (request->dump_tensors != NULL) {
-        job.dump = dk_dump_create();
+        w->job.dump = dk_dump_create();
     }
-    engine->nn.own_cancel =
-        generation->cancel != NULL ? dk_cancel_flag(generation->cancel) : NULL;
-    dk_status status = dk_job_run(&job, err);
-    engine->nn.own_cancel = NULL;
-    if (status == DK_OK && job.dump != NULL) {
-        status = dk_dump_write(job.dump, request->dump_tensors, err);
+    if (generation->checkpoint != NULL) {
+        w->job.status = dk_generation_identity(w->identity, engine, request, &w->job.error);
+        w->job.checkpoint = (dk_checkpoint_options){.path = generation->checkpoint,
+                                                    .identity = w->identity,
+                                                    .every_s = generation->checkpoint_every_s};
     }
-    if (status == DK_OK) {
-        status = write_recipes(engine, &job, &made, err);
+}
+
+static void end(dk_engine *engine, work *w)
+{
+    dk_generation *generation = w->generation;
+    dk_job *job = &w->job;
+    if (job->status == DK_OK && job->dump != NULL) {
+        job->status = dk_dump_write(job->dump, job->request.dump_tensors, &job->error);
     }
-    dk_dump_destroy(&job.dump);
-    dk_job_release(&job);
-    if (status != DK_OK) {
-        dk_result_release(&made);
-        return status;
+    if (job->status == DK_OK) {
+        job->status = write_recipes(engine, job, &w->made, &job->error);
     }
-    *result = made;
-    return DK_OK;
+    generation->status = job->status;
+    generation->error = job->error;
+    if (job->status == DK_OK) {
+        generation->result = w->made;
+    } else {
+        dk_result_release(&w->made);
+    }
+    dk_dump_destroy(&job->dump);
+    dk_job_release(job);
+}
+
+/* Generations that join, or one. */
+static void run(dk_engine *engine, dk_generation *generations, int count)
+{
+    work *works = dk_alloc((size_t)count * sizeof *works);
+    dk_job *jobs[DK_JOBS_TOGETHER];
+    for (int i = 0; i < count; i++) {
+        begin(engine, &works[i], &generations[i]);
+        jobs[i] = &works[i].job;
+    }
+    dk_jobs_run(jobs, count);
+    for (int i = 0; i < count; i++) {
+        end(engine, &works[i]);
+    }
+    dk_free(works);
 }
 
 bool dk_request_joins(const dk_engine *engine, const dk_request *a, const dk_request *b)
@@ -94,10 +131,7 @@ bool dk_request_joins(const dk_engine *engine, const dk_request *a, const dk_req
 void dk_generate_together(dk_engine *engine, dk_generation *generations, int count)
 {
     for (int i = 0; i < count; i++) {
-        dk_generation *g = &generations[i];
-        g->error = (dk_error){0};
-        g->result = (dk_result){0};
-        g->status = run(engine, g, &g->result, &g->error);
+        run(engine, &generations[i], 1);
     }
     atomic_store(&engine->cancel->requested, false);
 }

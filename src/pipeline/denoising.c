@@ -1,5 +1,5 @@
-/* Stage: the step loop. Everything it needs is planned in a dry run of one step; the loop
-   itself allocates nothing. */
+/* Stage: the step loop, for several jobs at once. Everything it needs is planned in a dry run
+   of one step; the loop itself allocates nothing. */
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -8,13 +8,22 @@
 
 enum { MAX_STATES = 8 };
 
-/* What the loop works on, all in the keep stack. */
-typedef struct loop {
-    dk_wan_dit_grid grid;
+/* What the loop works on for one job, all in the keep stack. */
+typedef struct part {
+    dk_job *job;
     dk_wan_dit_text prompt, negative;
     dk_tensor latent, conditional, unconditional;
     float *state[MAX_STATES];
-} loop;
+} part;
+
+typedef struct group {
+    dk_nn *nn;
+    const dk_wan_dit *dit;
+    dk_wan_dit_grid grid;
+    part parts[DK_JOBS_TOGETHER];
+    int count, steps;
+    int first; /* of all parts' first steps, the least */
+} group;
 
 static void combine(void *context, float *dst, const float *const *src, const float *coef,
                     int terms, int64_t count)
@@ -35,29 +44,58 @@ static dk_status init_text(dk_job *job, dk_wan_dit_text *out, const dk_text_embe
     return status;
 }
 
-static void release(loop *l)
+static void init(group *g, dk_job *const *jobs, int count)
 {
-    dk_wan_dit_text_release(&l->prompt);
-    dk_wan_dit_text_release(&l->negative);
+    *g = (group){.nn = jobs[0]->nn,
+                 .dit = jobs[0]->pipeline->transformer,
+                 .count = count,
+                 .steps = dk_sampler_steps(jobs[0]->sampler),
+                 .first = jobs[0]->first_step};
+    for (int i = 0; i < count; i++) {
+        g->parts[i].job = jobs[i];
+        g->first = jobs[i]->first_step < g->first ? jobs[i]->first_step : g->first;
+    }
 }
 
-static dk_status prepare(dk_job *job, loop *l, dk_error *err)
+static void release_texts(group *g)
 {
-    dk_nn *nn = job->nn;
-    const dk_wan_dit *dit = job->pipeline->transformer;
-    int64_t count = dk_job_latent_count(job), channels = job->latent_channels;
-    *l = (loop){0};
-    l->latent = dk_nn_keep(nn, DK_F32, channels, count / channels);
-    l->conditional = dk_nn_keep(nn, DK_F32, channels, count / channels);
-    l->unconditional = dk_nn_keep(nn, DK_F32, channels, count / channels);
-    for (int i = 0; i < dk_sampler_state_tensors(job->sampler); i++) {
-        l->state[i] = dk_nn_keep(nn, DK_F32, channels, count / channels).data;
+    for (int i = 0; i < g->count; i++) {
+        dk_wan_dit_text_release(&g->parts[i].prompt);
+        dk_wan_dit_text_release(&g->parts[i].negative);
     }
-    dk_device_write(nn->device, l->latent.data, job->latent, dk_tensor_bytes(&l->latent));
-    DK_TRY(dk_wan_dit_grid_init(nn, dit, &l->grid, job->latent_frames, job->latent_height,
+}
+
+static dk_status prepare_part(dk_nn *nn, part *p, dk_error *err)
+{
+    dk_job *job = p->job;
+    int64_t count = dk_job_latent_count(job), channels = job->latent_channels;
+    p->latent = dk_nn_keep(nn, DK_F32, channels, count / channels);
+    p->conditional = dk_nn_keep(nn, DK_F32, channels, count / channels);
+    p->unconditional = dk_nn_keep(nn, DK_F32, channels, count / channels);
+    for (int i = 0; i < dk_sampler_state_tensors(job->sampler); i++) {
+        dk_tensor state = dk_nn_keep(nn, DK_F32, channels, count / channels);
+        p->state[i] = state.data;
+        dk_device_zero(nn->device, state.data, dk_tensor_bytes(&state));
+    }
+    dk_sampler_reset(job->sampler);
+    if (job->resumes && !nn->device->dry) {
+        dk_checkpoint_restore(job->saved, job, p->latent.data, p->state);
+    } else {
+        dk_device_write(nn->device, p->latent.data, job->latent, dk_tensor_bytes(&p->latent));
+    }
+    DK_TRY(init_text(job, &p->prompt, &job->prompt, err));
+    return job->guided ? init_text(job, &p->negative, &job->negative, err) : DK_OK;
+}
+
+static dk_status prepare(group *g, dk_error *err)
+{
+    const dk_job *job = g->parts[0].job;
+    DK_TRY(dk_wan_dit_grid_init(g->nn, g->dit, &g->grid, job->latent_frames, job->latent_height,
                                 job->latent_width, err));
-    DK_TRY(init_text(job, &l->prompt, &job->prompt, err));
-    return job->guided ? init_text(job, &l->negative, &job->negative, err) : DK_OK;
+    for (int i = 0; i < g->count; i++) {
+        DK_TRY(prepare_part(g->nn, &g->parts[i], err));
+    }
+    return DK_OK;
 }
 
 static void dump(dk_job *job, const char *name, int index, const dk_tensor *tensor)
@@ -72,96 +110,197 @@ static void dump(dk_job *job, const char *name, int index, const dk_tensor *tens
     }
 }
 
-/* The prediction of step i into l->conditional: negative + scale (positive - negative) when
-   guided (Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022). */
-static dk_status predict(dk_job *job, loop *l, int i, dk_error *err)
+/* Whether a job has step i to make. */
+static bool takes_part(const part *p, int i)
 {
-    dk_nn *nn = job->nn;
-    const dk_wan_dit *dit = job->pipeline->transformer;
-    float timestep = dk_sampler_timesteps(job->sampler)[i];
-    int calls = job->guided ? 2 : 1;
-    DK_TRY(dk_wan_dit_forward(nn, dit, &l->grid, &l->prompt, &l->conditional, &l->latent,
-                              timestep, err));
-    dump(job, "model_out", calls * i, &l->conditional);
-    if (!job->guided) {
-        return DK_OK;
+    return p->job->status == DK_OK && p->job->first_step <= i;
+}
+
+/* The passes of step i: one for every prompt, or two where it is guided. */
+static int list_items(group *g, int i, dk_wan_dit_item *items, part **owners)
+{
+    int count = 0;
+    for (int k = 0; k < g->count; k++) {
+        part *p = &g->parts[k];
+        if (takes_part(p, i)) {
+            owners[count] = p;
+            items[count++] = (dk_wan_dit_item){.text = &p->prompt,
+                                               .latent = p->latent,
+                                               .out = p->conditional,
+                                               .cancel = p->job->cancel};
+        }
+        if (takes_part(p, i) && p->job->guided) {
+            owners[count] = p;
+            items[count] = items[count - 1];
+            items[count].text = &p->negative;
+            items[count++].out = p->unconditional;
+        }
     }
-    DK_TRY(dk_wan_dit_forward(nn, dit, &l->grid, &l->negative, &l->unconditional, &l->latent,
-                              timestep, err));
-    dump(job, "model_out", calls * i + 1, &l->unconditional);
-    float scale = (float)job->request.guidance_scale;
-    const float *terms[] = {l->unconditional.data, l->conditional.data};
-    const float coef[] = {1.0f - scale, scale};
-    dk_device_combine(nn->device, l->conditional.data, terms, coef, 2,
-                      dk_tensor_count(&l->conditional));
+    return count;
+}
+
+/* Negative + scale (positive - negative): Ho and Salimans, "Classifier-Free Diffusion Guidance"
+   (2022). */
+static void guide(part *p, int i)
+{
+    dk_job *job = p->job;
+    int calls = job->guided ? 2 : 1;
+    dump(job, "model_out", calls * i, &p->conditional);
+    if (job->guided) {
+        float scale = (float)job->request.guidance_scale;
+        const float *terms[] = {p->unconditional.data, p->conditional.data};
+        const float coef[] = {1.0f - scale, scale};
+        dump(job, "model_out", calls * i + 1, &p->unconditional);
+        dk_device_combine(job->nn->device, p->conditional.data, terms, coef, 2,
+                          dk_tensor_count(&p->conditional));
+    }
+}
+
+/* The predictions of step i into every part's `conditional`. */
+static dk_status predict(group *g, int i, dk_error *err)
+{
+    dk_wan_dit_item items[2 * DK_JOBS_TOGETHER];
+    part *owners[2 * DK_JOBS_TOGETHER];
+    int count = list_items(g, i, items, owners);
+    int width = dk_jobs_pass_items(g->nn->device, g->grid.tokens);
+    float timestep = dk_sampler_timesteps(g->parts[0].job->sampler)[i];
+    for (int k = 0; k < count; k += width) {
+        int some = count - k < width ? count - k : width;
+        DK_TRY(
+            dk_wan_dit_forward_batch(g->nn, g->dit, &g->grid, items + k, some, timestep, err));
+    }
+    for (int k = 0; k < count; k++) {
+        dk_job *job = owners[k]->job;
+        if (items[k].stopped && job->status == DK_OK) {
+            job->status = dk_fail(&job->error, DK_CANCELLED, "stopped on request");
+        }
+    }
+    for (int k = 0; k < g->count; k++) {
+        if (takes_part(&g->parts[k], i)) {
+            guide(&g->parts[k], i);
+        }
+    }
     return DK_OK;
 }
 
-static dk_status step(dk_job *job, loop *l, int i, dk_error *err)
-{
-    const dk_sampler_math math = {.combine = combine, .context = job->nn->device};
-    DK_TRY(predict(job, l, i, err));
-    dk_sampler_step(job->sampler, &math, i, l->conditional.data, l->latent.data, l->state,
-                    dk_tensor_count(&l->latent));
-    dump(job, "latents", i, &l->latent);
-    return dk_device_sync(job->nn->device, err);
-}
-
 /* Measures the memory of one step (all steps are alike). */
-static dk_status plan(dk_job *job, dk_error *err)
+static dk_status plan(group *g, dk_error *err)
 {
-    loop l;
-    dk_nn_dry_begin(job->nn);
-    dk_status status = prepare(job, &l, err);
-    if (status == DK_OK) {
-        status = predict(job, &l, 0, err);
+    dk_nn_dry_begin(g->nn);
+    dk_status status = prepare(g, err);
+    if (status == DK_OK && g->first < g->steps) {
+        status = predict(g, g->steps - 1, err); /* all parts make the last one */
     }
-    release(&l);
-    dk_status ended = dk_nn_dry_end(job->nn, status == DK_OK ? err : NULL);
+    release_texts(g);
+    dk_status ended = dk_nn_dry_end(g->nn, status == DK_OK ? err : NULL);
     return status != DK_OK ? status : ended;
 }
 
 static void note_step(dk_job *job, int i, int steps, double ms, double elapsed)
 {
     dk_result *result = job->result;
+    int made = i + 1 - job->first_step;
     result->step_ms[result->step_count++] = ms;
-    if (job->events != NULL) {
-        dk_event event = {.kind = DK_EVENT_STEP,
-                          .stage = dk_stage_denoising.name,
-                          .output = job->output,
-                          .step = i + 1,
-                          .steps = steps,
-                          .ms = ms,
-                          .eta_ms = elapsed / (i + 1) * (steps - i - 1)};
-        job->events(job->event_context, &event);
+    dk_job_emit(job, &(dk_event){.kind = DK_EVENT_STEP,
+                                 .stage = dk_stage_denoising.name,
+                                 .output = job->output,
+                                 .step = i + 1,
+                                 .steps = steps,
+                                 .ms = ms,
+                                 .eta_ms = elapsed / made * (steps - i - 1)});
+}
+
+static dk_status step(group *g, int i, dk_error *err)
+{
+    const dk_sampler_math math = {.combine = combine, .context = g->nn->device};
+    DK_TRY(predict(g, i, err));
+    for (int k = 0; k < g->count; k++) {
+        part *p = &g->parts[k];
+        if (takes_part(p, i)) {
+            dk_sampler_step(p->job->sampler, &math, i, p->conditional.data, p->latent.data,
+                            p->state, dk_tensor_count(&p->latent));
+            dump(p->job, "latents", i, &p->latent);
+        }
+    }
+    return dk_device_sync(g->nn->device, err);
+}
+
+static dk_status run_steps(group *g, dk_error *err)
+{
+    double before = dk_now_ms(), spent[DK_JOBS_TOGETHER] = {0};
+    for (int i = g->first; i < g->steps; i++) {
+        DK_TRY(step(g, i, err));
+        double now = dk_now_ms(), ms = now - before;
+        before = now;
+        for (int k = 0; k < g->count; k++) {
+            part *p = &g->parts[k];
+            if (takes_part(p, i)) {
+                spent[k] += ms;
+                note_step(p->job, i, g->steps, ms, spent[k]);
+                if (p->job->saved != NULL) {
+                    dk_checkpoint_step(p->job->saved, p->job, i + 1, p->latent.data, p->state);
+                }
+            }
+        }
+    }
+    return DK_OK;
+}
+
+/* The last latents come back to the host. */
+static dk_status collect(group *g, dk_error *err)
+{
+    for (int k = 0; k < g->count; k++) {
+        part *p = &g->parts[k];
+        if (takes_part(p, g->steps)) {
+            dk_device_read(g->nn->device, p->job->latent, p->latent.data,
+                           dk_tensor_bytes(&p->latent));
+            DK_TRY(dk_device_sync(g->nn->device, err));
+            if (p->job->saved != NULL) {
+                dk_checkpoint_end(p->job->saved, p->job);
+            }
+        }
+    }
+    return DK_OK;
+}
+
+static void make_room(group *g)
+{
+    for (int k = 0; k < g->count; k++) {
+        dk_result *result = g->parts[k].job->result;
+        size_t count = (size_t)(result->step_count + g->steps);
+        result->step_ms = dk_realloc(result->step_ms, count * sizeof *result->step_ms);
     }
 }
 
-static dk_status run(dk_job *job, dk_error *err)
+/* What stops the whole group stops every job of it that was still well. */
+static void run_together(dk_job *const *jobs, int count)
 {
-    loop l;
-    int steps = dk_sampler_steps(job->sampler);
-    dk_result *result = job->result;
-    DK_TRY(plan(job, err));
-    size_t step_count = (size_t)(result->step_count + steps);
-    result->step_ms = dk_realloc(result->step_ms, step_count * sizeof *result->step_ms);
-    dk_sampler_reset(job->sampler);
-    dk_status status = prepare(job, &l, err);
-    double start = dk_now_ms(), before = start;
-    for (int i = 0; i < steps && status == DK_OK; i++) {
-        status = step(job, &l, i, err);
-        double now = dk_now_ms();
-        if (status == DK_OK) {
-            note_step(job, i, steps, now - before, now - start);
-        }
-        before = now;
+    group g;
+    dk_error err = {0};
+    init(&g, jobs, count);
+    g.nn->own_cancel = count == 1 ? jobs[0]->cancel : NULL;
+    dk_status status = dk_nn_check(g.nn, &err);
+    if (status == DK_OK) {
+        status = plan(&g, &err);
     }
     if (status == DK_OK) {
-        dk_device_read(job->nn->device, job->latent, l.latent.data, dk_tensor_bytes(&l.latent));
-        status = dk_device_sync(job->nn->device, err);
+        make_room(&g);
+        status = prepare(&g, &err);
     }
-    release(&l);
-    return status;
+    if (status == DK_OK) {
+        status = run_steps(&g, &err);
+    }
+    if (status == DK_OK) {
+        status = collect(&g, &err);
+    }
+    g.nn->own_cancel = NULL;
+    release_texts(&g);
+    for (int k = 0; k < count && status != DK_OK; k++) {
+        if (jobs[k]->status == DK_OK) {
+            jobs[k]->status = dk_fail(&jobs[k]->error, status, "%s", err.message);
+        }
+    }
 }
 
-const dk_stage dk_stage_denoising = {.name = "denoising", .per_output = true, .run = run};
+const dk_stage dk_stage_denoising = {
+    .name = "denoising", .per_output = true, .run_together = run_together};

@@ -1,6 +1,7 @@
-/* Running the stages of a job: timing, events, outputs. */
+/* Running the stages of jobs: timing, events, outputs. */
 #include "pipeline/job.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -13,7 +14,7 @@ int64_t dk_job_latent_count(const dk_job *job)
     return job->latent_channels * job->latent_frames * job->latent_height * job->latent_width;
 }
 
-static void emit(dk_job *job, const dk_event *event)
+void dk_job_emit(dk_job *job, const dk_event *event)
 {
     if (job->events != NULL) {
         job->events(job->event_context, event);
@@ -27,7 +28,8 @@ void dk_job_warn(dk_job *job, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    emit(job, &(dk_event){.kind = DK_EVENT_WARNING, .output = job->output, .message = text});
+    dk_job_emit(job,
+                &(dk_event){.kind = DK_EVENT_WARNING, .output = job->output, .message = text});
 }
 
 void dk_job_release(dk_job *job)
@@ -38,41 +40,93 @@ void dk_job_release(dk_job *job)
     dk_free(job->latent);
     dk_free(job->frames);
     dk_sampler_destroy(&job->sampler);
+    dk_checkpoint_close(&job->saved);
 }
 
-static dk_status run_stage(dk_job *job, const dk_stage *stage, dk_error *err)
+static void begin_stage(dk_job *job, const dk_stage *stage)
+{
+    dk_job_emit(
+        job,
+        &(dk_event){.kind = DK_EVENT_STAGE_BEGIN, .stage = stage->name, .output = job->output});
+}
+
+static void end_stage(dk_job *job, const dk_stage *stage, double ms)
 {
     dk_result *result = job->result;
-    dk_event event = {
-        .kind = DK_EVENT_STAGE_BEGIN, .stage = stage->name, .output = job->output};
-    emit(job, &event);
-    double start = dk_now_ms();
-    DK_TRY(dk_nn_check(job->nn, err));
-    DK_TRY(stage->run(job, err));
-    event.kind = DK_EVENT_STAGE_END;
-    event.ms = dk_now_ms() - start;
-    emit(job, &event);
+    if (job->status != DK_OK) {
+        return;
+    }
+    dk_job_emit(job, &(dk_event){.kind = DK_EVENT_STAGE_END,
+                                 .stage = stage->name,
+                                 .output = job->output,
+                                 .ms = ms});
     size_t count = (size_t)result->timing_count + 1;
     result->timings = dk_realloc(result->timings, count * sizeof *result->timings);
     result->timings[result->timing_count++] =
-        (dk_timing){.stage = stage->name, .output = job->output, .ms = event.ms};
-    return DK_OK;
+        (dk_timing){.stage = stage->name, .output = job->output, .ms = ms};
 }
 
-dk_status dk_job_run(dk_job *job, dk_error *err)
+static void run_alone(dk_job *job, const dk_stage *stage)
+{
+    begin_stage(job, stage);
+    double start = dk_now_ms();
+    job->nn->own_cancel = job->cancel;
+    job->status = dk_nn_check(job->nn, &job->error);
+    if (job->status == DK_OK) {
+        job->status = stage->run(job, &job->error);
+    }
+    job->nn->own_cancel = NULL;
+    end_stage(job, stage, dk_now_ms() - start);
+}
+
+static void run_together(dk_job *const *jobs, int count, const dk_stage *stage)
+{
+    for (int i = 0; i < count; i++) {
+        begin_stage(jobs[i], stage);
+    }
+    double start = dk_now_ms();
+    stage->run_together(jobs, count);
+    for (int i = 0; i < count; i++) {
+        end_stage(jobs[i], stage, dk_now_ms() - start);
+    }
+}
+
+static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
+{
+    dk_job *well[DK_JOBS_TOGETHER];
+    int left = 0;
+    for (int i = 0; i < count; i++) {
+        if (jobs[i]->status == DK_OK) {
+            well[left++] = jobs[i];
+        }
+    }
+    if (stage->run_together != NULL && left > 0) {
+        run_together(well, left, stage);
+        return;
+    }
+    for (int i = 0; i < left; i++) {
+        run_alone(well[i], stage);
+    }
+}
+
+static void run_stages(dk_job *const *jobs, int count, bool per_output)
 {
     const dk_stage *const *stages = dk_recipe_wan;
     for (int i = 0; stages[i] != NULL; i++) {
-        if (!stages[i]->per_output) {
-            DK_TRY(run_stage(job, stages[i], err));
+        if (stages[i]->per_output == per_output) {
+            run_stage(jobs, count, stages[i]);
         }
     }
-    for (job->output = 0; job->output < job->request.num_outputs_per_prompt; job->output++) {
-        for (int i = 0; stages[i] != NULL; i++) {
-            if (stages[i]->per_output) {
-                DK_TRY(run_stage(job, stages[i], err));
-            }
+}
+
+void dk_jobs_run(dk_job *const *jobs, int count)
+{
+    assert(count <= DK_JOBS_TOGETHER);
+    run_stages(jobs, count, false);
+    for (int output = 0; output < jobs[0]->request.num_outputs_per_prompt; output++) {
+        for (int i = 0; i < count; i++) {
+            jobs[i]->output = output;
         }
+        run_stages(jobs, count, true);
     }
-    return DK_OK;
 }

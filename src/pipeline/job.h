@@ -1,11 +1,12 @@
 /* One request on its way through the stages. Each stage fills in its part; docs/architecture.md
-   draws the whole way. */
+   draws the whole way. Jobs of the same sizes and settings can go the way together. */
 #ifndef DK_PIPELINE_JOB_H
 #define DK_PIPELINE_JOB_H
 
 #include "base/log.h"
 #include "darkroom/darkroom.h"
 #include "nn/context.h"
+#include "pipeline/checkpoint.h"
 #include "pipeline/dump.h"
 #include "samplers/sampler.h"
 #include "tensor/random.h"
@@ -19,15 +20,18 @@ typedef struct dk_text_embeds {
 } dk_text_embeds;
 
 enum { DK_TILE_QUARTERS = 4 }; /* tiles of the decoder overlap by a quarter of their side */
+enum { DK_JOBS_TOGETHER = 8 }; /* at most */
 
-typedef struct dk_job {
+struct dk_job {
     const dk_pipeline *pipeline; /* borrowed */
     dk_nn *nn;                   /* borrowed */
     dk_request request;          /* validated copy */
     dk_event_fn *events;
     void *event_context;
-    dk_dump *dump; /* NULL: nothing is dumped */
-    int output;    /* of the outputs, the one being made */
+    const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
+    dk_dump *dump;             /* NULL: nothing is dumped */
+    dk_checkpoint_options checkpoint;
+    int output; /* of the outputs, the one being made */
 
     bool guided; /* guidance is on: a second, unconditional call per step */
     int64_t latent_channels, latent_frames, latent_height, latent_width;
@@ -36,15 +40,21 @@ typedef struct dk_job {
     dk_text_embeds prompt, negative; /* negative only when guided */
     float *given_latents;            /* [given_count][latent], owned; NULL: drawn */
     int64_t given_count;
-    float *latent;       /* [channels][frames][height][width], host, owned */
-    dk_sampler *sampler; /* owned */
-    float *frames;       /* [frames][height][width][3] in 0..1, owned; only for a dump */
-    dk_result *result;   /* borrowed; frames go to rgb[output] */
-} dk_job;
+    float *latent;        /* [channels][frames][height][width], host, owned */
+    dk_sampler *sampler;  /* owned */
+    dk_checkpoint *saved; /* owned; NULL: none is kept */
+    bool resumes;         /* this output goes on from `saved` at first_step */
+    int first_step; /* of this output: where the loop begins; all steps done: it does nothing */
+    float *frames;  /* [frames][height][width][3] in 0..1, owned; only for a dump */
+    dk_result *result; /* borrowed; frames go to rgb[output] */
+    dk_status status;  /* how dk_jobs_run ended for this one */
+    dk_error error;
+};
 
 /* Elements of one latent. */
 int64_t dk_job_latent_count(const dk_job *job);
 
+void dk_job_emit(dk_job *job, const dk_event *event);
 void dk_job_warn(dk_job *job, const char *format, ...) DK_PRINTF(2, 3);
 void dk_job_release(dk_job *job);
 
@@ -52,7 +62,12 @@ void dk_job_release(dk_job *job);
    latent and the given latents. */
 DK_MUST_USE dk_status dk_job_check(dk_job *job, dk_error *err);
 
-/* Runs a pipeline's stages for a request: the first ones once, the rest for every output. */
-DK_MUST_USE dk_status dk_job_run(dk_job *job, dk_error *err);
+/* How many passes through the transformer gain by being one, of latents of so many tokens. */
+int dk_jobs_pass_items(const dk_device *device, int64_t tokens);
+
+/* Runs a pipeline's stages for jobs that dk_jobs_join (or one alone): the first ones once, the
+   rest for every output. One that fails or is stopped leaves the others alone: each has its own
+   status. */
+void dk_jobs_run(dk_job *const *jobs, int count);
 
 #endif

@@ -1,4 +1,4 @@
-/* Stage: the first latent of an output, drawn from its seed or given. */
+/* Stage: the first latent of an output: drawn from its seed, given, or a checkpoint's. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -12,6 +12,11 @@ static dk_status run(dk_job *job, dk_error *err)
         void *memory;
         DK_TRY(dk_try_alloc(&memory, (size_t)count * sizeof(float), "latent", err));
         job->latent = memory;
+    }
+    job->first_step = job->saved != NULL ? dk_checkpoint_begin(job->saved, job) : 0;
+    job->resumes = job->first_step > 0 && job->first_step < dk_sampler_steps(job->sampler);
+    if (job->first_step > 0) {
+        return DK_OK;
     }
     if (job->given_latents != NULL) {
         memcpy(job->latent,

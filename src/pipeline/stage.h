@@ -7,7 +7,10 @@
 typedef struct dk_stage {
     const char *name; /* in events and timings */
     bool per_output;  /* runs for every output, not once */
+    /* One of the two: for one job after the other, or for all that are still well; that sets
+       the status and the error of those that fail. */
     dk_status (*run)(dk_job *job, dk_error *err);
+    void (*run_together)(dk_job *const *jobs, int count);
 } dk_stage;
 
 /* The stages of WanPipeline, in order. */

@@ -1,4 +1,4 @@
-/* Stage: the sampler with its schedule of timesteps and sigmas. */
+/* Stage: the sampler with its schedule of timesteps and sigmas, and how far a checkpoint is. */
 #include <math.h>
 
 #include "pipeline/pipeline.h"
@@ -20,7 +20,9 @@ static dk_status run(dk_job *job, dk_error *err)
         DK_TENSOR((void *)dk_sampler_timesteps(job->sampler), DK_F32, (int64_t)steps);
     dk_dump_add(job->dump, "sigmas", &sigmas);
     dk_dump_add(job->dump, "timesteps", &timesteps);
-    return DK_OK;
+    /* A dump holds every step: it needs a whole run. */
+    bool keeps = job->checkpoint.path != NULL && job->dump == NULL;
+    return keeps ? dk_checkpoint_open(&job->saved, job, err) : DK_OK;
 }
 
 const dk_stage dk_stage_timestep_preparation = {.name = "timestep preparation", .run = run};

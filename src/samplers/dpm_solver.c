@@ -82,7 +82,7 @@ static int order_of(const dk_sampler *sampler, int i)
     } else if (i == sampler->steps - 2 && short_run && order > 2) {
         order = 2;
     }
-    return order < sampler->warm + 1 ? order : sampler->warm + 1;
+    return order < sampler->memory.warm + 1 ? order : sampler->memory.warm + 1;
 }
 
 /* Factors of x0 predictions m0 (newest), m1, m2 for a step of the given order. */
@@ -129,7 +129,7 @@ static void step(dk_sampler *sampler, const dk_sampler_math *math, int i,
         terms[k + 1] = state[(i - k) % RING_SIZE];
     }
     math->combine(math->context, latent, terms, coef, order + 1, count);
-    sampler->warm += sampler->warm < sampler->order ? 1 : 0;
+    sampler->memory.warm += sampler->memory.warm < sampler->order ? 1 : 0;
 }
 
 const dk_sampler_kind dk_sampler_dpm_solver = {

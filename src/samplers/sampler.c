@@ -118,6 +118,20 @@ void dk_sampler_step(dk_sampler *sampler, const dk_sampler_math *math, int i,
 
 void dk_sampler_reset(dk_sampler *sampler)
 {
-    sampler->warm = 0;
-    sampler->used_order = 0;
+    sampler->memory = (dk_sampler_memory){0};
+}
+
+dk_sampler_memory dk_sampler_remember(const dk_sampler *sampler)
+{
+    return sampler->memory;
+}
+
+bool dk_sampler_recall(dk_sampler *sampler, dk_sampler_memory memory)
+{
+    if (memory.warm < 0 || memory.warm > sampler->order || memory.used_order < 0 ||
+        memory.used_order > sampler->order) {
+        return false;
+    }
+    sampler->memory = memory;
+    return true;
 }

@@ -6,6 +6,7 @@
 #define DK_SAMPLERS_SAMPLER_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -39,14 +40,24 @@ typedef struct dk_sampler_math {
     void *context;
 } dk_sampler_math;
 
-/* Step i (in order from 0, each once): latent, at sigma i, becomes the latent at sigma i + 1.
-   model_out is the (guided) prediction for it; state: dk_sampler_state_tensors buffers of
-   `count` values, kept between steps. */
+/* Step i (in order, each once; from 0, or after a reset from any step): latent, at sigma i,
+   becomes the latent at sigma i + 1. model_out is the (guided) prediction for it; state:
+   dk_sampler_state_tensors buffers of `count` values, kept between steps. */
 void dk_sampler_step(dk_sampler *sampler, const dk_sampler_math *math, int i,
                      const float *model_out, float *latent, float *const *state, int64_t count);
 
-/* Back to before step 0, for the next generation with the same schedule. */
+/* Back to before the first step, for the next generation with the same schedule. The next step
+   may be any: what a method knows of earlier steps begins there. */
 void dk_sampler_reset(dk_sampler *sampler);
+
+/* What a sampler remembers between steps beside its state buffers, to go on elsewhere. */
+typedef struct dk_sampler_memory {
+    int warm;       /* steps taken, up to the order */
+    int used_order; /* of the step before */
+} dk_sampler_memory;
+dk_sampler_memory dk_sampler_remember(const dk_sampler *sampler);
+/* False, and nothing changed, for numbers that no sampler of this kind remembers. */
+bool dk_sampler_recall(dk_sampler *sampler, dk_sampler_memory memory);
 
 /* "euler, unipc, dpm++": the names that options.name takes. */
 const char *dk_sampler_names(void);

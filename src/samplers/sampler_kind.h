@@ -29,9 +29,9 @@ struct dk_sampler {
     float *timesteps, *sigmas; /* owned: [steps], [steps + 1] */
 
     /* of the multistep samplers */
-    int order, warm; /* solver order; steps taken, up to the order */
-    int used_order;  /* of the step before */
-    bool bh1, heun;  /* solver types */
+    int order; /* of the solver */
+    dk_sampler_memory memory;
+    bool bh1, heun; /* solver types */
     bool lower_order_final, euler_at_final, final_zero;
     bool corrector_off[DK_SAMPLER_MAX_STEPS]; /* after step i */
 };

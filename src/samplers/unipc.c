@@ -194,16 +194,16 @@ static void step(dk_sampler *sampler, const dk_sampler_math *math, int i,
     const float to_x0[] = {1.0f, -sampler->sigmas[i]}, one[] = {1.0f};
     float *newest = prediction(state, i);
     math->combine(math->context, newest, flow, to_x0, 2, count);
-    if (i > 0 && sampler->warm > 0 && !sampler->corrector_off[i - 1]) {
-        update u = coefficients(sampler, i - 1, sampler->used_order, true);
-        apply(math, &u, sampler->used_order, i - 1, state[LAST_SAMPLE], newest, latent, state,
-              count);
+    if (i > 0 && sampler->memory.warm > 0 && !sampler->corrector_off[i - 1]) {
+        update u = coefficients(sampler, i - 1, sampler->memory.used_order, true);
+        apply(math, &u, sampler->memory.used_order, i - 1, state[LAST_SAMPLE], newest, latent,
+              state, count);
     }
     int order = sampler->order;
     if (sampler->lower_order_final && sampler->steps - i < order) {
         order = sampler->steps - i;
     }
-    order = sampler->warm + 1 < order ? sampler->warm + 1 : order;
+    order = sampler->memory.warm + 1 < order ? sampler->memory.warm + 1 : order;
     if (sampler->sigmas[i + 1] == 0) {
         order = 1; /* higher ones divide infinities: the reference gives no numbers there */
     }
@@ -211,8 +211,8 @@ static void step(dk_sampler *sampler, const dk_sampler_math *math, int i,
     math->combine(math->context, state[LAST_SAMPLE], sample, one, 1, count);
     update u = coefficients(sampler, i, order, false);
     apply(math, &u, order, i, latent, NULL, latent, state, count);
-    sampler->used_order = order;
-    sampler->warm += sampler->warm < sampler->order ? 1 : 0;
+    sampler->memory.used_order = order;
+    sampler->memory.warm += sampler->memory.warm < sampler->order ? 1 : 0;
 }
 
 const dk_sampler_kind dk_sampler_unipc = {

@@ -67,6 +67,13 @@ static const dk_device_ops cpu_ops = {
     .embedding = dk_cpu_embedding,
 };
 
+static int64_t direct_rows(const dk_gemm_kernels *gemm)
+{
+    int most = gemm->f32.direct_most;
+    most = gemm->bf16.direct_most > most ? gemm->bf16.direct_most : most;
+    return gemm->int8.direct_most > most ? gemm->int8.direct_most : most;
+}
+
 dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *options,
                              dk_error *err)
 {
@@ -93,6 +100,7 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
     cpu->head.attention = options->exact ? DK_ATTENTION_REFERENCE : options->attention;
     cpu->level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);
+    cpu->head.direct_rows = direct_rows(&cpu->linear.gemm);
     dk_attention_kernels_init(&cpu->attention, flags);
     dk_norm_kernels_init(&cpu->norm, flags);
     dk_elementwise_kernels_init(&cpu->elementwise, flags);

@@ -2,6 +2,7 @@
    read and write has the activation type. */
 #include "models/wan/dit.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "base/alloc.h"
@@ -38,145 +39,6 @@ void dk_wan_dit_destroy(dk_wan_dit **dit)
 const dk_wan_dit_config *dk_wan_dit_get_config(const dk_wan_dit *dit)
 {
     return &dit->config;
-}
-
-static int64_t model_dim(const dk_wan_dit *dit)
-{
-    return dit->config.heads * dit->config.head_dim;
-}
-
-/* Rotary angles of one token: the head's pairs are split over time, rows and columns, the time
-   part taking what 6 does not divide. Tables are computed in float64. */
-static void fill_rope_row(const dk_wan_dit_config *c, float *cos_row, float *sin_row,
-                          const int64_t position[3])
-{
-    int64_t side = 2 * (c->head_dim / 6);
-    const int64_t dims[3] = {c->head_dim - 2 * side, side, side};
-    int64_t pair = 0;
-    for (int axis = 0; axis < 3; axis++) {
-        for (int64_t i = 0; i < dims[axis] / 2; i++, pair++) {
-            double frequency = 1.0 / pow(10000.0, (double)(2 * i) / (double)dims[axis]);
-            double angle = (double)position[axis] * frequency;
-            cos_row[pair] = (float)cos(angle);
-            sin_row[pair] = (float)sin(angle);
-        }
-    }
-}
-
-static dk_status fill_rope(dk_nn *nn, const dk_wan_dit_config *c, const int64_t grid[3],
-                           const dk_tensor *cos_table, const dk_tensor *sin_table,
-                           dk_error *err)
-{
-    if (nn->device->dry) {
-        return DK_OK;
-    }
-    int64_t half = c->head_dim / 2;
-    size_t bytes = dk_tensor_bytes(cos_table);
-    void *memory;
-    DK_TRY(dk_try_alloc(&memory, 2 * bytes, "rotary tables", err));
-    float *cos_values = memory, *sin_values = cos_values + dk_tensor_count(cos_table);
-    int64_t token = 0;
-    for (int64_t t = 0; t < grid[0]; t++) {
-        for (int64_t y = 0; y < grid[1]; y++) {
-            for (int64_t x = 0; x < grid[2]; x++, token++) {
-                fill_rope_row(c, &cos_values[token * half], &sin_values[token * half],
-                              (int64_t[]){t, y, x});
-            }
-        }
-    }
-    dk_device_write(nn->device, cos_table->data, cos_values, bytes);
-    dk_device_write(nn->device, sin_table->data, sin_values, bytes);
-    dk_free(memory);
-    return DK_OK;
-}
-
-dk_status dk_wan_dit_grid_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_grid *out,
-                               int64_t frames, int64_t height, int64_t width, dk_error *err)
-{
-    const dk_wan_dit_config *c = &dit->config;
-    const int64_t grid[3] = {frames / c->patch[0], height / c->patch[1], width / c->patch[2]};
-    for (int axis = 0; axis < 3; axis++) {
-        if (grid[axis] < 1 || grid[axis] > c->rope_positions) {
-            return dk_fail(err, DK_INVALID,
-                           "a latent of %lld x %lld x %lld has %lld patches along one axis, "
-                           "accepted are 1 to %lld",
-                           (long long)frames, (long long)height, (long long)width,
-                           (long long)grid[axis], (long long)c->rope_positions);
-        }
-    }
-    int64_t tokens = grid[0] * grid[1] * grid[2];
-    dk_tensor cos_table = dk_nn_keep(nn, DK_F32, tokens, c->head_dim / 2);
-    dk_tensor sin_table = dk_nn_keep(nn, DK_F32, tokens, c->head_dim / 2);
-    DK_TRY(fill_rope(nn, c, grid, &cos_table, &sin_table, err));
-    *out = (dk_wan_dit_grid){.frames = frames,
-                             .height = height,
-                             .width = width,
-                             .tokens = tokens,
-                             .rope = {cos_table.data, sin_table.data}};
-    return DK_OK;
-}
-
-/* Text embeddings projected to the model's width, followed by the row that stands for all
-   padding, which is what zeros project to. */
-static dk_tensor project_text(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *embeds,
-                              bool padded)
-{
-    int64_t rows = embeds->shape[0], dim = model_dim(dit), width = dit->config.text_dim;
-    dk_tensor padded_embeds = dk_nn_temp(nn, DK_F32, rows + (padded ? 1 : 0), width);
-    dk_tensor hidden = dk_nn_temp(nn, nn->type, padded_embeds.shape[0], dim);
-    dk_tensor text = dk_nn_temp(nn, nn->type, padded_embeds.shape[0], dim);
-    dk_tensor head = padded_embeds;
-    head.shape[0] = rows;
-    dk_nn_map(nn, &head, embeds, DK_ACT_NONE);
-    if (padded) {
-        dk_tensor zeros =
-            DK_TENSOR((float *)padded_embeds.data + rows * width, DK_F32, 1, width);
-        dk_device_zero(nn->device, zeros.data, dk_tensor_bytes(&zeros));
-    }
-    dk_nn_linear_forward(nn, &dit->text_1, &hidden, &padded_embeds,
-                         &(dk_nn_epilogue){.activation = DK_ACT_GELU_TANH});
-    dk_nn_linear_forward(nn, &dit->text_2, &text, &hidden, NULL);
-    return text;
-}
-
-dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_text *out,
-                               const dk_tensor *embeds, int64_t padding_rows, dk_error *err)
-{
-    const dk_wan_dit_config *c = &dit->config;
-    size_t mark = dk_nn_mark(nn);
-    dk_tensor text = project_text(nn, dit, embeds, padding_rows > 0);
-    int64_t rows = text.shape[0], dim = model_dim(dit);
-    *out = (dk_wan_dit_text){.k = dk_alloc((size_t)c->layers * sizeof *out->k),
-                             .v = dk_alloc((size_t)c->layers * sizeof *out->v)};
-    for (int64_t i = 0; i < c->layers; i++) {
-        const dk_wan_attention *attention = &dit->blocks[i].attn2;
-        out->k[i] = dk_nn_keep(nn, nn->type, rows, dim);
-        out->v[i] = dk_nn_keep(nn, nn->type, rows, dim);
-        const dk_nn_linear_call kv[] = {{&attention->to_k, &out->k[i], NULL},
-                                        {&attention->to_v, &out->v[i], NULL}};
-        dk_nn_linear_group(nn, &text, kv, 2);
-        dk_nn_norm_rope(nn, &out->k[i], (int)c->heads, attention->norm_k, c->eps, NULL);
-    }
-    if (padding_rows > 0) {
-        dk_tensor bias = dk_nn_keep(nn, DK_F32, 1, rows);
-        float last = logf((float)padding_rows);
-        dk_device_zero(nn->device, bias.data, dk_tensor_bytes(&bias));
-        dk_device_write(nn->device, (float *)bias.data + rows - 1, &last, sizeof last);
-        out->bias = (dk_nn_bias){.values = bias.data, .k = 1};
-    }
-    dk_nn_unwind(nn, mark);
-    dk_status status = dk_nn_check(nn, err);
-    if (status != DK_OK) {
-        dk_wan_dit_text_release(out);
-    }
-    return status;
-}
-
-void dk_wan_dit_text_release(dk_wan_dit_text *text)
-{
-    dk_free(text->k);
-    dk_free(text->v);
-    *text = (dk_wan_dit_text){0};
 }
 
 /* The axes of a latent split into patches: (channel, t, pt, y, py, x, px), with the strides of
@@ -251,7 +113,7 @@ static void embed_time(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *temb,
 {
     size_t mark = dk_nn_mark(nn);
     dk_tensor wave = dk_nn_temp(nn, DK_F32, 1, dit->config.freq_dim);
-    dk_tensor hidden = dk_nn_temp(nn, DK_F32, 1, model_dim(dit));
+    dk_tensor hidden = dk_nn_temp(nn, DK_F32, 1, dk_wan_dit_dim(dit));
     dk_nn_timestep_embedding(nn, &wave, timestep);
     dk_nn_linear_forward(nn, &dit->time_1, &hidden, &wave,
                          &(dk_nn_epilogue){.activation = DK_ACT_SILU});
@@ -261,41 +123,87 @@ static void embed_time(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *temb,
     dk_nn_unwind(nn, mark);
 }
 
-static void self_attention(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_attention *attention,
-                           const dk_wan_dit_grid *grid, const dk_tensor *x, const dk_tensor *h,
-                           const float *gate)
+/* The items that a pass still works on: item i has the rows [i tokens, (i + 1) tokens) of every
+   activation. */
+typedef struct batch {
+    const dk_wan_dit *dit;
+    const dk_wan_dit_grid *grid;
+    dk_wan_dit_item *items[DK_WAN_DIT_MOST_ITEMS];
+    int count;
+} batch;
+
+static dk_tensor rows_of_item(const batch *b, const dk_tensor *all, int item)
 {
-    const dk_wan_dit_config *c = &dit->config;
+    dk_tensor rows = *all;
+    int64_t row = all->shape[1] * (int64_t)dk_dtype_bytes(all->dtype);
+    rows.shape[0] = b->grid->tokens;
+    rows.data = (char *)all->data + item * b->grid->tokens * row;
+    return rows;
+}
+
+/* Takes out the items that somebody stopped; the last ones' rows of x move into their place. */
+static void drop_stopped(dk_nn *nn, batch *b, dk_tensor *x)
+{
+    for (int i = nn->device->dry ? 0 : b->count; i-- > 0;) {
+        if (dk_nn_stops(b->items[i]->cancel)) {
+            b->items[i]->stopped = true;
+            b->count--;
+            if (i < b->count) {
+                dk_tensor hole = rows_of_item(b, x, i), last = rows_of_item(b, x, b->count);
+                dk_nn_map(nn, &hole, &last, DK_ACT_NONE);
+                b->items[i] = b->items[b->count];
+            }
+        }
+    }
+    x->shape[0] = b->count * b->grid->tokens;
+}
+
+static void self_attention(dk_nn *nn, const batch *b, const dk_wan_attention *attention,
+                           const dk_tensor *x, const dk_tensor *h, const float *gate)
+{
+    const dk_wan_dit_config *c = &b->dit->config;
+    const dk_nn_rope *rope = &b->grid->rope;
+    int64_t rows = x->shape[0], dim = x->shape[1];
     size_t mark = dk_nn_mark(nn);
-    dk_tensor q = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
-    dk_tensor k = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
-    dk_tensor v = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
-    dk_tensor mixed = dk_nn_temp(nn, nn->type, grid->tokens, model_dim(dit));
+    dk_tensor q = dk_nn_temp(nn, nn->type, rows, dim);
+    dk_tensor k = dk_nn_temp(nn, nn->type, rows, dim);
+    dk_tensor v = dk_nn_temp(nn, nn->type, rows, dim);
+    dk_tensor mixed = dk_nn_temp(nn, nn->type, rows, dim);
     const dk_nn_linear_call qkv[] = {{&attention->to_q, &q, NULL},
                                      {&attention->to_k, &k, NULL},
                                      {&attention->to_v, &v, NULL}};
     dk_nn_linear_group(nn, h, qkv, 3);
-    dk_nn_norm_rope(nn, &q, (int)c->heads, attention->norm_q, c->eps, &grid->rope);
-    dk_nn_norm_rope(nn, &k, (int)c->heads, attention->norm_k, c->eps, &grid->rope);
-    dk_nn_attention(nn, &mixed, &q, &k, &v, (int)c->heads, 1.0f / sqrtf((float)c->head_dim),
-                    NULL);
+    for (int i = 0; i < b->count; i++) {
+        dk_tensor qi = rows_of_item(b, &q, i), ki = rows_of_item(b, &k, i);
+        dk_tensor vi = rows_of_item(b, &v, i), out = rows_of_item(b, &mixed, i);
+        dk_nn_norm_rope(nn, &qi, (int)c->heads, attention->norm_q, c->eps, rope);
+        dk_nn_norm_rope(nn, &ki, (int)c->heads, attention->norm_k, c->eps, rope);
+        dk_nn_attention(nn, &out, &qi, &ki, &vi, (int)c->heads,
+                        1.0f / sqrtf((float)c->head_dim), NULL);
+    }
     dk_nn_linear_forward(nn, &attention->to_out, x, &mixed,
                          &(dk_nn_epilogue){.gate = gate, .residual = true});
     dk_nn_unwind(nn, mark);
 }
 
-static void cross_attention(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_attention *attention,
-                            const dk_tensor *k, const dk_tensor *v, const dk_nn_bias *bias,
-                            const dk_tensor *x, const dk_tensor *h)
+/* Every item looks at its own text. */
+static void cross_attention(dk_nn *nn, const batch *b, int64_t block,
+                            const dk_wan_attention *attention, const dk_tensor *x,
+                            const dk_tensor *h)
 {
-    const dk_wan_dit_config *c = &dit->config;
+    const dk_wan_dit_config *c = &b->dit->config;
     size_t mark = dk_nn_mark(nn);
-    dk_tensor q = dk_nn_temp(nn, nn->type, x->shape[0], model_dim(dit));
-    dk_tensor mixed = dk_nn_temp(nn, nn->type, x->shape[0], model_dim(dit));
+    dk_tensor q = dk_nn_temp(nn, nn->type, x->shape[0], x->shape[1]);
+    dk_tensor mixed = dk_nn_temp(nn, nn->type, x->shape[0], x->shape[1]);
     dk_nn_linear_forward(nn, &attention->to_q, &q, h, NULL);
     dk_nn_norm_rope(nn, &q, (int)c->heads, attention->norm_q, c->eps, NULL);
-    dk_nn_attention(nn, &mixed, &q, k, v, (int)c->heads, 1.0f / sqrtf((float)c->head_dim),
-                    bias);
+    for (int i = 0; i < b->count; i++) {
+        const dk_wan_dit_text *text = b->items[i]->text;
+        const dk_nn_bias *bias = text->bias.values != NULL ? &text->bias : NULL;
+        dk_tensor qi = rows_of_item(b, &q, i), out = rows_of_item(b, &mixed, i);
+        dk_nn_attention(nn, &out, &qi, &text->k[block], &text->v[block], (int)c->heads,
+                        1.0f / sqrtf((float)c->head_dim), bias);
+    }
     dk_nn_linear_forward(nn, &attention->to_out, x, &mixed,
                          &(dk_nn_epilogue){.residual = true});
     dk_nn_unwind(nn, mark);
@@ -313,12 +221,12 @@ static void feed_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_block *b
     dk_nn_unwind(nn, mark);
 }
 
-static void block_forward(dk_nn *nn, const dk_wan_dit *dit, int64_t i,
-                          const dk_wan_dit_grid *grid, const dk_wan_dit_text *text,
-                          const dk_tensor *x, const dk_tensor *modulation)
+static void block_forward(dk_nn *nn, const batch *b, int64_t i, const dk_tensor *x,
+                          const dk_tensor *modulation)
 {
+    const dk_wan_dit *dit = b->dit;
     const dk_wan_block *block = &dit->blocks[i];
-    int64_t dim = model_dim(dit);
+    int64_t dim = dk_wan_dit_dim(dit);
     size_t mark = dk_nn_mark(nn);
     dk_tensor h = dk_nn_temp(nn, nn->type, x->shape[0], dim);
     dk_tensor table = dk_nn_temp(nn, DK_F32, 6, dim);
@@ -337,14 +245,13 @@ static void block_forward(dk_nn *nn, const dk_wan_dit *dit, int64_t i,
     norm3.shift = ffn_shift;
 
     dk_nn_norm_forward(nn, &norm1, &h, x);
-    self_attention(nn, dit, &block->attn1, grid, x, &h, gate);
+    self_attention(nn, b, &block->attn1, x, &h, gate);
     if (dit->config.cross_attn_norm) {
         dk_nn_norm_forward(nn, &norm2, &h, x);
     } else {
         dk_nn_map(nn, &h, x, DK_ACT_NONE);
     }
-    cross_attention(nn, dit, &block->attn2, &text->k[i], &text->v[i],
-                    text->bias.values != NULL ? &text->bias : NULL, x, &h);
+    cross_attention(nn, b, i, &block->attn2, x, &h);
     dk_nn_norm_forward(nn, &norm3, &h, x);
     feed_forward(nn, dit, block, x, &h, ffn_gate);
     dk_nn_unwind(nn, mark);
@@ -354,7 +261,7 @@ static void block_forward(dk_nn *nn, const dk_wan_dit *dit, int64_t i,
 static void head_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *patches,
                          const dk_tensor *x, const dk_tensor *temb)
 {
-    int64_t dim = model_dim(dit);
+    int64_t dim = dk_wan_dit_dim(dit);
     dk_tensor h = dk_nn_temp(nn, nn->type, x->shape[0], dim);
     dk_tensor table = dk_nn_temp(nn, DK_F32, 2, dim);
     for (int row = 0; row < 2; row++) {
@@ -370,34 +277,53 @@ static void head_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *patc
     dk_nn_linear_forward(nn, &dit->proj_out, patches, &h, NULL);
 }
 
-dk_status dk_wan_dit_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_dit_grid *grid,
-                             const dk_wan_dit_text *text, const dk_tensor *out,
-                             const dk_tensor *latent, float timestep, dk_error *err)
+dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
+                                   const dk_wan_dit_grid *grid, dk_wan_dit_item *items,
+                                   int count, float timestep, dk_error *err)
 {
     const dk_wan_dit_config *c = &dit->config;
-    int64_t dim = model_dim(dit);
+    int64_t dim = dk_wan_dit_dim(dit), rows = count * grid->tokens;
     int64_t row = c->in_channels * c->patch[0] * c->patch[1] * c->patch[2];
+    batch b = {.dit = dit, .grid = grid, .count = count};
+    assert(count > 0 && count <= DK_WAN_DIT_MOST_ITEMS);
     size_t mark = dk_nn_mark(nn);
-    dk_tensor patches = dk_nn_temp(nn, DK_F32, grid->tokens, row);
-    dk_tensor x = dk_nn_temp(nn, DK_F32, grid->tokens, dim);
+    dk_tensor patches = dk_nn_temp(nn, DK_F32, rows, row);
+    dk_tensor x = dk_nn_temp(nn, DK_F32, rows, dim);
     dk_tensor temb = dk_nn_temp(nn, DK_F32, 1, dim);
     dk_tensor modulation = dk_nn_temp(nn, DK_F32, 6, dim);
     dk_tensor flat = DK_TENSOR(modulation.data, DK_F32, 1, 6 * dim);
 
-    patchify(nn, dit, grid, &patches, latent);
+    for (int i = 0; i < count; i++) {
+        dk_tensor tokens = rows_of_item(&b, &patches, i);
+        b.items[i] = &items[i];
+        patchify(nn, dit, grid, &tokens, &items[i].latent);
+    }
     dk_nn_linear_forward(nn, &dit->patch_embedding, &x, &patches, NULL);
     embed_time(nn, dit, &temb, &flat, timestep);
     dk_status status = dk_nn_check(nn, err);
-    for (int64_t i = 0; i < c->layers && status == DK_OK; i++) {
-        block_forward(nn, dit, i, grid, text, &x, &modulation);
+    for (int64_t i = 0; i < c->layers && status == DK_OK && b.count > 0; i++) {
+        block_forward(nn, &b, i, &x, &modulation);
         dk_nn_tap(nn, "block", (int)i, &x);
         status = dk_nn_check(nn, err);
+        drop_stopped(nn, &b, &x);
     }
-    if (status == DK_OK) {
+    if (status == DK_OK && b.count > 0) {
+        patches.shape[0] = x.shape[0];
         head_forward(nn, dit, &patches, &x, &temb);
-        unpatchify(nn, dit, grid, out, &patches);
+        for (int i = 0; i < b.count; i++) {
+            dk_tensor tokens = rows_of_item(&b, &patches, i);
+            unpatchify(nn, dit, grid, &b.items[i]->out, &tokens);
+        }
         status = dk_nn_check(nn, err);
     }
     dk_nn_unwind(nn, mark);
     return status;
+}
+
+dk_status dk_wan_dit_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_dit_grid *grid,
+                             const dk_wan_dit_text *text, const dk_tensor *out,
+                             const dk_tensor *latent, float timestep, dk_error *err)
+{
+    dk_wan_dit_item item = {.text = text, .latent = *latent, .out = *out};
+    return dk_wan_dit_forward_batch(nn, dit, grid, &item, 1, timestep, err);
 }

@@ -60,8 +60,25 @@ DK_MUST_USE dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit,
                                            int64_t padding_rows, dk_error *err);
 void dk_wan_dit_text_release(dk_wan_dit_text *text);
 
-/* out, latent: F32 [channels][frames * height * width]. Cancellation is looked at between
-   blocks. */
+/* One latent of a batch: what it is, what comes out, who may take it out. */
+typedef struct dk_wan_dit_item {
+    const dk_wan_dit_text *text; /* borrowed */
+    dk_tensor latent, out;       /* F32 [channels][frames * height * width] */
+    const atomic_bool *cancel;   /* borrowed; NULL: nobody */
+    bool stopped;                /* comes back: taken out, nothing was written */
+} dk_wan_dit_item;
+enum { DK_WAN_DIT_MOST_ITEMS = 16 };
+
+/* Latents of one geometry and one timestep in one pass: their tokens lie one behind the other
+   in every layer but attention. Where each has more than device->direct_rows tokens, the bits
+   that come out are those of a pass for each alone. Cancellation is looked at between blocks:
+   of everything (nn's) it is DK_CANCELLED, of an item it takes that out. */
+DK_MUST_USE dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
+                                               const dk_wan_dit_grid *grid,
+                                               dk_wan_dit_item *items, int count,
+                                               float timestep, dk_error *err);
+
+/* The same for one. out, latent: F32 [channels][frames * height * width]. */
 DK_MUST_USE dk_status dk_wan_dit_forward(dk_nn *nn, const dk_wan_dit *dit,
                                          const dk_wan_dit_grid *grid,
                                          const dk_wan_dit_text *text, const dk_tensor *out,

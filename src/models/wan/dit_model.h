@@ -29,6 +29,11 @@ struct dk_wan_dit {
     dk_nn_linear proj_out;
 };
 
+static inline int64_t dk_wan_dit_dim(const dk_wan_dit *dit)
+{
+    return dit->config.heads * dit->config.head_dim;
+}
+
 /* Fills everything after `bound`. */
 DK_MUST_USE dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err);
 

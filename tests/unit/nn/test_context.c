@@ -12,6 +12,7 @@
 #include "device/cpu/cpu_device.h"
 #include "models/t5/encoder.h"
 #include "models/wan/vae.h"
+#include "scratch.h"
 
 #define CHECKPOINT "tests/golden/wan2.1-t2v/checkpoint/"
 
@@ -211,6 +212,18 @@ static void test_steps_allocate_nothing(void **state)
         assert_int_equal(c.steps, 6);
         assert_int_equal(c.at_last - c.at_first, 0);
         dk_result_release(&result);
+
+        c = (counts){0};
+        char *folder = scratch_create(), *path = scratch_path(folder, "checkpoint");
+        dk_generation one = {
+            .request = &request, .events = count_steps, .context = &c, .checkpoint = path};
+        dk_generate_together(engine, &one, 1);
+        assert_ok(one.status, one.error);
+        assert_int_equal(c.at_last - c.at_first, 0);
+        assert_int_equal(scratch_count(folder), 1);
+        dk_result_release(&one.result);
+        dk_free(path);
+        scratch_remove(folder);
     }
     dk_engine_close(&engine);
 }

@@ -1,0 +1,71 @@
+/* What a checkpoint belongs to. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "engine/engine_state.h"
+#include "engine/recipe.h"
+#include "pipeline/request_parameters.h"
+
+static json_t *weights_of(const dk_engine *engine)
+{
+    json_t *weights = json_array();
+    char *const *files = engine->pipeline->weight_files;
+    for (size_t i = 0; files != NULL && files[i] != NULL; i++) {
+        dk_file_stamp stamp = dk_file_stamp_of(files[i]);
+        json_array_append_new(weights, json_pack("[s, I, I]", files[i], (json_int_t)stamp.bytes,
+                                                 (json_int_t)stamp.changed_ns));
+    }
+    return weights;
+}
+
+static json_t *engine_of(const dk_engine *engine)
+{
+    const char *quantization = dk_engine_quantization(engine);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:o}", "version", DK_VERSION,
+                     "pipeline", engine->pipeline->class_name, "dtype", engine->dtype, "cpu",
+                     dk_engine_cpu_level(engine), "attention",
+                     dk_attention_backend_name(engine->device->attention), "quantization",
+                     quantization != NULL ? quantization : "none", "max_error",
+                     engine->max_error, "weights", weights_of(engine));
+}
+
+static json_t *request_of(const dk_request *request)
+{
+    json_t *object = json_object();
+    for (int i = 0; i < dk_request_parameters.count; i++) {
+        const dk_parameter *parameter = &dk_request_parameters.parameters[i];
+        if (strcmp(parameter->name, "dump_tensors") != 0) {
+            json_object_set_new(object, parameter->name,
+                                dk_parameter_get_json(parameter, request));
+        }
+    }
+    return object;
+}
+
+dk_status dk_generation_identity(char hex[DK_SHA256_HEX_BYTES], dk_engine *engine,
+                                 const dk_request *request, dk_error *err)
+{
+    char latents[DK_SHA256_HEX_BYTES] = "";
+    if (request->initial_latents != NULL) {
+        DK_TRY(dk_sha256_file(latents, request->initial_latents, err));
+    }
+    json_t *facts = json_pack("{s:o, s:o, s:s}", "engine", engine_of(engine), "request",
+                              request_of(request), "initial_latents", latents);
+    char *text =
+        facts != NULL
+            ? json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17))
+            : NULL;
+    json_decref(facts);
+    if (text == NULL) {
+        return dk_fail(err, DK_INVALID, "the request's texts are not valid UTF-8");
+    }
+    dk_digest digest = {0};
+    dk_status status = dk_sha256_init(&digest, err);
+    if (status == DK_OK) {
+        dk_digest_update(&digest, text, strlen(text));
+        dk_digest_final(&digest, hex);
+    }
+    free(text);
+    return status;
+}
