@@ -23,152 +23,160 @@ let galleryDue = 0;     /* when it must be read again, ms */
 /* --- what is wrong with the connection --- */
 
 function showBanner(text, needsKey) {
-    setText(byId("banner-text"), text);
-    byId("banner-key").hidden = !needsKey;
-    byId("banner").hidden = text === "";
+  setText(byId("banner-text"), text);
+  byId("banner-key").hidden = !needsKey;
+  byId("banner").hidden = text === "";
 }
 
 function bannerOf(error) {
-    if (error instanceof api.Unreachable) return "The server cannot be reached. Trying again.";
-    if (error.status === 503) return "The model is loading. Trying again.";
-    if (error.status === 401) return "This server wants an API key.";
-    return error.message;
+  if (error instanceof api.Unreachable) return "The server cannot be reached. Trying again.";
+  if (error.status === 503 && !error.told) return "The model is loading. Trying again.";
+  if (error.status === 401) return "This server wants an API key.";
+  return error.message;
 }
 
 function lost(error) {
-    failures += 1;
-    galleryDue = 0;
-    if (error instanceof api.Unreachable || error.status === 503) known = false;
-    byId("generate").disabled = !known;
-    showBanner(bannerOf(error), error.status === 401);
+  failures += 1;
+  galleryDue = 0;
+  if (error instanceof api.Unreachable || error.status === 503) known = false;
+  byId("generate").disabled = !known;
+  showBanner(bannerOf(error), error.status === 401);
 }
 
 function found() {
-    failures = 0;
-    byId("generate").disabled = false;
-    showBanner("", false);
+  failures = 0;
+  byId("generate").disabled = false;
+  showBanner("", false);
 }
 
 /* --- the loop --- */
 
 async function readParameters() {
-    await api.get("health"); /* 503 while the model loads */
-    const reply = await api.get("v1/parameters");
-    form.setParameters(reply);
-    setText(byId("model"), reply.model || "");
-    known = true;
+  await api.get("health"); /* 503 while the model loads */
+  const reply = await api.get("v1/parameters");
+  form.setParameters(reply);
+  setText(byId("model"), reply.model || "");
+  known = true;
 }
 
 async function update() {
-    if (!known) await readParameters();
-    const ended = await queue.refresh();
-    if (!ended && Date.now() < galleryDue) return;
-    galleryDue = Date.now() + GALLERY_MS; /* before reading: refreshAll() may ask for more meanwhile */
-    await gallery.refresh();
+  if (!known) await readParameters();
+  const ended = await queue.refresh();
+  if (!ended && Date.now() < galleryDue) return;
+  galleryDue = Date.now() + GALLERY_MS; /* before reading: refreshAll() may ask for more meanwhile */
+  await gallery.refresh();
 }
 
 function nextTick() {
-    if (again) return 0;
-    if (failures > 0) return RETRY_MS[Math.min(failures, RETRY_MS.length) - 1];
-    return queue.isEmpty() ? IDLE_MS : BUSY_MS;
+  if (again) return 0;
+  if (failures > 0) return RETRY_MS[Math.min(failures, RETRY_MS.length) - 1];
+  return queue.isEmpty() ? IDLE_MS : BUSY_MS;
 }
 
 /* One at a time; hidden pages rest. */
 async function tick() {
-    again = ticking;
-    if (ticking || document.hidden) return;
-    clearTimeout(timer);
-    ticking = true;
-    try {
-        await update();
-        found();
-    } catch (error) {
-        lost(error);
-    }
-    ticking = false;
-    timer = setTimeout(tick, nextTick());
+  again = ticking;
+  if (ticking || document.hidden) return;
+  clearTimeout(timer);
+  ticking = true;
+  try {
+    await update();
+    found();
+  } catch (error) {
+    lost(error);
+  }
+  ticking = false;
+  timer = setTimeout(tick, nextTick());
 }
 
 function refreshAll() {
-    galleryDue = 0;
-    tick();
+  galleryDue = 0;
+  tick();
 }
 
 /* --- events --- */
 
 function ended(job) {
-    if (job) {
-        const what = { completed: "Finished", cancelled: "Cancelled" }[job.status] || "Failed";
-        announce(`${what}: ${job.prompt}`);
-    }
-    refreshAll();
+  if (job) {
+    const what = { completed: "Finished", cancelled: "Cancelled" }[job.status] || "Failed";
+    announce(`${what}: ${job.prompt}`);
+  }
+  refreshAll();
 }
 
 async function send(body) {
-    if (form.kind() === "video") return api.post("v1/videos", body);
-    const request = { ...body, async: true };
-    if (!edit.active()) return api.post("v1/images/generations", request);
-    return api.post("v1/images/edits", await edit.asForm(request));
+  if (form.kind() === "video") return api.post("v1/videos", body);
+  const request = { ...body, async: true };
+  if (!edit.active()) return api.post("v1/images/generations", request);
+  return api.post("v1/images/edits", await edit.asForm(request));
 }
 
 async function submit(event) {
-    event.preventDefault();
-    const button = byId("generate");
-    if (button.disabled) return;
-    const body = form.read();
-    if (!body) return;
-    button.disabled = true;
-    try {
-        queue.add(await send(body));
-        announce(`Accepted: ${body.prompt}`);
-    } catch (error) {
-        form.showError(error.param, error.message);
-    }
-    button.disabled = false;
-    tick();
+  event.preventDefault();
+  const button = byId("generate");
+  if (button.disabled) return;
+  const body = form.read();
+  if (!body) return;
+  button.disabled = true;
+  try {
+    queue.add(await send(body));
+    announce(`Accepted: ${body.prompt}`);
+  } catch (error) {
+    form.showError(error.param, error.message);
+  }
+  button.disabled = false;
+  tick();
+}
+
+/* A picture that is folded away must not be forgotten. */
+function nameButton() {
+  const edits = edit.active() && form.kind() === "image";
+  setText(byId("generate"), edits ? "Edit the picture" : "Generate");
 }
 
 function makeAgain(job) {
-    edit.clear();
-    form.fill(job);
+  edit.clear();
+  form.fill(job);
 }
 
 function editResult(file, job) {
-    form.fill(job);
-    edit.setFile(file);
+  form.fill(job);
+  edit.setFile(file);
 }
 
 /* Resolves to the key, or null when the dialog is closed without one. */
 function askForKey(rejected) {
-    const dialog = byId("key-dialog");
-    const input = byId("key-input");
-    if (rejected) setText(byId("key-text"), "The server did not accept this key.");
-    input.value = "";
-    dialog.returnValue = "";
-    dialog.showModal();
-    return new Promise((resolve) => {
-        dialog.addEventListener("close", () => {
-            resolve(dialog.returnValue === "ok" && input.value !== "" ? input.value : null);
-        }, { once: true });
-    });
+  const dialog = byId("key-dialog");
+  const input = byId("key-input");
+  setText(byId("key-text"), rejected ? "The server did not accept the key."
+    : "This server wants an API key. It is kept until this tab is closed.");
+  input.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue === "ok" && input.value !== "" ? input.value : null);
+    }, { once: true });
+  });
 }
 
 function startKeys() {
-    api.onKeyNeeded(askForKey);
-    byId("key-cancel").addEventListener("click", () => byId("key-dialog").close());
-    byId("banner-key").addEventListener("click", () => { api.askAgain(); tick(); });
+  api.onKeyNeeded(askForKey);
+  byId("key-cancel").addEventListener("click", () => byId("key-dialog").close());
+  byId("banner-key").addEventListener("click", () => { api.askAgain(); tick(); });
 }
 
 form.start();
-edit.start();
+edit.start(nameButton);
 gallery.start(lost);
 queue.start(ended);
 viewer.start({ makeAgain, edit: editResult, deleted: gallery.forget, neighbour: gallery.neighbour });
 startKeys();
 byId("form").addEventListener("submit", submit);
+byId("form").addEventListener("change", nameButton);
 document.addEventListener("visibilitychange", () => {
-    queue.visibilityChanged();
-    if (!document.hidden) refreshAll();
+  queue.follow();
+  if (!document.hidden) refreshAll();
 });
 window.addEventListener("online", tick);
 tick();
