@@ -98,16 +98,16 @@ export function contentPath(job, index, variant) {
   return `${jobPath(job)}/content?index=${index}&variant=${variant || job.object}`;
 }
 
+export async function blob(path) {
+  return (await request(path)).blob();
+}
+
 /* A URL for src and href. Elements cannot send the key, so with one the bytes are fetched here;
    without, the browser itself streams and caches. Give it to release() when it is not shown any
    more. */
 export async function media(path) {
   if (!key) return path;
-  return URL.createObjectURL(await (await request(path)).blob());
-}
-
-export async function blob(path) {
-  return (await request(path)).blob();
+  return URL.createObjectURL(await blob(path));
 }
 
 export function release(url) {

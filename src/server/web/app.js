@@ -63,7 +63,7 @@ async function update() {
   if (!known) await readParameters();
   const ended = await queue.refresh();
   if (!ended && Date.now() < galleryDue) return;
-  galleryDue = Date.now() + GALLERY_MS; /* before reading: refreshAll() may ask for more meanwhile */
+  galleryDue = Date.now() + GALLERY_MS; /* set before reading: refreshAll() may come meanwhile */
   await gallery.refresh();
 }
 
@@ -170,7 +170,8 @@ form.start();
 edit.start(nameButton);
 gallery.start(lost);
 queue.start(ended);
-viewer.start({ makeAgain, edit: editResult, deleted: gallery.forget, neighbour: gallery.neighbour });
+viewer.start({ makeAgain, edit: editResult, deleted: gallery.forget,
+  neighbour: gallery.neighbour });
 startKeys();
 byId("form").addEventListener("submit", submit);
 byId("form").addEventListener("change", nameButton);

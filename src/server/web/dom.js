@@ -47,16 +47,6 @@ export function duration(seconds) {
 }
 
 export function dateTime(unix) {
-  return new Date(unix * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-}
-
-export function fileSize(bytes) {
-  if (bytes < 1000) return `${bytes} B`;
-  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}
-
-/* The frame of a preview has the shape of the result before there is one. */
-export function setShape(node, size) {
-  const match = /^(\d+)x(\d+)$/.exec(size || "");
-  if (match) node.style.aspectRatio = `${match[1]} / ${match[2]}`;
+  const style = { dateStyle: "medium", timeStyle: "short" };
+  return new Date(unix * 1000).toLocaleString(undefined, style);
 }

@@ -3,6 +3,7 @@
 import { byId, setText } from "./dom.js";
 
 const MASK_SIDE = 1024;
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 let onChange = () => {};
 let file = null;
@@ -71,7 +72,7 @@ function clearMask() {
 }
 
 /* The brush is a part of the picture's longer side, in percent. */
-const brushWidth = () => Number(byId("brush-size").value) / 100 * Math.max(canvas.width, canvas.height);
+const brushWidth = () => byId("brush-size").value / 100 * Math.max(canvas.width, canvas.height);
 
 function strokeTo(point) {
   const context = canvas.getContext("2d");
@@ -102,7 +103,7 @@ function showBrush() {
 }
 
 function paintWithKeys(event) {
-  const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  const move = MOVES[event.key];
   if (!move && event.key !== " ") return;
   event.preventDefault();
   const step = brushWidth() / 3;
@@ -153,10 +154,11 @@ export const active = () => file !== null;
 export async function asForm(body) {
   const form = new FormData();
   for (const [name, value] of Object.entries(body)) {
-    if (value !== undefined) form.append(name, Array.isArray(value) ? JSON.stringify(value) : value);
+    const text = Array.isArray(value) ? JSON.stringify(value) : value;
+    if (value !== undefined) form.append(name, text);
   }
   form.append("strength", byId("strength").value);
-  form.append("image", file, file.name || "picture.png");
+  form.append("image", file, file.name);
   if (maskUsed()) form.append("mask", await maskFile(), "mask.png");
   return form;
 }

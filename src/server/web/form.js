@@ -23,7 +23,8 @@ let state = load();
 function load() {
   const fresh = { kind: "image", prompt: "", values: {} };
   try {
-    return { ...fresh, ...JSON.parse(localStorage.getItem(STORE)) };
+    const stored = { ...fresh, ...JSON.parse(localStorage.getItem(STORE)) };
+    return FORMATS[stored.kind] ? stored : fresh;
   } catch {
     return fresh;
   }
@@ -128,7 +129,7 @@ function render() {
   byId("more").hidden = others.length === 0;
   byId("edit").hidden = state.kind !== "image";
   byId("prompt").value = state.prompt;
-  for (const radio of document.getElementsByName("kind")) radio.checked = radio.value === state.kind;
+  document.querySelector(`[name=kind][value=${state.kind}]`).checked = true;
 }
 
 /* --- errors, beside the field that they are about --- */
@@ -156,7 +157,7 @@ function clearError(input) {
 
 export function clearErrors() {
   for (const node of document.querySelectorAll("#form .error")) node.textContent = "";
-  for (const node of document.querySelectorAll("[aria-invalid]")) node.removeAttribute("aria-invalid");
+  document.querySelectorAll("[aria-invalid]").forEach((node) => node.removeAttribute("aria-invalid"));
 }
 
 /* --- values --- */

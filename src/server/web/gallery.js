@@ -21,7 +21,8 @@ async function showThumbnail(tile, image, job) {
 }
 
 function thumbnail(tile, job) {
-  const image = element("img", { alt: "", loading: "lazy", onerror: () => { image.hidden = true; } });
+  const onerror = () => { image.hidden = true; };
+  const image = element("img", { alt: "", loading: "lazy", onerror });
   showThumbnail(tile, image, job);
   return image;
 }

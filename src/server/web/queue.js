@@ -2,7 +2,7 @@
    which bring every step and the previews. Not all of them: a browser opens six connections to
    a server, and one must stay free for everything else. */
 import * as api from "./api.js";
-import { announce, byId, duration, element, setShape, setText, words } from "./dom.js";
+import { announce, byId, duration, element, setText, words } from "./dom.js";
 
 const FOLLOWED = 3;
 const SHOWN = 50;
@@ -32,7 +32,8 @@ function statusText(job) {
 
 function timeText(job) {
   if (typeof job.eta_s !== "number") return "";
-  return job.status === "queued" ? `done in about ${duration(job.eta_s)}` : `${duration(job.eta_s)} left`;
+  const time = duration(job.eta_s);
+  return job.status === "queued" ? `done in about ${time}` : `${time} left`;
 }
 
 /* Quarters only: a voice that tells every step helps nobody. */
@@ -59,18 +60,17 @@ async function cancel(card) {
 function makeCard(job) {
   const card = { job, quarter: 0 };
   card.preview = element("img", { alt: "", hidden: true });
-  card.frame = element("div", { class: "preview" }, card.preview);
   card.bar = element("progress", { max: 100, value: 0, "aria-label": `Progress of ${job.prompt}` });
   card.status = element("span", { class: "status" });
   card.time = element("span", { class: "time" });
   card.error = element("p", { class: "error", role: "alert" });
   card.cancel = element("button", { type: "button", class: "small cancel",
     "aria-label": `Cancel ${job.prompt}`, onclick: () => cancel(card) }, "Cancel");
-  card.node = element("li", { class: "card", "data-job": job.id }, card.frame,
+  card.node = element("li", { class: "card", "data-job": job.id },
+    element("div", { class: "preview" }, card.preview),
     element("div", { class: "card-body" },
       element("div", { class: "card-head" }, element("p", {}, job.prompt || ""), card.cancel),
       card.bar, element("p", { class: "card-line" }, card.status, card.time), card.error));
-  setShape(card.frame, job.size);
   return card;
 }
 
@@ -170,7 +170,8 @@ async function followOne(id) {
   const control = new AbortController();
   streams.set(id, control);
   try {
-    for await (const event of api.events(`${api.jobPath(cards.get(id).job)}/events`, control.signal)) {
+    const path = `${api.jobPath(cards.get(id).job)}/events`;
+    for await (const event of api.events(path, control.signal)) {
       onEvent(id, event);
     }
   } catch {

@@ -1,6 +1,6 @@
 /* The dialog of one job: its pictures or video, its recipe, and what can be done with it. */
 import * as api from "./api.js";
-import { byId, dateTime, duration, element, fileSize, label, words } from "./dom.js";
+import { byId, dateTime, duration, element, label, words } from "./dom.js";
 
 const dialog = byId("viewer");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -43,8 +43,9 @@ async function showOutput(job, index, stage, download) {
 function outputButton(job, output, place, choose) {
   const image = element("img", { alt: "" });
   mediaUrl(api.contentPath(job, place, "thumbnail")).then((url) => { image.src = url; }, () => {});
-  return element("button", { type: "button", "aria-label": `Output ${place + 1}, seed ${output.seed}`,
-    "aria-pressed": String(place === 0), onclick: () => choose(place) }, image);
+  const title = `Output ${place + 1}, seed ${output.seed}`;
+  return element("button", { type: "button", "aria-label": title, "aria-pressed": String(place === 0),
+    onclick: () => choose(place) }, image);
 }
 
 /* A strip of thumbnails when there are several outputs. */
@@ -52,7 +53,7 @@ function strip(job, choose) {
   if (!(job.outputs?.length > 1)) return null;
   const node = element("div", { class: "strip" });
   const chosen = (place) => {
-    [...node.children].forEach((button, at) => button.setAttribute("aria-pressed", String(at === place)));
+    [...node.children].forEach((button, at) => button.setAttribute("aria-pressed", at === place));
     choose(place);
   };
   node.append(...job.outputs.map((output, place) => outputButton(job, output, place, chosen)));
@@ -67,8 +68,6 @@ function facts(job) {
   rows.push(["Seed", (job.seeds?.length ? job.seeds : [job.seed]).join(", ")]);
   if (job.completed_at) rows.push(["Made", dateTime(job.completed_at)]);
   if (typeof job.inference_time_s === "number") rows.push(["Took", duration(job.inference_time_s)]);
-  const bytes = job.outputs?.[0]?.bytes;
-  if (bytes) rows.push(["File", `${job.outputs[0].format}, ${fileSize(bytes)}`]);
   return rows;
 }
 
@@ -76,46 +75,49 @@ function settings(job) {
   const told = ["prompt", "seed", "width", "height", job.object === "image" ? "num_frames" : ""];
   return Object.entries(job.parameters || {})
     .filter(([name, value]) => !told.includes(name) && value !== null && value !== "")
-    .map(([name, value]) => [label(name), typeof value === "object" ? JSON.stringify(value) : String(value)]);
+    .map(([name, value]) => [label(name), typeof value === "object" ? JSON.stringify(value) : value]);
 }
 
 function recipe(job) {
-  const rows = [...facts(job), ...settings(job)].filter(([, value]) => value);
-  return element("dl", { class: "recipe" },
-    ...rows.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  const row = ([name, value]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, String(value)));
+  const rows = [...facts(job), ...settings(job)].filter(([, value]) => value ?? false);
+  return element("dl", { class: "recipe" }, ...rows.map(row));
 }
 
 /* --- actions --- */
 
-async function editThis(job, error) {
-  try {
-    const bytes = await api.blob(api.contentPath(job, 0));
-    dialog.close();
-    actions.edit(new File([bytes], `${job.id}.png`, { type: bytes.type }), job);
-  } catch (failure) {
-    error.textContent = failure.message;
-  }
+/* A button whose failure is told below the buttons. */
+function action(text, attributes, error, act) {
+  const onclick = () => act().catch((failure) => { error.textContent = failure.message; });
+  return element("button", { type: "button", ...attributes, onclick }, text);
 }
 
-async function deleteThis(job, error) {
-  try {
-    await api.remove(job);
-    dialog.close();
-    actions.deleted(job);
-  } catch (failure) {
-    error.textContent = failure.message;
-  }
+async function editThis(job) {
+  const bytes = await api.blob(api.contentPath(job, 0));
+  dialog.close();
+  actions.edit(new File([bytes], job.id, { type: bytes.type }), job);
+}
+
+async function deleteThis(job) {
+  await api.remove(job);
+  dialog.close();
+  actions.deleted(job);
 }
 
 /* Deleting asks once more, in place: there is no way back. */
 function deleteButton(job, error) {
   const ask = element("button", { type: "button", class: "delete" }, "Delete");
   const keep = element("button", { type: "button", class: "keep" }, "Keep");
-  const sure = element("button", { type: "button", class: "danger confirm", onclick: () => deleteThis(job, error) },
-    "Delete for good");
+  const sure = action("Delete for good", { class: "primary confirm" }, error, () => deleteThis(job));
   const question = element("span", { class: "row", hidden: true }, sure, keep);
-  ask.addEventListener("click", () => { ask.hidden = true; question.hidden = false; keep.focus(); });
-  keep.addEventListener("click", () => { ask.hidden = false; question.hidden = true; ask.focus(); });
+  const turn = (asked) => {
+    ask.hidden = asked;
+    question.hidden = !asked;
+    (asked ? keep : ask).focus();
+  };
+  ask.addEventListener("click", () => turn(true));
+  keep.addEventListener("click", () => turn(false));
   return element("span", { class: "row" }, ask, question);
 }
 
@@ -126,7 +128,7 @@ function buttons(job, download) {
   const editable = job.object === "image" && job.status === "completed";
   return element("div", { class: "actions" },
     element("div", { class: "row" }, again, download,
-      editable ? element("button", { type: "button", onclick: () => editThis(job, error) }, "Edit") : null,
+      editable ? action("Edit", { class: "edit" }, error, () => editThis(job)) : null,
       deleteButton(job, error)), error);
 }
 
@@ -166,8 +168,8 @@ export function open(job) {
   dialog.querySelector(".again").focus();
 }
 
-/* Left and right turn the pages, unless the video wants them. */
-function turn(event) {
+/* Left and right show the neighbours, unless the video wants them. */
+function turnPage(event) {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!by || !shown || event.target.tagName === "VIDEO") return;
   const next = actions.neighbour(shown, by);
@@ -177,6 +179,6 @@ function turn(event) {
 export function start(what) {
   actions = what;
   dialog.addEventListener("close", clear);
-  dialog.addEventListener("keydown", turn);
+  dialog.addEventListener("keydown", turnPage);
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 }
