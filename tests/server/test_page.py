@@ -247,6 +247,7 @@ class Making(PageTest):
         self.find("#viewer .edit").click()
         self.wait(lambda: self.find("#edit-body").is_displayed(), "the picture in the form")
         self.assertEqual(self.find("#generate").text, "Edit the picture")
+        self.script("document.getElementById('mask-toggle').scrollIntoView({block: 'center'})")
         self.find("#mask-toggle").click()
         ActionChains(self.browser).drag_and_drop_by_offset(self.find("#mask"), 20, 10).perform()
         self.fill("#prompt", "a gray triangle, edited")

@@ -17,6 +17,7 @@ let known = false;      /* the parameters were read since the server was last aw
 let failures = 0;       /* in a row */
 let timer = null;
 let ticking = false;
+let sending = false;
 let again = false;      /* something happened while the loop was reading */
 let galleryDue = 0;     /* when it must be read again, ms */
 
@@ -113,18 +114,17 @@ async function send(body) {
 
 async function submit(event) {
   event.preventDefault();
-  const button = byId("generate");
-  if (button.disabled) return;
+  if (sending || byId("generate").disabled) return;
   const body = form.read();
   if (!body) return;
-  button.disabled = true;
+  sending = true;
   try {
     queue.add(await send(body));
     announce(`Accepted: ${body.prompt}`);
   } catch (error) {
     form.showError(error.param, error.message);
   }
-  button.disabled = false;
+  sending = false;
   tick();
 }
 

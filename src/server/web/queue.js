@@ -45,15 +45,17 @@ function announceQuarter(card, job) {
   card.quarter = quarter;
 }
 
+/* The button is not disabled meanwhile: that would take the focus from it. */
 async function cancel(card) {
-  card.cancel.disabled = true;
+  if (card.cancelling) return;
+  card.cancelling = true;
   setText(card.status, "Cancelling");
   try {
     await api.post(`${api.jobPath(card.job)}/cancel`);
     onEnd(null);
   } catch (error) {
     setText(card.error, error.message);
-    card.cancel.disabled = false;
+    card.cancelling = false;
   }
 }
 
@@ -79,7 +81,7 @@ function updateCard(card, job) {
   card.node.dataset.status = card.job.status;
   card.bar.value = card.job.progress || 0;
   setText(card.time, timeText(card.job));
-  if (!card.cancel.disabled) setText(card.status, statusText(card.job));
+  if (!card.cancelling) setText(card.status, statusText(card.job));
   announceQuarter(card, card.job);
 }
 
