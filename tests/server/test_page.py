@@ -42,8 +42,11 @@ class Server:
     """`darkroom serve` with a store of its own."""
 
     def __init__(self, *flags):
-        self.store = tempfile.TemporaryDirectory()
-        self.process = subprocess.Popen([PROGRAM, "serve", "--port", "0", "--store-path", self.store.name, *flags],
+        self.store, self.flags = tempfile.TemporaryDirectory(), flags
+        self.start(0)
+
+    def start(self, port):
+        self.process = subprocess.Popen([PROGRAM, "serve", "--port", str(port), "--store-path", self.store.name, *self.flags],
                                         stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("listening on http://"), line
@@ -63,6 +66,11 @@ class Server:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers), timeout=10) as reply:
             return json.load(reply)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -339,6 +347,13 @@ class Looks(PageTest):
             self.assertLessEqual(self.script("const box = document.getElementById('viewer'); return box.scrollWidth - box.clientWidth"), 0)
             self.find("#viewer .close").click()
 
+    def test_text_is_never_markup(self):
+        prompt = "<img src=x onerror='document.title=1'><b>bold</b> & \"quoted\""
+        self.generate(prompt, steps=2).click()
+        self.assertEqual(self.find("#viewer-title").text, prompt)
+        self.assertFalse(self.all("img[src=x], #viewer b, .tile.completed b"))
+        self.assertEqual(self.browser.title, "Darkroom")
+
     def test_light_and_dark(self):
         self.wait_form()
         seen = {}
@@ -379,7 +394,7 @@ CONTRAST = """
     const ratios = {};
     for (const what of ["h1", "#model", "label", ".hint", "#generate", "summary", ".switch :checked + span", ".drop b", "h2"]) {
         const node = document.querySelector(what);
-        const pair = [light(getComputedStyle(node).color), light(ground(node))].sort();
+        const pair = [light(getComputedStyle(node).color), light(ground(node))];
         ratios[what] = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
     }
     const body = getComputedStyle(document.body);
@@ -418,11 +433,14 @@ class WithKey(PageTest):
 
 
 class Away(PageTest):
-    def test_a_lost_server_is_told(self):
+    def test_a_lost_server_is_told_and_found_again(self):
         self.wait_form()
-        self.server.process.send_signal(signal.SIGKILL)
+        self.server.kill()
         self.wait(lambda: "cannot be reached" in self.find("#banner").text, "the banner", 20)
         self.assertFalse(self.find("#generate").is_enabled())
+        self.server.start(self.server.url.rsplit(":")[-1])
+        self.wait(lambda: not self.find("#banner").is_displayed(), "the banner gone", 40)
+        self.generate("a red star", steps=2)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ async function submit(event) {
   const body = form.read();
   if (!body) return;
   sending = true;
+  byId("generate").setAttribute("aria-busy", "true"); /* disabled would lose the focus */
   try {
     queue.add(await send(body));
     announce(`Accepted: ${body.prompt}`);
@@ -125,6 +126,7 @@ async function submit(event) {
     form.showError(error.param, error.message);
   }
   sending = false;
+  byId("generate").removeAttribute("aria-busy");
   tick();
 }
 

@@ -110,10 +110,12 @@ function makeField(parameter) {
   const input = makeInput(parameter, { id, name, "aria-describedby": `${id}-hint ${id}-error` });
   input.value = state.values[name] || "";
   fields.set(name, { parameter, input });
-  const meaning = (help || "").replace(`${name}; `, ""); /* the label says it already */
+  const title = label(name);
+  const said = `${title.toLowerCase()}; `; /* "width; a multiple of …" below "Width" */
+  const meaning = help?.startsWith(said) ? help.slice(said.length) : help || "";
   const suffix = unit && unit.length > 1 ? ` (${unit.toLowerCase()})` : "";
   return element("div", { class: `field f-${name}` },
-    element("label", { for: id }, label(name) + suffix),
+    element("label", { for: id }, title + suffix),
     parameter.type === "seed" ? withDice(input) : input,
     element("p", { class: "hint", id: `${id}-hint` }, words(meaning)),
     element("p", { class: "error", id: `${id}-error` }));

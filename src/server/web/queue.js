@@ -25,7 +25,7 @@ function statusText(job) {
   if (job.status === "queued") {
     return job.queue_position > 0 ? `Waiting, ${job.queue_position} before it` : "Next in line";
   }
-  const parts = [job.stage ? words(job.stage) : "Starting"];
+  const parts = [job.stage ? words(job.stage) : job.progress > 0 ? `${job.progress} %` : "Starting"];
   if (job.steps > 0) parts.push(`step ${job.step} of ${job.steps}`);
   return parts.join(", ");
 }
