@@ -24,7 +24,7 @@ SCREENSHOT = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 and not sys.ar
                              else os.environ.get("DARKROOM_SCREENSHOT", os.path.join(SCRATCH.name, "page.png")))
 CHROMEDRIVER = os.environ.get("CHROMEDRIVER", "/usr/bin/chromedriver")
 START_S, WAIT_S = 60, 60
-LONG = 1000  # steps: longer than any test waits
+LONG = 1000  # steps: still at work when a test cancels
 RECORD = """
     window.seen = {values: [], statuses: [], previews: 0};
     new MutationObserver(() => {
