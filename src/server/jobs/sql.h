@@ -17,7 +17,7 @@ typedef enum dk_sql {
     DK_SQL_COUNT
 } dk_sql;
 
-enum { DK_SQL_LISTS = 32 }; /* statements of dk_jobs_list: one per combination of its filters */
+enum { DK_SQL_LISTS = 64 }; /* statements of dk_jobs_list: one per combination of its filters */
 
 typedef struct dk_sql_link {
     sqlite3 *db;      /* NULL: not open */
