@@ -563,7 +563,7 @@ static void test_expire_by_bytes(void **state)
 }
 
 /* Threads that race to create with one key, to end one job, and that list meanwhile. */
-enum { THREADS = 6, ROUNDS = 20 };
+enum { THREADS = 6, ROUNDS = 150 };
 typedef struct contestant {
     dk_jobs *jobs;
     pthread_barrier_t *barrier;
