@@ -1,5 +1,4 @@
 /* Forms, parsed in place: NULs take the place of what ends a name or a part. */
-#define _GNU_SOURCE /* memmem */
 #include "server/http/form.h"
 
 #include <string.h>

@@ -1,5 +1,4 @@
 /* The watch: one thread, one poll. */
-#define _GNU_SOURCE /* dup with close-on-exec */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
