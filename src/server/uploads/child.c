@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -54,7 +55,9 @@ static _Noreturn void end(dk_status status, const dk_error *err)
         dk_string_puts(&line, "}\n");
         write_whole(STDOUT_FILENO, line.data, line.length);
     }
-    _exit(dk_status_exit_code(status));
+    for (;;) { /* not _exit: sanitizers do things there, too */
+        syscall(SYS_exit_group, dk_status_exit_code(status));
+    }
 }
 
 /* Bytes of address space that the program and its libraries take. */
@@ -116,6 +119,7 @@ static int add_rules(scmp_filter_ctx filter)
         {SCMP_SYS(read), 1, {SCMP_A0(SCMP_CMP_EQ, DK_UPLOAD_INPUT_FD)}},
         {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, DK_UPLOAD_OUTPUT_FD)}},
         {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO)}},
+        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO)}}, /* nowhere */
         {SCMP_SYS(mmap),
          2,
          {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
