@@ -2,8 +2,8 @@
 from .aio import AsyncDiffGenerator
 from .backend import Plan
 from .errors import (
-    AccessDeniedError, BusyError, CancelledError, DarkroomError, DarkroomWarning, DeviceError, FileError, FormatError, InternalError,
-    InvalidRequestError, MismatchError, NetworkError, NoSpaceError, NotFoundError, OutOfMemoryError, OutOfTimeError,
+    AccessDeniedError, BusyError, CancelledError, DarkroomError, DarkroomWarning, DeviceError, FileError, FormatError,
+    InternalError, InvalidRequestError, MismatchError, NetworkError, NoSpaceError, NotFoundError, OutOfMemoryError, OutOfTimeError,
     UnknownArgumentError, UnsupportedError)
 from .events import DoneEvent, Event, PreviewEvent, ProgressEvent
 from .generator import DiffGenerator

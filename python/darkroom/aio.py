@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -44,8 +45,8 @@ class AsyncDiffGenerator:
                        **given: Unpack[options.GenerateOptions]) -> Result: ...
 
     @overload
-    async def generate(self, prompt: Sequence[str], *, on_progress: OnProgress | None = None, on_preview: OnPreview | None = None,
-                       **given: Unpack[options.GenerateOptions]) -> list[Result]: ...
+    async def generate(self, prompt: list[str] | tuple[str, ...], *, on_progress: OnProgress | None = None,
+                       on_preview: OnPreview | None = None, **given: Unpack[options.GenerateOptions]) -> list[Result]: ...
 
     @options.shows(options.GenerateOptions)
     async def generate(self, prompt: str | Sequence[str], *, on_progress: OnProgress | None = None,
@@ -107,7 +108,7 @@ class AsyncDiffGenerator:
 
         try:
             for one in orders:
-                cancels[one.prompt_index] = await _begin(self._backend, one, lambda item, at=one.prompt_index: put(at, item))
+                cancels[one.prompt_index] = await _begin(self._backend, one, functools.partial(put, one.prompt_index))
             while cancels:
                 at, item = await inbox.get()
                 if isinstance(item, DarkroomError):

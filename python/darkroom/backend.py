@@ -1,4 +1,4 @@
-"""What makes outputs: a scheduler over ZeroMQ (local.py) or a server over HTTP (http.py)."""
+"""What makes outputs: a scheduler over ZeroMQ (local.py) or a server over HTTP (remote.py)."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

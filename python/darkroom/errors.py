@@ -157,8 +157,8 @@ def of_http(status: int, error: Mapping[str, Any], retry_after: str | None) -> D
     found = of_code(error.get("code"), message)
     if found is None:
         other: dict[int, type[DarkroomError]] = {
-            403: AccessDeniedError, 405: UnsupportedError, 408: OutOfTimeError, 413: InvalidRequestError, 415: InvalidRequestError,
-            500: InternalError, 503: BusyError}
+            403: AccessDeniedError, 405: UnsupportedError, 408: OutOfTimeError, 413: InvalidRequestError,
+            415: InvalidRequestError, 500: InternalError, 503: BusyError}
         for kind in ALL:
             other.setdefault(kind.http_status, kind)
         found = other.get(status, InvalidRequestError if 400 <= status < 500 else InternalError)(message)

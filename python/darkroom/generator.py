@@ -1,6 +1,7 @@
 """DiffGenerator: pictures and videos from prompts."""
 from __future__ import annotations
 
+import functools
 import queue
 import warnings
 import weakref
@@ -47,7 +48,7 @@ def _check_layout(settings: Mapping[str, Any]) -> None:
 def open_remote(url: str, api_key: str | None, program: options.Path | None, timeout_s: float) -> Backend:
     """Attaches to what runs already: a server at http:// or https://, a scheduler at ipc://."""
     if url.startswith(("http://", "https://")):
-        from .http import Remote
+        from .remote import Remote
 
         return Remote(url, api_key, timeout_s)
     if url.startswith("ipc:///"):
@@ -83,7 +84,8 @@ class DiffGenerator:
         return cls(open_local(model_path, program, ready_timeout_s, settings))
 
     @classmethod
-    def connect(cls, url: str, api_key: str | None = None, *, program: options.Path | None = None, timeout_s: float = 30.0) -> Self:
+    def connect(cls, url: str, api_key: str | None = None, *, program: options.Path | None = None,
+                timeout_s: float = 30.0) -> Self:
         """Attaches to `darkroom serve` at http(s)://host:port, or to a scheduler at ipc:///folder/name of this user.
 
         timeout_s: how long to wait until it is ready, and for an answer. program: only for ipc, to save files.
@@ -95,8 +97,8 @@ class DiffGenerator:
                  **given: Unpack[options.GenerateOptions]) -> Result: ...
 
     @overload
-    def generate(self, prompt: Sequence[str], *, on_progress: OnProgress | None = None, on_preview: OnPreview | None = None,
-                 **given: Unpack[options.GenerateOptions]) -> list[Result]: ...
+    def generate(self, prompt: list[str] | tuple[str, ...], *, on_progress: OnProgress | None = None,
+                 on_preview: OnPreview | None = None, **given: Unpack[options.GenerateOptions]) -> list[Result]: ...
 
     @options.shows(options.GenerateOptions)
     def generate(self, prompt: str | Sequence[str], *, on_progress: OnProgress | None = None, on_preview: OnPreview | None = None,
@@ -147,9 +149,13 @@ class DiffGenerator:
         check_open(self._closer.alive)
         inbox: queue.SimpleQueue[tuple[int, Item]] = queue.SimpleQueue()
         cancels: dict[int, Callable[[], None]] = {}
+
+        def put(at: int, item: Item) -> None:
+            inbox.put((at, item))
+
         try:
             for one in orders:
-                cancels[one.prompt_index] = self._backend.begin(one, lambda item, at=one.prompt_index: inbox.put((at, item)))
+                cancels[one.prompt_index] = self._backend.begin(one, functools.partial(put, one.prompt_index))
             while cancels:
                 at, item = inbox.get()
                 if isinstance(item, DarkroomError):

@@ -16,7 +16,7 @@ from typing import Any
 
 import zmq
 
-from .errors import CancelledError, DarkroomError, InternalError, NetworkError, of_status
+from .errors import CancelledError, DarkroomError, InternalError, InvalidRequestError, NetworkError, of_status
 from .program import Scheduler
 
 log = logging.getLogger("darkroom")
@@ -57,20 +57,20 @@ class Link:
         text = json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
         with self._lock:
             self._outbox.append(text)
-        self._wake()
+            self._wake()
 
     def submit(self, task: str, sink: Sink, **members: Any) -> None:
+        self._check_process()
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
+            self._check()
             self._tasks[task] = sink
         self.send(type="submit", task=task, **members)
 
     def plan(self, request: Message) -> Future[Message]:
         answer: Future[Message] = Future()
+        self._check_process()
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
+            self._check()
             self._last_call += 1
             call = self._last_call
             self._calls[call] = answer
@@ -78,22 +78,34 @@ class Link:
         return answer
 
     def cancel(self, task: str) -> None:
-        self.send(type="cancel", task=task)
+        if os.getpid() == self._pid:
+            self.send(type="cancel", task=task)
 
     def close(self) -> None:
         """Ends the thread and the scheduler that it started."""
         if os.getpid() != self._pid:
             return  # a fork's copy: the thread and the scheduler are the parent's
-        self._stop = True
-        self._wake()
+        with self._lock:
+            self._stop = True
+            self._wake()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise InvalidRequestError("the generator belongs to another process: make one behind the fork")
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise type(self._failure)(self._failure.message)
+
     def _wake(self) -> None:
-        try:
-            os.write(self._wake_write, b"w")
-        except (BlockingIOError, OSError):
-            pass  # it will wake up, or has ended
+        """Under the lock."""
+        if self._wake_write >= 0:
+            try:
+                os.write(self._wake_write, b"w")
+            except BlockingIOError:
+                pass  # enough bytes wait to wake it up
 
     # The link's thread.
 

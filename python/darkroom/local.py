@@ -1,6 +1,7 @@
 """Generations by a scheduler: a task for each output, put together again."""
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import threading
@@ -124,7 +125,7 @@ class _Group:
         deadline_ms = (time.time() + timeout_s) * 1000.0 if timeout_s is not None else 0.0
         for index in range(order.count):
             self._link.submit(
-                self._task(index), lambda header, blobs, index=index: self._take(index, header, blobs),
+                self._task(index), functools.partial(self._take, index),
                 request=request_of(order, index), owner=ACCOUNT, priority=order.priority, deadline_ms=deadline_ms,
                 step_seconds=float(self._planned.get("step_seconds", 0.0)), joins=bool(self._planned.get("joins", False)))
 
@@ -161,8 +162,9 @@ class _Group:
     def _progress(self, index: int, **more: Any) -> ProgressEvent:
         done = len(self._outputs) + sum(part for i, part in self._steps.items() if i not in self._outputs)
         percent = min(int(100.0 * done / self._order.count), 100)
-        return ProgressEvent(**{"status": "in_progress", "progress": percent, "stage": self._stage.get(index, ""), "output": index,
-                                "prompt_index": self._order.prompt_index, **more})
+        return ProgressEvent(**{
+            "status": "in_progress", "progress": percent, "stage": self._stage.get(index, ""), "output": index,
+            "prompt_index": self._order.prompt_index, **more})
 
     def _take_event(self, index: int, header: Message, blobs: list[bytes]) -> None:
         kind = header.get("kind")

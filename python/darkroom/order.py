@@ -37,8 +37,8 @@ class Order:
     def check_frames(self, num_frames: int) -> None:
         """Once it is known how many frames there will be."""
         if num_frames > 1 and self.output_format in files.PICTURES:
-            raise InvalidRequestError(f"output_format is {self.output_format}, which holds one frame, and num_frames {num_frames}; "
-                                      f"accepted are {', '.join(files.VIDEOS)}")
+            raise InvalidRequestError(f"output_format is {self.output_format}, which holds one frame, and num_frames "
+                                      f"{num_frames}; accepted are {', '.join(files.VIDEOS)}")
 
     def extension(self, num_frames: int) -> str:
         return self.output_format or ("png" if num_frames == 1 else "mp4")

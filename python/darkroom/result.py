@@ -110,6 +110,8 @@ class Output:
             raise UnsupportedError(f"{target}: the server made a file '.{self._format}'; ask for another one with output_format "
                                    "and output_quality")
         write_whole(target, self.encoded)
+        if self.num_frames > 1:
+            self._file = None  # big, and the server has it
         return target
 
     def _drop(self) -> None:
