@@ -21,6 +21,7 @@ from .program import Program, Scheduler
 from .result import Output, SharedFile
 
 PLAN_S = 30.0
+MAPPED_BYTES = 16 << 20
 ACCOUNT = "sdk"
 
 
@@ -89,7 +90,8 @@ def request_of(order: Order, index: int) -> Message:
 
 
 def _share(message: Message) -> tuple[memoryview, SharedFile]:
-    """The frames of a result: mapped so that changes stay here."""
+    """The frames of a result: mapped so that changes stay here. A mapping of Python's keeps a descriptor, of which a process may
+    have few: small ones are copied."""
     shape = (int(message["frames"]), int(message["height"]), int(message["width"]), 3)
     size = shape[0] * shape[1] * shape[2] * shape[3]
     path = str(message["frames_path"])
@@ -97,10 +99,12 @@ def _share(message: Message) -> tuple[memoryview, SharedFile]:
         shared = SharedFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         if size <= 0 or os.fstat(shared.fd).st_size != size:
             raise FormatError(f"{path} does not hold {shape} bytes of frames")
-        mapped = mmap.mmap(shared.fd, size, access=mmap.ACCESS_COPY)
+        frames = bytearray(size) if size < MAPPED_BYTES else mmap.mmap(shared.fd, size, access=mmap.ACCESS_COPY)
+        if isinstance(frames, bytearray) and os.preadv(shared.fd, [frames], 0) != size:
+            raise FormatError(f"{path} cannot be read whole")
     except OSError as error:
         raise FileError(f"the frames at {path}: {error.strerror}; they are shared on one host only") from None
-    return memoryview(mapped).cast("B", shape), shared
+    return memoryview(frames).cast("B", shape), shared
 
 
 class _Group:
