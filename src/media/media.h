@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/string.h"
 
 /* 8-bit RGB frames: [count][height][width][3], borrowed. */
 typedef struct dk_frames {
@@ -26,6 +27,10 @@ typedef struct dk_media_options {
    DK_IO: the file cannot be written. */
 DK_MUST_USE dk_status dk_media_write(const char *path, const dk_frames *frames,
                                      const dk_media_options *options, dk_error *err);
+
+/* The first frame as a PNG in memory, appended to out. */
+DK_MUST_USE dk_status dk_media_encode_png(dk_string *out, const dk_frames *frames,
+                                          dk_error *err);
 
 /* The same judgement of a file name (or a bare extension) before there are frames: DK_INVALID
    with what is accepted, when the format is unknown or cannot hold so many frames. */

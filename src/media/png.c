@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "media/formats.h"
@@ -64,4 +65,21 @@ dk_status dk_png_write(const dk_media_target *target, const dk_frames *frames,
     bool written = encode(file, frames, options->recipe);
     written = fclose(file) == 0 && written;
     return written ? DK_OK : dk_media_fail_errno(target, err);
+}
+
+dk_status dk_media_encode_png(dk_string *out, const dk_frames *frames, dk_error *err)
+{
+    char *bytes = NULL;
+    size_t size = 0;
+    FILE *memory = open_memstream(&bytes, &size);
+    if (memory == NULL) {
+        return dk_fail(err, DK_MEMORY, "no memory for a picture");
+    }
+    bool written = encode(memory, frames, NULL);
+    written = fclose(memory) == 0 && written;
+    if (written) {
+        dk_string_append(out, bytes, size);
+    }
+    free(bytes);
+    return written ? DK_OK : dk_fail(err, DK_MEMORY, "a picture could not be encoded");
 }

@@ -28,7 +28,8 @@ static dk_status fail_errno(dk_error *err, const char *path)
     return dk_fail(err, status, "%s: %s", path, strerror(code));
 }
 
-bool dk_jobs_is_id(const char *text)
+/* Letters, '_', 32 digits: what dk_jobs_create makes. */
+static bool is_id(const char *text)
 {
     size_t letters = strspn(text, "abcdefghijklmnopqrstuvwxyz");
     const char *digits = text + letters + 1;
@@ -43,7 +44,7 @@ char *dk_jobs_folder(const dk_jobs *jobs, const char *id)
 
 char *dk_jobs_path(const dk_jobs *jobs, const char *id, const char *name)
 {
-    if (!dk_jobs_is_id(id) || !dk_path_is_inside(name, false)) {
+    if (!is_id(id) || !dk_path_is_inside(name, false)) {
         return NULL;
     }
     char *folder = dk_jobs_folder(jobs, id), *path = dk_path_join(folder, name);
@@ -236,7 +237,7 @@ static dk_status sweep_entry(dk_jobs *jobs, const char *name, int *swept, dk_err
 {
     dk_job_row row;
     bool removed = dk_starts_with(name, removed_prefix);
-    if (!removed && !dk_jobs_is_id(name)) {
+    if (!removed && !is_id(name)) {
         dk_log_warn(jobs->log, "%s/%s: not of the store, left as it is", jobs->folder, name);
         return DK_OK;
     }

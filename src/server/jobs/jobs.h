@@ -111,6 +111,7 @@ typedef struct dk_jobs_query {
     int limit;                /* 1.. */
     bool ascending;           /* by creation; else the newest first */
     bool unfinished;          /* only queued and in progress */
+    bool finished;            /* only the others */
 } dk_jobs_query;
 typedef struct dk_job_list {
     dk_job_record *records; /* [count], owned */

@@ -5,7 +5,7 @@
 #include "server/jobs/store.h"
 
 /* Bits of a list's filters: together the slot of its statement. */
-enum { BY_KIND = 1, BY_OWNER = 2, UNFINISHED = 4, ASCENDING = 8, AFTER = 16 };
+enum { BY_KIND = 1, BY_OWNER = 2, UNFINISHED = 4, ASCENDING = 8, AFTER = 16, FINISHED = 32 };
 
 dk_status dk_jobs_get(dk_jobs *jobs, const char *id, const char *owner, dk_job_record *out,
                       dk_error *err)
@@ -33,7 +33,7 @@ static int filters_of(const dk_jobs_query *query)
 {
     return (query->kind != NULL ? BY_KIND : 0) | (query->owner != NULL ? BY_OWNER : 0) |
            (query->unfinished ? UNFINISHED : 0) | (query->ascending ? ASCENDING : 0) |
-           (query->after != NULL ? AFTER : 0);
+           (query->after != NULL ? AFTER : 0) | (query->finished ? FINISHED : 0);
 }
 
 /* Every list walks an index in the order of seq and ends with its limit: named, because the
@@ -63,6 +63,7 @@ static char *list_text(int filters)
     dk_string_puts(&text, (filters & BY_KIND) != 0 ? " AND kind = ?1" : "");
     dk_string_puts(&text, (filters & BY_OWNER) != 0 ? " AND owner = ?2" : "");
     dk_string_puts(&text, (filters & UNFINISHED) != 0 ? " AND state < 2" : "");
+    dk_string_puts(&text, (filters & FINISHED) != 0 ? " AND state >= 2" : "");
     if ((filters & AFTER) != 0) {
         dk_string_puts(&text, ascending ? " AND seq > ?3" : " AND seq < ?3");
     }

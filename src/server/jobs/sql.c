@@ -16,36 +16,6 @@ static const char *const statement_texts[] = {
 #undef DK_SQL_STATEMENT
 };
 
-dk_status dk_sql_open(dk_sql_link *link, const char *path, bool create, dk_error *err)
-{
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
-    *link = (dk_sql_link){.path = path};
-    pthread_mutex_init(&link->lock, NULL);
-    int code =
-        sqlite3_open_v2(path, &link->db, flags | (create ? SQLITE_OPEN_CREATE : 0), NULL);
-    if (code != SQLITE_OK) {
-        dk_status status = dk_sql_fail(link, code, err);
-        dk_sql_close(link);
-        return status;
-    }
-    sqlite3_extended_result_codes(link->db, 1);
-    sqlite3_busy_timeout(link->db, BUSY_TIMEOUT_MS);
-    return DK_OK;
-}
-
-void dk_sql_close(dk_sql_link *link)
-{
-    if (link->path == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < sizeof link->statements / sizeof *link->statements; i++) {
-        sqlite3_finalize(link->statements[i]);
-    }
-    sqlite3_close(link->db);
-    pthread_mutex_destroy(&link->lock);
-    *link = (dk_sql_link){0};
-}
-
 static dk_status status_of(int code, int system_errno)
 {
     if (code == SQLITE_FULL || system_errno == ENOSPC || system_errno == EDQUOT) {
@@ -71,7 +41,8 @@ static dk_status status_of(int code, int system_errno)
     }
 }
 
-dk_status dk_sql_fail(const dk_sql_link *link, int code, dk_error *err)
+/* The failure that the last call on the link had. */
+static dk_status fail_sql(const dk_sql_link *link, int code, dk_error *err)
 {
     int primary = code & 0xff;
     bool about_files = primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN;
@@ -85,10 +56,40 @@ dk_status dk_sql_fail(const dk_sql_link *link, int code, dk_error *err)
                                                                   : "");
 }
 
+dk_status dk_sql_open(dk_sql_link *link, const char *path, bool create, dk_error *err)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
+    *link = (dk_sql_link){.path = path};
+    pthread_mutex_init(&link->lock, NULL);
+    int code =
+        sqlite3_open_v2(path, &link->db, flags | (create ? SQLITE_OPEN_CREATE : 0), NULL);
+    if (code != SQLITE_OK) {
+        dk_status status = fail_sql(link, code, err);
+        dk_sql_close(link);
+        return status;
+    }
+    sqlite3_extended_result_codes(link->db, 1);
+    sqlite3_busy_timeout(link->db, BUSY_TIMEOUT_MS);
+    return DK_OK;
+}
+
+void dk_sql_close(dk_sql_link *link)
+{
+    if (link->path == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof link->statements / sizeof *link->statements; i++) {
+        sqlite3_finalize(link->statements[i]);
+    }
+    sqlite3_close(link->db);
+    pthread_mutex_destroy(&link->lock);
+    *link = (dk_sql_link){0};
+}
+
 dk_status dk_sql_script(dk_sql_link *link, const char *text, dk_error *err)
 {
     int code = sqlite3_exec(link->db, text, NULL, NULL, NULL);
-    return code == SQLITE_OK ? DK_OK : dk_sql_fail(link, code, err);
+    return code == SQLITE_OK ? DK_OK : fail_sql(link, code, err);
 }
 
 dk_status dk_sql_single(dk_sql_link *link, const char *text, char **out, dk_error *err)
@@ -97,7 +98,7 @@ dk_status dk_sql_single(dk_sql_link *link, const char *text, char **out, dk_erro
     bool row = false;
     int code = sqlite3_prepare_v2(link->db, text, -1, &statement, NULL);
     if (code != SQLITE_OK) {
-        return dk_sql_fail(link, code, err);
+        return fail_sql(link, code, err);
     }
     dk_status status = dk_sql_next(link, statement, &row, err);
     if (status == DK_OK) {
@@ -131,7 +132,7 @@ dk_status dk_sql_begin_text(sqlite3_stmt **out, dk_sql_link *link, int slot, con
         }
     }
     if (code != SQLITE_OK) {
-        dk_status status = dk_sql_fail(link, code, err);
+        dk_status status = fail_sql(link, code, err);
         dk_sql_end(*statement);
         return status;
     }
@@ -152,7 +153,7 @@ dk_status dk_sql_next(dk_sql_link *link, sqlite3_stmt *statement, bool *row, dk_
     if (*row) {
         return DK_OK;
     }
-    dk_status status = code == SQLITE_DONE ? DK_OK : dk_sql_fail(link, code, err);
+    dk_status status = code == SQLITE_DONE ? DK_OK : fail_sql(link, code, err);
     dk_sql_end(statement);
     return status;
 }

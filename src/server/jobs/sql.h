@@ -1,5 +1,6 @@
 /* SQLite as the job store uses it: one connection with its mutex and its statements, which are
-   compiled once. Who runs statements holds the link's lock. */
+   compiled once. Who runs statements holds the link's lock. Failures of all functions: a full
+   disk is DK_NO_SPACE, a damaged file DK_FORMAT, other trouble with files DK_IO. */
 #ifndef DK_SERVER_JOBS_SQL_H
 #define DK_SERVER_JOBS_SQL_H
 
@@ -17,7 +18,7 @@ typedef enum dk_sql {
     DK_SQL_COUNT
 } dk_sql;
 
-enum { DK_SQL_LISTS = 32 }; /* statements of dk_jobs_list: one per combination of its filters */
+enum { DK_SQL_LISTS = 64 }; /* statements of dk_jobs_list: one per combination of its filters */
 
 typedef struct dk_sql_link {
     sqlite3 *db;      /* NULL: not open */
@@ -52,10 +53,6 @@ static inline dk_sql_value dk_sql_text(const char *text)
 DK_MUST_USE dk_status dk_sql_open(dk_sql_link *link, const char *path, bool create,
                                   dk_error *err);
 void dk_sql_close(dk_sql_link *link); /* a link that is not open is fine */
-
-/* The failure that the last call on the link had, result code `code`: a full disk is
-   DK_NO_SPACE, a damaged file DK_FORMAT, other trouble with files DK_IO. */
-dk_status dk_sql_fail(const dk_sql_link *link, int code, dk_error *err);
 
 /* Runs statements without parameters and results: pragmas, schema. */
 DK_MUST_USE dk_status dk_sql_script(dk_sql_link *link, const char *text, dk_error *err);

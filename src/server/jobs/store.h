@@ -54,7 +54,6 @@ DK_MUST_USE dk_status dk_jobs_database_open(dk_jobs *jobs, bool *fresh, dk_error
 DK_MUST_USE dk_status dk_jobs_recover(dk_jobs *jobs, dk_error *err);
 
 /* files.c */
-bool dk_jobs_is_id(const char *text);                      /* letters, '_', 32 hex digits */
 char *dk_jobs_folder(const dk_jobs *jobs, const char *id); /* owned */
 DK_MUST_USE dk_status dk_jobs_sync_folder(const char *path, dk_error *err);
 /* Makes the job's folder with its inputs, durably; nothing is left of it on failure. */

@@ -90,7 +90,7 @@ static void submit(dk_scheduler *s, const dk_link_peer *peer, const dk_message *
                   .priority = (int)dk_message_number(message, "priority", 0),
                   .deadline_ms = dk_message_number(message, "deadline_ms", 0),
                   .step_seconds = dk_message_number(message, "step_seconds", 0),
-        .attempts = (int)dk_message_number(message, "attempts", 0),
+                  .attempts = (int)dk_message_number(message, "attempts", 0),
                   .queued_ms = dk_now_ms()};
     if (dk_message_text(message, "checkpoint")[0] != '\0') {
         task->checkpoint = text_of(message, "checkpoint");

@@ -65,14 +65,23 @@ void dk_service_drain(dk_service *service, double drain_ms, const volatile int *
     }
 }
 
+void dk_service_end(dk_service *service)
+{
+    atomic_store(&service->draining, true);
+    if (!atomic_load(&service->stopping)) {
+        dk_service_link_stop(service);
+        dk_service_finish_stop(service);
+        dk_watch_end_all(service->watch);
+    }
+}
+
 void dk_service_stop(dk_service **service)
 {
     if (*service == NULL) {
         return;
     }
     dk_service *s = *service;
-    dk_service_link_stop(s);
-    dk_service_finish_stop(s);
+    dk_service_end(s);
     dk_watch_destroy(&s->watch);
     dk_metrics_destroy(&s->metrics);
     while (s->plans != NULL) {

@@ -36,6 +36,9 @@ DK_MUST_USE dk_status dk_service_start(dk_service **out, const dk_service_option
 /* Nothing new starts; waits until what runs has ended and is stored, or drain_ms passed, or
  *hurry becomes true. */
 void dk_service_drain(dk_service *service, double drain_ms, const volatile int *hurry);
+/* Ends the link and the finishing, and tells everybody who watches; submit then says DK_BUSY.
+ */
+void dk_service_end(dk_service *service);
 void dk_service_stop(dk_service **service);
 
 dk_jobs *dk_service_jobs(const dk_service *service);

@@ -301,6 +301,52 @@ static void test_damaged(void **state)
     }
 }
 
+static void copy(const char *from, const char *to)
+{
+    dk_error err;
+    char *bytes;
+    size_t size;
+    assert_ok(dk_file_read(&bytes, &size, from, 1 << 24, &err), err);
+    assert_ok(dk_file_write(to, bytes, size, &err), err);
+    dk_free(bytes);
+}
+
+/* A server was killed and the database damaged: its log, which may hold what a repair needs, is
+   left as it is too. */
+static void test_damaged_with_log(void **state)
+{
+    (void)state;
+    dk_error err;
+    char *folder = scratch_create(), *killed = dk_path_join(folder, "killed");
+    char *from = store_path(folder, "jobs.sqlite"),
+         *from_log = store_path(folder, "jobs.sqlite-wal");
+    char *path = scratch_path(killed, "store/jobs.sqlite");
+    char *log = store_path(killed, "jobs.sqlite-wal"), *before, *after;
+    size_t size, size_after;
+    bool flag;
+    dk_jobs *jobs = store_open(folder);
+    char *id = store_create(jobs, "video", "");
+    dk_jobs_close(&jobs);
+    long page =
+        (long)store_sql(folder, "SELECT rootpage FROM sqlite_schema WHERE name = 'outputs'");
+    jobs = store_open(folder);
+    assert_ok(dk_jobs_cancel(jobs, id, &flag, &err), err); /* in the log, without outputs */
+    copy(from, path);
+    copy(from_log, log);
+    dk_jobs_close(&jobs);
+    overwrite(path, (page - 1) * 4096, 2000);
+    assert_ok(dk_file_read(&before, &size, log, 1 << 24, &err), err);
+    assert_true(size > 4096);
+    assert_int_equal(try_open(killed, &err), DK_FORMAT);
+    assert_ok(dk_file_read(&after, &size_after, log, 1 << 24, &err), err);
+    assert_true(size == size_after && memcmp(before, after, size) == 0);
+    char *texts[] = {killed, from, from_log, path, log, before, after, id};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        dk_free(texts[i]);
+    }
+    scratch_remove(folder);
+}
+
 static void test_foreign(void **state)
 {
     (void)state;
@@ -343,9 +389,13 @@ static void test_foreign(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lock),          cmocka_unit_test(test_reopen),
-        cmocka_unit_test(test_sweep),         cmocka_unit_test(test_missing_files),
-        cmocka_unit_test(test_database_gone), cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_reopen),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_database_gone),
+        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_damaged_with_log),
         cmocka_unit_test(test_foreign),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,114 @@
+/* darkroom serve: the HTTP server with its scheduler and workers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "cli/arguments.h"
+#include "cli/models.h"
+#include "cli/processes.h"
+#include "engine/option_parameters.h"
+#include "server/scheduler/scheduler.h"
+#include "server/serve/serve.h"
+
+typedef struct run_state {
+    dk_serve_options serve;
+    dk_scheduler_options scheduler;
+    dk_engine_setup setup;
+    dk_progress progress;
+    dk_command_line line;
+    char *store;
+} run_state;
+
+/* XDG_STATE_HOME/darkroom, else ~/.local/state/darkroom. */
+static char *default_store(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state != NULL && state[0] == '/') {
+        return dk_path_join(state, "darkroom");
+    }
+    return dk_path_join(home != NULL ? home : ".", ".local/state/darkroom");
+}
+
+/* The first line of stdout is for programs that start a server. */
+static void on_listening(void *context, const char *url)
+{
+    (void)context;
+    printf("listening on %s\n", url);
+    fflush(stdout);
+}
+
+static void on_ready(void *context, const char *model, const char *device)
+{
+    (void)context;
+    printf("ready: %s on %s\n", model, device);
+    fflush(stdout);
+}
+
+static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_error *err)
+{
+    DK_TRY(dk_arguments_apply(arguments, &dk_serve_parameters, &r->serve, err));
+    DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->scheduler, err));
+    DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
+    if ((r->serve.ssl_certfile == NULL) != (r->serve.ssl_keyfile == NULL)) {
+        return dk_fail(err, DK_INVALID, "--ssl-certfile and --ssl-keyfile come together");
+    }
+    return dk_scheduler_options_check(&r->scheduler, err);
+}
+
+static dk_status serve(run_state *r, dk_error *err)
+{
+    const dk_log log = {
+        .write = dk_progress_log, .context = &r->progress, .level = r->setup.options.log_level};
+    r->store = r->serve.store_path != NULL ? dk_strdup(r->serve.store_path) : default_store();
+    dk_command_line_init(&r->line, "scheduler");
+    dk_command_line_add_fields(&r->line, &dk_scheduler_parameters, &r->scheduler);
+    dk_command_line_add_fields(&r->line, &dk_option_parameters, &r->setup.options);
+    const dk_serve_setup setup = {.options = &r->serve,
+                                  .store_path = r->store,
+                                  .scheduler_argv = (const char *const *)r->line.words,
+                                  .num_gpus = r->scheduler.num_gpus,
+                                  .log = &log,
+                                  .listening = on_listening,
+                                  .ready = on_ready};
+    return dk_serve_run(&setup, err);
+}
+
+static dk_status run(const dk_arguments *arguments, dk_error *err)
+{
+    run_state r = {0};
+    dk_serve_options_init(&r.serve);
+    dk_scheduler_options_init(&r.scheduler);
+    dk_engine_setup_init(&r.setup);
+    dk_status status = read_arguments(&r, arguments, err);
+    if (status == DK_OK) {
+        dk_progress_init(&r.progress, r.setup.options.log_level);
+        status = serve(&r, err);
+    }
+    dk_command_line_release(&r.line);
+    dk_engine_setup_release(&r.setup);
+    dk_free(r.store);
+    return status;
+}
+
+static const dk_flag_group groups[] = {{&dk_serve_parameters, NULL},
+                                       {&dk_scheduler_parameters, NULL},
+                                       {&dk_option_parameters, NULL},
+                                       {NULL, NULL}};
+
+const dk_command dk_command_serve = {
+    .name = "serve",
+    .usage = "[flags]",
+    .summary = "serve the model over HTTP: OpenAI's image and video API, and a page",
+    .text =
+        "Open http://127.0.0.1:30000 in a browser, or use any OpenAI client with base_url\n"
+        "http://127.0.0.1:30000/v1. Accepted jobs survive a restart. SIGTERM drains: running\n"
+        "jobs end first (--drain-timeout); a second one ends the server at once.",
+    .examples = "darkroom serve\n"
+                "darkroom serve --num-gpus 2 --port 8000 --api-key-file keys.txt\n"
+                "darkroom serve --model-path Wan-AI/Wan2.1-T2V-1.3B-Diffusers --host 0.0.0.0 "
+                "--api-key secret\n",
+    .groups = groups,
+    .run = run,
+};
