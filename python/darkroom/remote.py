@@ -46,8 +46,8 @@ class Client:
             raise InvalidRequestError(f"'{url}' has no port from 1 to 65535") from None
         self._context = ssl.create_default_context() if parts.scheme == "https" else None
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key is not None else {}
-        if api_key is not None and (not api_key or not api_key.isascii() or not api_key.isprintable()):
-            raise InvalidRequestError("api_key is no text of printable ASCII characters")
+        if api_key is not None and (not api_key or not all("!" <= c <= "~" for c in api_key)):
+            raise InvalidRequestError("api_key: accepted are printable ASCII characters without spaces")
 
     def open(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json",
              timeout_s: float | None = None) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
