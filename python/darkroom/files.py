@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable
 
-from .errors import DarkroomError, FileError, InvalidRequestError, NoSpaceError
+from .errors import DarkroomError, FileError, InvalidRequestError, NoSpaceError, NotFoundError
 
 PICTURES = ("png", "jpeg", "jpg", "webp")
 VIDEOS = ("mp4", "webm", "gif")
@@ -36,8 +36,8 @@ def slug(prompt: str) -> str:
 
 
 def of_os_error(error: OSError, path: str) -> DarkroomError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return (NoSpaceError if full else FileError)(f"{path}: {error.strerror or error}")
+    full, missing = error.errno in (errno.ENOSPC, errno.EDQUOT), error.errno == errno.ENOENT
+    return (NoSpaceError if full else NotFoundError if missing else FileError)(f"{path}: {error.strerror or error}")
 
 
 def make_folder(path: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import functools
 import mmap
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -118,7 +117,6 @@ class _Group:
         self._steps: dict[int, float] = {}  # finished part of each output, 0 to 1
         self._stage: dict[int, str] = {}
         self._seconds = 0.0
-        self._lock = threading.Lock()
         self._ended = False
 
     def _task(self, index: int) -> str:

@@ -35,6 +35,9 @@ class RequestOptions(TypedDict, total=False):
     fps: float
     initial_latents: Path
     initial_latents_first: int
+    image_path: Path
+    mask_path: Path
+    strength: float
     vae_tile_size: int
 
 

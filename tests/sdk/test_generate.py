@@ -141,12 +141,34 @@ class Made(sdk.Folder):
 
     def test_initial_latents_count_up(self):
         """Output i starts from latent first + i, as in the command."""
-        dump = self.path("dump.safetensors")
-        program("generate", "--model-path", sdk.SMALL, "--prompt", "x", "--width", "32", "--height", "32", "--num-frames", "1",
-                "--num-inference-steps", "1", "--num-outputs-per-prompt", "1", "--dump-tensors", dump, "--output-path", self.path("d"))
-        self.assertTrue(os.path.exists(dump))
+        shape, latents = [3, 16, 1, 4, 4], numpy.random.default_rng(1).standard_normal((3, 16, 1, 4, 4), numpy.float32)
+        header = json.dumps({"latents": {"dtype": "F32", "shape": shape, "data_offsets": [0, latents.nbytes]}}).encode()
+        with open(self.path("latents.safetensors"), "wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header + latents.tobytes())
+        both = self.make(num_frames=1, initial_latents=self.path("latents.safetensors"), initial_latents_first=1,
+                         num_outputs_per_prompt=2, save_output=False)
+        for i, output in enumerate(both.outputs, 1):
+            alone = self.make(num_frames=1, initial_latents=self.path("latents.safetensors"), initial_latents_first=i,
+                              save_output=False)
+            numpy.testing.assert_array_equal(alone.frames, output.frames)
+        self.assertFalse(numpy.array_equal(both.outputs[0].frames, both.outputs[1].frames))
         with self.assertRaises(darkroom.DarkroomError):
             self.make(num_frames=1, initial_latents=self.path("none.safetensors"))
+
+    def test_edit(self):
+        """Outside of the mask the picture keeps its pixels."""
+        picture = numpy.random.default_rng(2).integers(0, 256, (32, 32, 3), numpy.uint8)
+        mask = numpy.zeros((32, 32), numpy.uint8)
+        mask[:, 16:] = 255
+        Image.fromarray(picture).save(self.path("picture.png"))
+        Image.fromarray(mask).save(self.path("mask.png"))
+        result = self.make(num_frames=1, image_path=self.path("picture.png"), mask_path=self.path("mask.png"), strength=1.0)
+        numpy.testing.assert_array_equal(result.frames[0][:, :16], picture[:, :16])
+        self.assertFalse(numpy.array_equal(result.frames[0][:, 16:], picture[:, 16:]))
+        with self.assertRaisesRegex(InvalidRequestError, "strength"):
+            self.make(num_frames=1, image_path=self.path("picture.png"), strength=2)
+        with self.assertRaises(darkroom.NotFoundError):
+            self.make(num_frames=1, image_path=self.path("none.png"))
 
 
 class Told(sdk.Folder):

@@ -165,6 +165,24 @@ class Remote(sdk.Folder):
         asyncio.run(work())
         sdk.until(self, self.idle, 20, "the job was not cancelled")
 
+    def test_edit(self):
+        """The pictures are sent; what comes back equals a local generator's."""
+        picture = numpy.random.default_rng(2).integers(0, 256, (32, 32, 3), numpy.uint8)
+        mask = numpy.zeros((32, 32), numpy.uint8)
+        mask[8:24, 8:24] = 255
+        Image.fromarray(picture).save(self.path("picture.png"))
+        Image.fromarray(mask).save(self.path("mask.png"))
+        edit = dict(image_path=self.path("picture.png"), mask_path=self.path("mask.png"), strength=0.9, seed=5, num_frames=1)
+        result = self.make(**edit)
+        with DiffGenerator.from_pretrained(sdk.SMALL) as local:
+            alone = local.generate("a red circle", **FAST, **edit, save_output=False)
+        numpy.testing.assert_array_equal(result.frames, alone.frames)
+        numpy.testing.assert_array_equal(result.frames[0][:8], picture[:8])
+        video = self.make(image_path=self.path("picture.png"), strength=0.9, num_frames=5)
+        self.assertEqual(video.outputs[0].num_frames, 5)
+        with self.assertRaises(darkroom.NotFoundError):
+            self.make(num_frames=1, image_path=self.path("none.png"))
+
     def test_prompts(self):
         results = self.make(["a", "b", "c"], num_frames=1)
         self.assertEqual([r.prompt for r in results], ["a", "b", "c"])
