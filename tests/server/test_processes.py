@@ -102,7 +102,8 @@ class Dying(unittest.TestCase):
         with Server("--max-retries", 1) as server:
             job = server.json("/v1/videos", {**LONG, "num_inference_steps": 500})
             for _ in range(2):
-                pid = wait_for(lambda: [w["pid"] for w in server.json("/server_info")["workers"] if w["tasks"]])[0]
+                pid = wait_for(lambda: [w["pid"] for w in server.json("/server_info")["workers"]
+                                        if w["tasks"] and os.path.exists(f"/proc/{w['pid']}")])[0]
                 os.kill(pid, signal.SIGKILL)
                 wait_for(lambda: pid not in server.processes("worker"))
             done = server.wait_job(job)

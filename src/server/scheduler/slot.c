@@ -124,7 +124,7 @@ dk_status dk_slot_run(dk_slot *slot, dk_task *const *tasks, int count, dk_error 
                               json_pack("{s:s, s:O, s:s*}", "task", tasks[i]->id, "request",
                                         tasks[i]->request, "checkpoint", tasks[i]->checkpoint));
     }
-    slot->running_count = count;
+    slot->running_count = slot->batch_size = count;
     slot->state = DK_SLOT_BUSY;
     slot->batch_ms = slot->sign_ms = dk_now_ms();
     dk_message_pack(&message, "run", "{s:o}", "tasks", list);

@@ -82,6 +82,9 @@ static dk_status start_service(server *s, dk_error *err)
     if (o->curve_keys != NULL) {
         DK_TRY(dk_link_keys_read(&s->link_keys, &s->link_text, o->curve_keys, err));
     }
+    if (elsewhere) {
+        DK_TRY(dk_link_check(o->scheduler_endpoint, &s->link_keys, err));
+    }
     const dk_service_options options = {.jobs = s->jobs,
                                         .run_folder = s->run_folder,
                                         .scheduler_argv =
