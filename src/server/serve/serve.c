@@ -71,7 +71,7 @@ static dk_status open_store(server *s, dk_error *err)
                                      .max_store_gb = o->max_store_gb,
                                      .log = s->setup->log};
     DK_TRY(dk_jobs_open(&s->jobs, &options, err));
-    return dk_run_folder_make(&s->run_folder, getenv("XDG_RUNTIME_DIR"), s->setup->store_path,
+    return dk_run_folder_make(&s->run_folder, s->setup->run_folder_base, s->setup->store_path,
                               err);
 }
 
