@@ -122,16 +122,23 @@ static void run(dk_engine *engine, dk_generation *generations, int count)
 
 bool dk_request_joins(const dk_engine *engine, const dk_request *a, const dk_request *b)
 {
-    (void)engine;
-    (void)a;
-    (void)b;
-    return false;
+    return dk_request_most_together(engine->pipeline, engine->device, a) > 1 &&
+           dk_requests_are_alike(a, b);
 }
 
 void dk_generate_together(dk_engine *engine, dk_generation *generations, int count)
 {
+    int most = DK_JOBS_TOGETHER;
     for (int i = 0; i < count; i++) {
-        run(engine, &generations[i], 1);
+        bool joins = dk_request_joins(engine, generations[0].request, generations[i].request);
+        most = joins ? most : 1;
+    }
+    if (count > 0 && most > 1) {
+        most =
+            dk_request_most_together(engine->pipeline, engine->device, generations[0].request);
+    }
+    for (int i = 0; i < count; i += most) {
+        run(engine, generations + i, count - i < most ? count - i : most);
     }
     atomic_store(&engine->cancel->requested, false);
 }

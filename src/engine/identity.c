@@ -52,10 +52,7 @@ dk_status dk_generation_identity(char hex[DK_SHA256_HEX_BYTES], dk_engine *engin
     }
     json_t *facts = json_pack("{s:o, s:o, s:s}", "engine", engine_of(engine), "request",
                               request_of(request), "initial_latents", latents);
-    char *text =
-        facts != NULL
-            ? json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17))
-            : NULL;
+    char *text = json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
     json_decref(facts);
     if (text == NULL) {
         return dk_fail(err, DK_INVALID, "the request's texts are not valid UTF-8");

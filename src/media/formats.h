@@ -34,6 +34,10 @@ DK_MUST_USE dk_status dk_image_begin(dk_image *out, uint64_t width, uint64_t hei
                                      const char *where, const dk_media_limits *limits,
                                      dk_error *err);
 
+/* Takes [height][width][4] apart into image->rgb and a new image->alpha. */
+DK_MUST_USE dk_status dk_image_split(dk_image *image, const uint8_t *rgba, const char *where,
+                                     dk_error *err);
+
 #define DK_IMAGE_ACCEPTED "accepted are png, jpeg, webp"
 
 /* Appends the recipe to out, or nothing when the file carries none. data begins with the

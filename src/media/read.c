@@ -44,6 +44,7 @@ static const content *find_content(const uint8_t *data, size_t size)
 void dk_image_release(dk_image *image)
 {
     dk_free(image->rgb);
+    dk_free(image->alpha);
     *image = (dk_image){0};
 }
 
@@ -59,6 +60,19 @@ dk_status dk_image_begin(dk_image *out, uint64_t width, uint64_t height, const c
     void *rgb;
     DK_TRY(dk_try_alloc(&rgb, (size_t)(width * height) * CHANNELS, where, err));
     *out = (dk_image){.height = (int)height, .width = (int)width, .rgb = rgb};
+    return DK_OK;
+}
+
+dk_status dk_image_split(dk_image *image, const uint8_t *rgba, const char *where, dk_error *err)
+{
+    const size_t pixels = (size_t)image->width * (size_t)image->height;
+    void *alpha;
+    DK_TRY(dk_try_alloc(&alpha, pixels, where, err));
+    image->alpha = alpha;
+    for (size_t i = 0; i < pixels; i++) {
+        memcpy(image->rgb + i * CHANNELS, rgba + i * (CHANNELS + 1), CHANNELS);
+        image->alpha[i] = rgba[i * (CHANNELS + 1) + CHANNELS];
+    }
     return DK_OK;
 }
 

@@ -3,6 +3,8 @@
    into other parts. */
 #include "media/video.h"
 
+#include "base/alloc.h"
+
 #include <libavutil/opt.h>
 #include <libswscale/swscale.h>
 
@@ -210,6 +212,20 @@ static struct SwsContext *create_scaler(const dk_frames *frames, enum AVPixelFor
     return scaler;
 }
 
+/* libswscale reads a little beyond the pixels that it converts: the last frame, behind which
+   nothing may lie, is converted from a copy with room behind it. Owned. */
+static dk_status copy_last(uint8_t **out, const dk_frames *frames, dk_error *err)
+{
+    enum { ROOM = 256 };
+    size_t bytes = (size_t)frames->width * (size_t)frames->height * CHANNELS;
+    void *copy;
+    DK_TRY(dk_try_alloc(&copy, bytes + ROOM, "a frame", err));
+    memcpy(copy, frames->rgb + (size_t)(frames->count - 1) * bytes, bytes);
+    memset((uint8_t *)copy + bytes, 0, ROOM);
+    *out = copy;
+    return DK_OK;
+}
+
 static dk_status write_yuv(const dk_video_format *format, const dk_media_target *target,
                            const dk_frames *frames, const dk_media_options *options,
                            dk_error *err)
@@ -217,7 +233,9 @@ static dk_status write_yuv(const dk_video_format *format, const dk_media_target 
     dk_video v = {0};
     struct SwsContext *scaler = NULL;
     const int stride = frames->width * CHANNELS;
+    uint8_t *last = NULL;
     dk_status status = DK_OK;
+    DK_TRY_DONE(copy_last(&last, frames, err));
     DK_TRY_DONE(dk_video_open(&v, format, target, frames, options, err));
     scaler = create_scaler(frames, format->pixels);
     if (scaler == NULL) {
@@ -226,6 +244,7 @@ static dk_status write_yuv(const dk_video_format *format, const dk_media_target 
     }
     for (int i = 0; i < frames->count; i++) {
         const uint8_t *rgb = frames->rgb + (size_t)i * (size_t)stride * (size_t)frames->height;
+        rgb = i + 1 < frames->count ? rgb : last;
         DK_TRY_DONE(dk_video_begin_frame(&v, err));
         sws_scale(scaler, &rgb, &stride, 0, frames->height, v.frame->data, v.frame->linesize);
         DK_TRY_DONE(dk_video_put(&v, i, err));
@@ -233,6 +252,7 @@ static dk_status write_yuv(const dk_video_format *format, const dk_media_target 
     DK_TRY_DONE(dk_video_finish(&v, err));
 done:
     sws_freeContext(scaler);
+    dk_free(last);
     return dk_video_close(&v, status, err);
 }
 

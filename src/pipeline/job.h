@@ -62,12 +62,19 @@ void dk_job_release(dk_job *job);
    latent and the given latents. */
 DK_MUST_USE dk_status dk_job_check(dk_job *job, dk_error *err);
 
-/* How many passes through the transformer gain by being one, of latents of so many tokens. */
+/* How many passes through the transformer gain by being one, of latents of so many tokens, and
+   give the bits of single ones. */
 int dk_jobs_pass_items(const dk_device *device, int64_t tokens);
+/* How many requests of this size and guidance gain by going together; 1: none, or it has files
+   of its own. From any thread. */
+int dk_request_most_together(const dk_pipeline *pipeline, const dk_device *device,
+                             const dk_request *request);
+/* Equal in all but prompts and seed. */
+bool dk_requests_are_alike(const dk_request *a, const dk_request *b);
 
-/* Runs a pipeline's stages for jobs that dk_jobs_join (or one alone): the first ones once, the
-   rest for every output. One that fails or is stopped leaves the others alone: each has its own
-   status. */
+/* Runs a pipeline's stages for jobs whose requests are alike (or one alone): the first ones
+   once, the rest for every output. One that fails or is stopped leaves the others alone: each
+   has its own status. */
 void dk_jobs_run(dk_job *const *jobs, int count);
 
 #endif

@@ -37,8 +37,41 @@ static bool is_token_character(char c)
            (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
-/* Steps over '; name="value"' or '; name=value' and leaves the value, unquoted in place, with
-   a NUL in *value. False when the text at *text is not a parameter. */
+/* Reads "…" at *text, unescaped in place: *value gets its NUL, *text stands behind it. */
+static bool read_quoted(char **text, char **value)
+{
+    char *p = *text + 1, *to = p;
+    *value = p;
+    while (*p != '"') {
+        p += *p == '\\' && (p[1] == '"' || p[1] == '\\') ? 1 : 0;
+        if (*p == '\0') {
+            return false;
+        }
+        *to++ = *p++;
+    }
+    *to = '\0'; /* at the latest where the quote was */
+    *text = p + 1;
+    return true;
+}
+
+/* Reads a token at *text. What ends it is still needed, so the value moves one byte back, over
+   the '=', to make room for its NUL. */
+static bool read_token(char **text, char **value)
+{
+    char *p = *text;
+    while (is_token_character(*p)) {
+        p++;
+    }
+    size_t length = (size_t)(p - *text);
+    *value = *text - 1;
+    memmove(*value, *text, length);
+    (*value)[length] = '\0';
+    *text = p;
+    return length > 0;
+}
+
+/* Steps over '; name="value"' or '; name=value'. The name has no NUL. False when the text at
+ *text is not a parameter. */
 static bool next_parameter(char **text, char **name, size_t *name_length, char **value)
 {
     char *p = *text + strspn(*text, " \t");
@@ -54,40 +87,9 @@ static bool next_parameter(char **text, char **name, size_t *name_length, char *
     if (*name_length == 0 || *p++ != '=') {
         return false;
     }
-    char *to = p;
-    *value = p;
-    if (*p == '"') {
-        *value = to = ++p;
-        while (*p != '"') {
-            p += *p == '\\' && (p[1] == '"' || p[1] == '\\') ? 1 : 0;
-            if (*p == '\0') {
-                return false;
-            }
-            *to++ = *p++;
-        }
-        p++;
-    } else {
-        while (is_token_character(*p)) {
-            p++;
-        }
-        to = p;
-        if (to == *value) {
-            return false;
-        }
-    }
-    /* The NUL may fall on the next parameter's ';', so that is looked at first. */
-    bool more = p[strspn(p, " \t")] != '\0';
-    if (more && to == p) {
-        if (*p != ';' && *p != ' ' && *p != '\t') {
-            return false;
-        }
-        memmove(*value - 1, *value, (size_t)(to - *value)); /* over the '=' */
-        *value -= 1;
-        to -= 1;
-    }
-    *to = '\0';
+    bool read = *p == '"' ? read_quoted(&p, value) : read_token(&p, value);
     *text = p;
-    return true;
+    return read;
 }
 
 static bool is_named(const char *name, size_t length, const char *expected)

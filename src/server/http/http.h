@@ -35,7 +35,8 @@ typedef struct dk_http_request {
     const char *method, *path;
     const char *captures[DK_HTTP_MAX_CAPTURES]; /* what stood for {…} in the route's pattern */
     const char *content_type;                   /* lower case, without parameters; "" */
-    const char *body;                           /* whole; NULL for forms; a NUL follows it */
+    const char *body;                           /* whole; NULL for forms; a NUL follows it;
+                                                   "" when there is none */
     size_t body_size;
     const dk_http_part *parts; /* [part_count] of a form, in order */
     int part_count;
@@ -50,7 +51,8 @@ const char *dk_http_header(const dk_http_exchange *exchange, const char *name);
 const char *dk_http_query(const dk_http_exchange *exchange, const char *name);
 const dk_http_part *dk_http_part_find(const dk_http_request *request, const char *name);
 
-/* Adds a header to the coming reply. */
+/* Adds a header to the coming reply. Cache-Control replaces the default: no-store for replies
+   from memory, no-cache for static bytes and files. */
 void dk_http_add_header(dk_http_exchange *exchange, const char *name, const char *value);
 
 /* The replies. type: media type. */
@@ -70,11 +72,12 @@ void dk_http_reply_error(dk_http_exchange *exchange, dk_status status, const cha
 void dk_http_reply_file(dk_http_exchange *exchange, const char *path, const char *type,
                         const char *download_name);
 /* Server-sent events. The stream is owned until dk_http_stream_end, which flushes what waits
-   and closes. A comment every 15 s keeps proxies patient and finds the dead. */
+   and ends the reply. A comment every 15 s keeps proxies patient and finds the dead. */
 dk_http_stream *dk_http_reply_events(dk_http_exchange *exchange);
-/* event may be NULL: only "data:" lines. `droppable`: may be left out for a reader that lags
-   (progress and previews). False: the reader is gone, or lags beyond the limit of what is kept
-   for it; the stream takes nothing more, but must still be ended. Any thread. */
+/* event may be NULL: only "data:" lines. `droppable`: left out when more than 64 KiB wait for
+   the reader (progress and previews). Others are kept; when more than 256 KiB wait behind the
+   event that is on its way, which may be of any size, the connection is cut. False: the reader
+   is gone or was cut; the stream takes nothing more, but must still be ended. Any thread. */
 bool dk_http_stream_send(dk_http_stream *stream, const char *event, const char *data,
                          bool droppable);
 void dk_http_stream_end(dk_http_stream **stream);
@@ -134,7 +137,10 @@ int dk_http_server_port(const dk_http_server *server);
 int dk_http_server_connections(const dk_http_server *server);
 /* No new connections; those that exist go on. */
 void dk_http_server_quiesce(dk_http_server *server);
-/* Ends everything. Exchanges that are kept elsewhere must have been answered before. */
+/* Ends everything: waits for handlers, ends the streams, gives replies on their way 2 s.
+   Exchanges that are kept elsewhere should have been answered before: their clients get no
+   reply, and an answer that still comes only frees them. Streams that are still held must be
+   ended all the same. */
 void dk_http_server_stop(dk_http_server **server);
 
 #endif

@@ -32,37 +32,43 @@ static const char *skip_space(const char *text)
     return text + strspn(text, " \t");
 }
 
+/* What stands behind "bytes=". */
+typedef struct bounds {
+    bool has_first;
+    uint64_t first, last; /* UINT64_MAX where there is none */
+} bounds;
+
+/* False when the text is not FIRST-LAST, FIRST- or -LENGTH. */
+static bool read_bounds(const char *p, bounds *b)
+{
+    *b = (bounds){.first = UINT64_MAX, .last = UINT64_MAX};
+    p = skip_space(p);
+    b->has_first = read_number(&p, &b->first);
+    p = skip_space(p);
+    if (*p != '-') {
+        return false;
+    }
+    p = skip_space(p + 1);
+    bool has_last = read_number(&p, &b->last);
+    b->last = has_last ? b->last : UINT64_MAX;
+    return *skip_space(p) == '\0' && (b->has_first ? b->first <= b->last : has_last);
+}
+
 dk_http_range_kind dk_http_range_parse(const char *text, uint64_t size, uint64_t *first,
                                        uint64_t *length)
 {
-    if (text == NULL || strncasecmp(text, "bytes=", 6) != 0) {
+    bounds b;
+    if (text == NULL || strncasecmp(text, "bytes=", 6) != 0 || !read_bounds(text + 6, &b)) {
         return DK_HTTP_RANGE_WHOLE;
     }
-    const char *p = skip_space(text + 6);
-    uint64_t from = 0, to = UINT64_MAX;
-    bool has_from = read_number(&p, &from);
-    p = skip_space(p);
-    if (*p != '-') {
-        return DK_HTTP_RANGE_WHOLE;
+    if (!b.has_first) { /* the last bytes; of none of them nothing is left */
+        b.first = b.last == 0 ? size : b.last < size ? size - b.last : 0;
+        b.last = UINT64_MAX;
     }
-    p = skip_space(p + 1);
-    bool has_to = read_number(&p, &to);
-    if (*skip_space(p) != '\0' || (!has_from && !has_to) || (has_from && has_to && from > to)) {
-        return DK_HTTP_RANGE_WHOLE;
-    }
-    if (!has_from) { /* the last `to` bytes */
-        from = to < size ? size - to : 0;
-        to = to > 0 ? UINT64_MAX : 0;
-        if (to == 0) {
-            return DK_HTTP_RANGE_OUTSIDE;
-        }
-    } else if (!has_to) {
-        to = UINT64_MAX;
-    }
-    if (from >= size) {
+    if (b.first >= size) {
         return DK_HTTP_RANGE_OUTSIDE;
     }
-    *first = from;
-    *length = (to < size ? to + 1 : size) - from;
+    *first = b.first;
+    *length = (b.last < size ? b.last + 1 : size) - b.first;
     return DK_HTTP_RANGE_PART;
 }

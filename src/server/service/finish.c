@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -74,6 +75,15 @@ static dk_status write_all(dk_service *service, const dk_finish_work *work,
     return write_small(service, work, names, err);
 }
 
+static int64_t bytes_of(const dk_service *service, const char *id, const char *name)
+{
+    struct stat info;
+    char *path = dk_jobs_path(service->options.jobs, id, name);
+    int64_t bytes = path != NULL && stat(path, &info) == 0 ? (int64_t)info.st_size : 0;
+    dk_free(path);
+    return bytes;
+}
+
 static dk_status record_output(dk_service *service, const dk_finish_work *work,
                                const dk_job_record *record, file_names *names, bool *completed,
                                dk_error *err)
@@ -86,6 +96,7 @@ static dk_status record_output(dk_service *service, const dk_finish_work *work,
         .thumbnail = names->thumbnail,
         .spritesheet = names->spritesheet[0] != '\0' ? names->spritesheet : NULL,
         .recipe = (char *)(uintptr_t)dk_message_text(&work->message, "recipe"),
+        .bytes = bytes_of(service, work->id, names->file),
         .engine_ms = dk_message_number(&work->message, "engine_ms", 0)};
     return dk_jobs_output_done(service->options.jobs, work->id, &output, completed, err);
 }

@@ -174,12 +174,16 @@ static void watch_scheduler(dk_service *service)
     if (!is_gone(service, &why)) {
         return;
     }
-    dk_log_warn(service->options.log, "the scheduler %s and is started again", why);
-    end_scheduler(service);
-    if (dk_now_ms() - service->started_ms < PAUSE_MS) {
-        return; /* the next tick tries again */
+    if (service->started_ms > 0) {
+        if (service->link != NULL) {
+            dk_log_warn(service->options.log, "the scheduler %s and is started again", why);
+        }
+        end_scheduler(service);
+        if (dk_now_ms() - service->started_ms < PAUSE_MS) {
+            return; /* the next tick tries again */
+        }
+        dk_metrics_add(service->metrics, "darkroom_scheduler_restarts_total", "", 1);
     }
-    dk_metrics_add(service->metrics, "darkroom_scheduler_restarts_total", "", 1);
     if (start_scheduler(service, &error) != DK_OK) {
         dk_log_warn(service->options.log, "%s", error.message);
     }
@@ -206,6 +210,7 @@ static void *run(void *argument)
     dk_service *service = argument;
     while (!atomic_load(&service->stopping)) {
         zmq_pollitem_t items[2] = {{.fd = service->wake, .events = ZMQ_POLLIN}};
+        watch_scheduler(service);
         int count = 1;
         if (service->link != NULL) {
             items[count++] =
@@ -214,7 +219,6 @@ static void *run(void *argument)
         zmq_poll(items, count, TICK_MS);
         send_outbox(service);
         read_link(service);
-        watch_scheduler(service);
     }
     end_scheduler(service);
     return NULL;

@@ -9,7 +9,7 @@
 #include "scratch.h"
 #include "test.h"
 
-enum { STEPS = 4, OUTPUTS = 2 };
+enum { STEPS = 3, OUTPUTS = 2 };
 
 static dk_engine *open_engine(const char *dtype)
 {
@@ -136,7 +136,7 @@ static void test_foreign(void **state)
     others[1].num_inference_steps++;
     for (int i = 0; i < 3; i++) {
         dk_engine *by = i == 2 ? exact : engine;
-        dk_generation stopped = run(engine, &request, path, 3, &w);
+        dk_generation stopped = run(engine, &request, path, 2, &w);
         assert_int_equal(stopped.status, DK_CANCELLED);
         assert_ok(dk_generate(by, &others[i], NULL, NULL, &expected, &err), err);
         dk_generation other = run(by, &others[i], path, 0, &w);

@@ -8,6 +8,7 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <webp/encode.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
@@ -119,6 +120,88 @@ static void test_png_palette(void **state)
     }
     check_png(PNG_COLOR_TYPE_PALETTE, 8, wide, rgb);
     check_png(PNG_COLOR_TYPE_PALETTE, 2, narrow, rgb);
+}
+
+/* The same with its alpha kept; expected_alpha NULL: the file has none. */
+static void check_alpha(const void *file, size_t size, const uint8_t *expected,
+                        const uint8_t *expected_alpha)
+{
+    dk_error err;
+    dk_image image;
+    const dk_media_limits keep = {.keep_alpha = true};
+    assert_ok(dk_image_decode(&image, file, size, "alpha", &keep, &err), err);
+    assert_memory_equal(image.rgb, expected, PIXELS * 3);
+    assert_true((image.alpha != NULL) == (expected_alpha != NULL));
+    if (expected_alpha != NULL) {
+        assert_memory_equal(image.alpha, expected_alpha, PIXELS);
+    }
+    dk_image_release(&image);
+    assert_null(image.alpha);
+    assert_ok(dk_image_decode(&image, file, size, "alpha", NULL, &err), err);
+    assert_null(image.alpha);
+    dk_image_release(&image);
+    assert_int_equal(dk_image_decode(&image, file, size - 20, "cut", &keep, &err), DK_FORMAT);
+}
+
+static void check_png_alpha(int type, int depth, const uint8_t *data, const uint8_t *expected,
+                            const uint8_t *expected_alpha)
+{
+    for (int interlace = 0; interlace < 2; interlace++) {
+        dk_string file = DK_STRING_EMPTY;
+        make_png(&file, type, depth, interlace, data);
+        check_alpha(file.data, file.length, expected, expected_alpha);
+        dk_string_release(&file);
+    }
+}
+
+static void test_png_alpha(void **state)
+{
+    (void)state;
+    static const uint8_t colors[4][3] = {{10, 20, 30}, {40, 50, 60}, {70, 80, 90}, {255, 0, 1}};
+    static const uint8_t alphas[4] = {0, 128, 255, 255};
+    uint8_t rgb[PIXELS * 3], rgba[PIXELS * 4], deep[PIXELS * 8], alpha[PIXELS];
+    uint8_t gray[PIXELS * 2], gray_rgb[PIXELS * 3], indexes[PIXELS], colored[PIXELS * 3],
+        index_alpha[PIXELS];
+    for (int i = 0; i < PIXELS; i++) {
+        alpha[i] = (uint8_t)(i * 4);
+        for (int c = 0; c < 4; c++) {
+            uint8_t value = c == 3 ? alpha[i] : (uint8_t)(i * 5 + c);
+            rgba[4 * i + c] = deep[8 * i + 2 * c] = value;
+            deep[8 * i + 2 * c + 1] = (uint8_t)i;
+        }
+        memcpy(rgb + 3 * i, rgba + 4 * i, 3);
+        gray[2 * i] = (uint8_t)(255 - i);
+        gray[2 * i + 1] = alpha[i];
+        memset(gray_rgb + 3 * i, 255 - i, 3);
+        indexes[i] = (uint8_t)(i % 4);
+        memcpy(colored + 3 * i, colors[i % 4], 3);
+        index_alpha[i] = alphas[i % 4];
+    }
+    check_png_alpha(PNG_COLOR_TYPE_RGB_ALPHA, 8, rgba, rgb, alpha);
+    check_png_alpha(PNG_COLOR_TYPE_RGB_ALPHA, 16, deep, rgb, alpha);
+    check_png_alpha(PNG_COLOR_TYPE_GRAY_ALPHA, 8, gray, gray_rgb, alpha);
+    check_png_alpha(PNG_COLOR_TYPE_PALETTE, 8, indexes, colored, index_alpha);
+    check_png_alpha(PNG_COLOR_TYPE_RGB, 8, rgb, rgb, NULL);
+}
+
+static void test_webp_alpha(void **state)
+{
+    (void)state;
+    uint8_t rgb[PIXELS * 3], rgba[PIXELS * 4], alpha[PIXELS], *file = NULL;
+    for (int i = 0; i < PIXELS; i++) {
+        alpha[i] = (uint8_t)(64 + i); /* never 0: libwebp changes invisible colours */
+        for (int c = 0; c < 3; c++) {
+            rgb[3 * i + c] = rgba[4 * i + c] = (uint8_t)(i * 3 + c);
+        }
+        rgba[4 * i + 3] = alpha[i];
+    }
+    size_t size = WebPEncodeLosslessRGBA(rgba, SIDE, SIDE, SIDE * 4, &file);
+    assert_true(size > 0);
+    check_alpha(file, size, rgb, alpha);
+    WebPFree(file);
+    size = WebPEncodeLosslessRGB(rgb, SIDE, SIDE, SIDE * 3, &file);
+    check_alpha(file, size, rgb, NULL);
+    WebPFree(file);
 }
 
 /* SIDE x SIDE pixels of one value; owned by the caller (free). */
@@ -278,7 +361,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_png_rgb),     cmocka_unit_test(test_png_gray),
-        cmocka_unit_test(test_png_palette), cmocka_unit_test(test_jpeg_spaces),
+        cmocka_unit_test(test_png_palette), cmocka_unit_test(test_png_alpha),
+        cmocka_unit_test(test_webp_alpha),  cmocka_unit_test(test_jpeg_spaces),
         cmocka_unit_test(test_jpeg_cut),    cmocka_unit_test(test_limits),
         cmocka_unit_test(test_jpeg_scans),  cmocka_unit_test(test_refused),
     };

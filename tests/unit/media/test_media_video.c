@@ -1,10 +1,12 @@
 /* Videos as libav reads them: size, count, speed, colours; and that the same frames give the
    same bytes. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "media_fixture.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
@@ -184,6 +186,26 @@ static void test_fps(void **state)
 }
 
 /* A disk that is full, as /dev/full plays it: every writer notices. */
+/* Frames may end where the process's memory ends: nothing behind them is read. */
+static void test_nothing_behind(void **state)
+{
+    static const char *const names[] = {"edge.mp4", "edge.webm", "edge.gif"};
+    enum { HEIGHT = 64, WIDTH = 64, COUNT = 4, PAGE = 4096 };
+    size_t bytes = (size_t)COUNT * HEIGHT * WIDTH * 3; /* whole pages */
+    uint8_t *memory =
+        mmap(NULL, bytes + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED && bytes % PAGE == 0);
+    assert_int_equal(mprotect(memory + bytes, PAGE, PROT_NONE), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = fixture_path(state, names[i]);
+        const dk_frames frames = {
+            .count = COUNT, .height = HEIGHT, .width = WIDTH, .rgb = memory};
+        write_clip(path, &frames, 10, 50);
+        dk_free(path);
+    }
+    munmap(memory, bytes + PAGE);
+}
+
 static void test_full_disk(void **state)
 {
     (void)state;
@@ -210,10 +232,15 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_colours),    cmocka_unit_test(test_one_frame),
-        cmocka_unit_test(test_gif_exact),  cmocka_unit_test(test_gif_repeats),
-        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_quality_changes_size),
-        cmocka_unit_test(test_fps),        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_colours),
+        cmocka_unit_test(test_one_frame),
+        cmocka_unit_test(test_gif_exact),
+        cmocka_unit_test(test_gif_repeats),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_quality_changes_size),
+        cmocka_unit_test(test_fps),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_nothing_behind),
     };
     return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }

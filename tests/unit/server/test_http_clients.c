@@ -240,11 +240,11 @@ static void test_connections_above_the_limit_are_closed(void **state)
     http_answer_release(&answer);
 }
 
-/* Inline routes answer at once although hundreds of clients do nothing and all handlers are
+/* Inline routes answer at once although many clients do nothing and all handlers are
    busy. */
 static void test_idle_crowd(void **state)
 {
-    enum { CROWD = 400, BUSY = 8, ASKED = 200 };
+    enum { CROWD = 1800, BUSY = 8, ASKED = 200 };
     http_fixture *fixture = *state;
     int crowd[CROWD], busy[BUSY];
     for (int i = 0; i < CROWD; i++) {
