@@ -107,7 +107,7 @@ class Dying(unittest.TestCase):
                 os.kill(pid, signal.SIGKILL)
                 wait_for(lambda: pid not in server.processes("worker"))
             done = server.wait_job(job)
-            self.assertEqual(done["status"], "failed")
+            self.assertEqual(done["status"], "failed", server.errors())
             self.assertIn("attempt 2 of 2", done["error"]["message"])
             self.assertEqual(server.wait_job(server.json("/v1/videos", {**LONG, "num_inference_steps": 2}))["status"], "completed")
 
