@@ -260,6 +260,8 @@ class _Job:
 
     def cancel_soon(self) -> None:
         """Does not block; Python waits for this thread before it ends."""
+        if self._ended:
+            return
         self._ended = True
         self._owner.forget(self)
         threading.Thread(target=self.cancel, name="darkroom-cancel").start()

@@ -3,7 +3,6 @@ that is none."""
 import http.server
 import io
 import json
-import os
 import struct
 import tempfile
 import threading
