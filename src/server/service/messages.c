@@ -72,7 +72,7 @@ void dk_service_submit_stored(dk_service *service, const dk_job_record *record)
     dk_watch_add(service->watch, record->id, record->output_count, steps, seconds);
     for (int i = 0; i < record->output_count; i++) {
         if (record->outputs[i].done) {
-            dk_watch_output_done(service->watch, record->id);
+            dk_watch_output_done(service->watch, record->id, i);
         } else if (!dk_service_is_finishing(service, record->id, i)) {
             submit_output(service, record, order, &record->outputs[i]);
         }
