@@ -86,6 +86,10 @@ typedef struct dk_request {
     double fps;                  /* goes into video files */
     const char *initial_latents; /* safetensors file with one F32 tensor, or NULL: drawn */
     int initial_latents_first;   /* output i starts from latent initial_latents_first + i */
+    const char *image_path;      /* picture to start from, scaled to width x height; with
+                                    initial_latents, those are the noise; NULL: none */
+    const char *mask_path;       /* what of it may change: white; black stays; NULL: all */
+    double strength;             /* how much of the picture may change, above 0 to 1 */
     int vae_tile_size;           /* pixels; decodes in tiles of this side, 0: whole frames */
     const char *dump_tensors;    /* writes intermediate tensors there, or NULL */
 } dk_request;

@@ -123,17 +123,7 @@ static dk_status check_weights(replay *r, dk_error *err)
     if (status != DK_OK) {
         warn(r, "%s%s", difference.message, "");
     }
-    if (r->recipe.request.initial_latents != NULL && r->recipe.latents_sha256 != NULL) {
-        char hex[DK_SHA256_HEX_BYTES];
-        DK_TRY(dk_sha256_file(hex, r->recipe.request.initial_latents, err));
-        if (strcmp(hex, r->recipe.latents_sha256) != 0) {
-            return dk_fail(err, DK_MISMATCH,
-                           "%s: not the initial latents of the recipe: SHA-256 "
-                           "%s, expected %.64s",
-                           r->recipe.request.initial_latents, hex, r->recipe.latents_sha256);
-        }
-    }
-    return DK_OK;
+    return dk_recipe_check_files(&r->recipe, err);
 }
 
 static bool is_png(const char *path)

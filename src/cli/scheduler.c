@@ -1,7 +1,9 @@
 /* darkroom scheduler: the queue and its workers, for `darkroom serve` and the Python SDK. */
+#include <limits.h>
 #include <stddef.h>
 
 #include "base/alloc.h"
+#include "base/process.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "cli/processes.h"
@@ -10,6 +12,7 @@
 
 typedef struct scheduler_flags {
     const char *endpoint, *curve_keys;
+    int parent_pid;
 } scheduler_flags;
 
 static const dk_parameter parameters[] = {
@@ -28,6 +31,12 @@ static const dk_parameter parameters[] = {
      .unit = "FILE",
      .default_text = "none",
      .help = "lines secret=KEY and allowed=KEY KEY…, mode 0600"},
+    {.name = "parent_pid",
+     .type = DK_PARAMETER_INT,
+     .offset = offsetof(scheduler_flags, parent_pid),
+     .max = INT_MAX,
+     .default_text = "none",
+     .help = "process that this one shall not outlive"},
 };
 static const dk_parameter_table scheduler_parameters = {.title = "Listening",
                                                         .parameters = parameters,
@@ -53,6 +62,9 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
         return dk_fail(err, DK_INVALID,
                        "--endpoint is missing, such as "
                        "ipc:///run/user/1000/darkroom/scheduler");
+    }
+    if (r->flags.parent_pid > 0) {
+        DK_TRY(dk_process_bind(r->flags.parent_pid, err));
     }
     return r->flags.curve_keys != NULL
                ? dk_link_keys_read(&r->keys, &r->key_text, r->flags.curve_keys, err)

@@ -31,6 +31,16 @@ static char *default_store(void)
     return dk_path_join(home != NULL ? home : ".", ".local/state/darkroom");
 }
 
+/* XDG_RUNTIME_DIR, else TMPDIR, else where the system keeps such things. */
+static const char *run_folder_base(void)
+{
+    const char *run = getenv("XDG_RUNTIME_DIR"), *temporary = getenv("TMPDIR");
+    if (run != NULL && run[0] == '/' && access(run, W_OK) == 0) {
+        return run;
+    }
+    return temporary != NULL && temporary[0] == '/' ? temporary : P_tmpdir;
+}
+
 /* The first line of stdout is for programs that start a server. */
 static void on_listening(void *context, const char *url)
 {
@@ -67,6 +77,7 @@ static dk_status serve(run_state *r, dk_error *err)
     dk_command_line_add_fields(&r->line, &dk_option_parameters, &r->setup.options);
     const dk_serve_setup setup = {.options = &r->serve,
                                   .store_path = r->store,
+                                  .run_folder_base = run_folder_base(),
                                   .scheduler_argv = (const char *const *)r->line.words,
                                   .num_gpus = r->scheduler.num_gpus,
                                   .log = &log,

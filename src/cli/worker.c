@@ -1,14 +1,16 @@
 /* darkroom worker: one device's process, started by the scheduler. */
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 
+#include "base/process.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "engine/option_parameters.h"
 #include "server/worker/worker.h"
 
 typedef struct worker_flags {
-    int fd;
+    int fd, parent_pid, worker_index, worker_count;
     double checkpoint_every_s;
 } worker_flags;
 
@@ -20,6 +22,25 @@ static const dk_parameter parameters[] = {
      .max = 1024,
      .default_text = "3",
      .help = "the scheduler's socket"},
+    {.name = "parent_pid",
+     .type = DK_PARAMETER_INT,
+     .offset = offsetof(worker_flags, parent_pid),
+     .max = INT_MAX,
+     .default_text = "none",
+     .help = "process that this one shall not outlive"},
+    {.name = "worker_index",
+     .type = DK_PARAMETER_INT,
+     .offset = offsetof(worker_flags, worker_index),
+     .max = 1024,
+     .default_text = "0",
+     .help = "which worker this is"},
+    {.name = "worker_count",
+     .type = DK_PARAMETER_INT,
+     .offset = offsetof(worker_flags, worker_count),
+     .min = 1,
+     .max = 1024,
+     .default_text = "1",
+     .help = "of how many that share the cores"},
     {.name = "checkpoint_every_s",
      .type = DK_PARAMETER_REAL,
      .offset = offsetof(worker_flags, checkpoint_every_s),
@@ -47,7 +68,7 @@ static dk_status open_engine(void *context, dk_engine **out, dk_error *err)
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
     opening o;
-    worker_flags flags = {.fd = 3, .checkpoint_every_s = 10};
+    worker_flags flags = {.fd = DK_PROCESS_FD, .worker_count = 1, .checkpoint_every_s = 10};
     dk_engine_setup_init(&o.setup);
     dk_status status = dk_arguments_apply(arguments, &worker_parameters, &flags, err);
     if (status == DK_OK) {
@@ -59,7 +80,11 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
                          "scheduler",
                          flags.fd);
     }
+    if (status == DK_OK && flags.parent_pid > 0) {
+        status = dk_process_bind(flags.parent_pid, err);
+    }
     if (status == DK_OK) {
+        dk_process_share_cores(flags.worker_index, flags.worker_count);
         dk_progress_init(&o.progress, o.setup.options.log_level);
         const char *path = o.setup.options.model_path;
         const dk_worker_options options = {.fd = flags.fd,

@@ -22,11 +22,9 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
                                dk_error *err)
 {
     const json_t *weights;
-    char latents[DK_SHA256_HEX_BYTES] = "";
+    dk_file_sums sums;
     DK_TRY(dk_engine_weights(&weights, engine, err));
-    if (job->request.initial_latents != NULL) {
-        DK_TRY(dk_sha256_file(latents, job->request.initial_latents, err));
-    }
+    DK_TRY(dk_file_sums_read(&sums, &job->request, err));
     size_t bytes = (size_t)result->frames * (size_t)result->height * (size_t)result->width * 3;
     result->recipes = dk_alloc((size_t)result->outputs * sizeof *result->recipes);
     for (int i = 0; i < result->outputs; i++) {
@@ -40,7 +38,7 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
             .cpu_level = dk_engine_cpu_level(engine),
             .attention = dk_attention_backend_name(engine->device->attention),
             .weights = weights,
-            .latents_sha256 = latents[0] != '\0' ? latents : NULL,
+            .sums = &sums,
             .output = i,
             .rgb = result->rgb + (size_t)i * bytes,
             .rgb_bytes = bytes};

@@ -46,12 +46,11 @@ static json_t *request_of(const dk_request *request)
 dk_status dk_generation_identity(char hex[DK_SHA256_HEX_BYTES], dk_engine *engine,
                                  const dk_request *request, dk_error *err)
 {
-    char latents[DK_SHA256_HEX_BYTES] = "";
-    if (request->initial_latents != NULL) {
-        DK_TRY(dk_sha256_file(latents, request->initial_latents, err));
-    }
-    json_t *facts = json_pack("{s:o, s:o, s:s}", "engine", engine_of(engine), "request",
-                              request_of(request), "initial_latents", latents);
+    dk_file_sums sums;
+    DK_TRY(dk_file_sums_read(&sums, request, err));
+    json_t *facts =
+        json_pack("{s:o, s:o, s:[s, s, s]}", "engine", engine_of(engine), "request",
+                  request_of(request), "files", sums.latents, sums.image, sums.mask);
     char *text = json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
     json_decref(facts);
     if (text == NULL) {

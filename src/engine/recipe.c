@@ -84,9 +84,32 @@ dk_status dk_recipe_frames_sha256(char hex[DK_SHA256_HEX_BYTES], const uint8_t *
     return DK_OK;
 }
 
+static dk_status sum_of(char hex[DK_SHA256_HEX_BYTES], const char *path, dk_error *err)
+{
+    hex[0] = '\0';
+    return path != NULL ? dk_sha256_file(hex, path, err) : DK_OK;
+}
+
+dk_status dk_file_sums_read(dk_file_sums *out, const dk_request *request, dk_error *err)
+{
+    DK_TRY(sum_of(out->latents, request->initial_latents, err));
+    DK_TRY(sum_of(out->image, request->image_path, err));
+    return sum_of(out->mask, request->mask_path, err);
+}
+
 static void set_text(json_t *object, const char *key, const char *text)
 {
     json_object_set_new(object, key, text != NULL ? json_string(text) : json_null());
+}
+
+/* What says nothing about this output. */
+static bool left_out(const char *name, const dk_request *one)
+{
+    bool edits = strcmp(name, "image_path") == 0 || strcmp(name, "mask_path") == 0 ||
+                 strcmp(name, "strength") == 0;
+    return strcmp(name, "dump_tensors") == 0 || strcmp(name, "num_outputs_per_prompt") == 0 ||
+           (strcmp(name, "initial_latents_first") == 0 && one->initial_latents == NULL) ||
+           (edits && one->image_path == NULL);
 }
 
 /* One output: the seed and the latent are its own; how many there were does not matter. */
@@ -97,14 +120,17 @@ static void set_request(json_t *recipe, const dk_recipe_facts *facts)
     one.initial_latents_first += facts->output;
     for (int i = 0; i < dk_request_parameters.count; i++) {
         const dk_parameter *parameter = &dk_request_parameters.parameters[i];
-        bool left_out = strcmp(parameter->name, "dump_tensors") == 0 ||
-                        strcmp(parameter->name, "num_outputs_per_prompt") == 0 ||
-                        (strcmp(parameter->name, "initial_latents_first") == 0 &&
-                         one.initial_latents == NULL);
-        if (!left_out) {
+        if (!left_out(parameter->name, &one)) {
             json_object_set_new(recipe, parameter->name,
                                 dk_parameter_get_json(parameter, &one));
         }
+    }
+}
+
+static void set_sum(json_t *recipe, const char *key, const char *sum)
+{
+    if (sum[0] != '\0') {
+        set_text(recipe, key, sum);
     }
 }
 
@@ -125,9 +151,9 @@ dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err
                             json_real(facts->quantization_max_error));
     }
     set_request(recipe, facts);
-    if (facts->latents_sha256 != NULL) {
-        set_text(recipe, "initial_latents_sha256", facts->latents_sha256);
-    }
+    set_sum(recipe, "initial_latents_sha256", facts->sums->latents);
+    set_sum(recipe, "image_sha256", facts->sums->image);
+    set_sum(recipe, "mask_sha256", facts->sums->mask);
     json_object_set(recipe, "weights_sha256", (json_t *)facts->weights);
     set_text(recipe, "frames_sha256", hex);
     char *text = json_dumps(recipe, JSON_COMPACT | JSON_REAL_PRECISION(17));

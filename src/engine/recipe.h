@@ -19,14 +19,21 @@ DK_MUST_USE dk_status dk_recipe_weights(json_t **out, const char *folder, char *
 DK_MUST_USE dk_status dk_recipe_frames_sha256(char hex[DK_SHA256_HEX_BYTES], const uint8_t *rgb,
                                               size_t bytes, dk_error *err);
 
+/* SHA-256 of the files that a request names; "": it names none. */
+typedef struct dk_file_sums {
+    char latents[DK_SHA256_HEX_BYTES], image[DK_SHA256_HEX_BYTES], mask[DK_SHA256_HEX_BYTES];
+} dk_file_sums;
+DK_MUST_USE dk_status dk_file_sums_read(dk_file_sums *out, const dk_request *request,
+                                        dk_error *err);
+
 typedef struct dk_recipe_facts {
     const dk_request *request; /* validated */
     const char *model, *pipeline, *dtype, *cpu_level, *attention, *quantization;
     double quantization_max_error; /* told with int8 */
     const json_t *weights;
-    const char *latents_sha256; /* of the file of initial latents; NULL: none */
-    int output;                 /* its seed is the request's plus this */
-    const uint8_t *rgb;         /* its frames */
+    const dk_file_sums *sums; /* of the files that the request names */
+    int output;               /* its seed is the request's plus this */
+    const uint8_t *rgb;       /* its frames */
     size_t rgb_bytes;
 } dk_recipe_facts;
 
@@ -37,11 +44,11 @@ DK_MUST_USE dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, d
 typedef struct dk_recipe {
     json_t *json; /* owned; every text below is borrowed from it */
     dk_request request;
-    const char *engine, *model, *pipeline, *dtype;    /* "darkroom 0.1.0", … */
-    const char *cpu_level, *attention, *quantization; /* NULL: not told */
-    double quantization_max_error;                    /* 0: not told */
-    const json_t *weights;                            /* path -> SHA-256 */
-    const char *latents_sha256;                       /* NULL: none */
+    const char *engine, *model, *pipeline, *dtype;           /* "darkroom 0.1.0", … */
+    const char *cpu_level, *attention, *quantization;        /* NULL: not told */
+    double quantization_max_error;                           /* 0: not told */
+    const json_t *weights;                                   /* path -> SHA-256 */
+    const char *latents_sha256, *image_sha256, *mask_sha256; /* NULL: none */
     const char *frames_sha256;
 } dk_recipe;
 
@@ -51,6 +58,9 @@ typedef struct dk_recipe {
 DK_MUST_USE dk_status dk_recipe_parse(dk_recipe *out, const char *text, const char *where,
                                       dk_error *err);
 void dk_recipe_release(dk_recipe *recipe); /* also fine for a zeroed one */
+
+/* DK_MISMATCH when a file that the recipe names is not the one that it was made from. */
+DK_MUST_USE dk_status dk_recipe_check_files(const dk_recipe *recipe, dk_error *err);
 
 /* DK_MISMATCH naming the first weight file whose checksum differs or is missing. */
 DK_MUST_USE dk_status dk_recipe_compare_weights(const dk_recipe *recipe, const json_t *weights,

@@ -14,7 +14,8 @@ static dk_status read_request(dk_recipe *recipe, const char *where, dk_error *er
                                    .noise = "torch-cpu",
                                    .flow_shift = NAN,
                                    .num_outputs_per_prompt = 1,
-                                   .fps = 16};
+                                   .fps = 16,
+                                   .strength = 0.8};
     static const char *const needed[] = {
         "prompt",         "width", "height", "num_frames", "num_inference_steps",
         "guidance_scale", "seed"};
@@ -52,6 +53,8 @@ static dk_status read_facts(dk_recipe *recipe, const char *where, dk_error *err)
         {"quantization", &recipe->quantization, DK_JSON_NULL_IS_ABSENT},
         {"attention_backend", &recipe->attention, DK_JSON_NULL_IS_ABSENT},
         {"initial_latents_sha256", &recipe->latents_sha256, DK_JSON_NULL_IS_ABSENT},
+        {"image_sha256", &recipe->image_sha256, DK_JSON_NULL_IS_ABSENT},
+        {"mask_sha256", &recipe->mask_sha256, DK_JSON_NULL_IS_ABSENT},
         {"frames_sha256", &recipe->frames_sha256, DK_JSON_REQUIRED},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -95,6 +98,30 @@ void dk_recipe_release(dk_recipe *recipe)
 {
     json_decref(recipe->json);
     *recipe = (dk_recipe){0};
+}
+
+/* A recipe of an older version may have no sum. */
+static dk_status check_file(const char *path, const char *what, const char *expected,
+                            dk_error *err)
+{
+    char hex[DK_SHA256_HEX_BYTES];
+    if (path == NULL || expected == NULL) {
+        return DK_OK;
+    }
+    DK_TRY(dk_sha256_file(hex, path, err));
+    return strcmp(hex, expected) == 0
+               ? DK_OK
+               : dk_fail(err, DK_MISMATCH,
+                         "%s: not the %s of the recipe: SHA-256 %s, expected %.64s", path, what,
+                         hex, expected);
+}
+
+dk_status dk_recipe_check_files(const dk_recipe *recipe, dk_error *err)
+{
+    const dk_request *r = &recipe->request;
+    DK_TRY(check_file(r->initial_latents, "initial latents", recipe->latents_sha256, err));
+    DK_TRY(check_file(r->image_path, "picture", recipe->image_sha256, err));
+    return check_file(r->mask_path, "mask", recipe->mask_sha256, err);
 }
 
 dk_status dk_recipe_compare_weights(const dk_recipe *recipe, const json_t *weights,

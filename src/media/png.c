@@ -80,6 +80,6 @@ dk_status dk_media_encode_png(dk_string *out, const dk_frames *frames, dk_error 
     if (written) {
         dk_string_append(out, bytes, size);
     }
-    free(bytes);
+    free(bytes); /* open_memstream's */
     return written ? DK_OK : dk_fail(err, DK_MEMORY, "a picture could not be encoded");
 }

@@ -36,6 +36,7 @@ static dk_status emit(void *context, int64_t first_frame, int64_t count,
         }
         rgb[i] = (uint8_t)lrintf(values[i] * 255.0f);
     }
+    dk_edit_blend(job, rgb, count);
     if (job->frames != NULL) {
         memcpy(job->frames + first_frame * frame, values,
                (size_t)(count * frame) * sizeof(float));

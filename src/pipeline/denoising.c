@@ -219,6 +219,7 @@ static dk_status step(group *g, int i, dk_error *err)
         if (takes_part(p, i)) {
             dk_sampler_step(p->job->sampler, &math, i, p->conditional.data, p->latent.data,
                             p->state, dk_tensor_count(&p->latent));
+            dk_edit_keep(p->job, i + 1, &p->latent);
             dump(p->job, "latents", i, &p->latent);
         }
     }

@@ -157,9 +157,11 @@ dk_status dk_job_check(dk_job *job, dk_error *err)
     DK_TRY(check_present("negative_prompt", r->negative_prompt, err));
     DK_TRY(check_present("noise", r->noise, err));
     DK_TRY(dk_parameter_check_all(&dk_request_parameters, r, err));
-    if (isnan(r->guidance_scale) || isnan(r->fps)) {
+    if (isnan(r->guidance_scale) || isnan(r->fps) || isnan(r->strength)) {
         return dk_fail(err, DK_INVALID, "%s is not a number",
-                       isnan(r->fps) ? "fps" : "guidance_scale");
+                       isnan(r->fps)              ? "fps"
+                       : isnan(r->guidance_scale) ? "guidance_scale"
+                                                  : "strength");
     }
     if (!dk_noise_from_name(&job->noise, r->noise)) {
         return dk_fail(err, DK_INTERNAL, "noise '%s' is in the table, but nothing makes it",
@@ -167,6 +169,9 @@ dk_status dk_job_check(dk_job *job, dk_error *err)
     }
     job->guided = r->guidance_scale > 1.0;
     DK_TRY(check_sizes(job, err));
+    if (r->image_path != NULL || r->mask_path != NULL) {
+        DK_TRY(dk_edit_load(job, err));
+    }
     return r->initial_latents != NULL ? load_latents(job, err) : DK_OK;
 }
 

@@ -38,6 +38,7 @@ void dk_job_release(dk_job *job)
     dk_free(job->negative.values);
     dk_free(job->given_latents);
     dk_free(job->latent);
+    dk_edit_release(&job->edit);
     dk_free(job->frames);
     dk_sampler_destroy(&job->sampler);
     dk_checkpoint_close(&job->saved);
@@ -96,7 +97,8 @@ static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
     dk_job *well[DK_JOBS_TOGETHER];
     int left = 0;
     for (int i = 0; i < count; i++) {
-        if (jobs[i]->status == DK_OK) {
+        bool applies = stage->applies == NULL || stage->applies(jobs[i]);
+        if (jobs[i]->status == DK_OK && applies) {
             well[left++] = jobs[i];
         }
     }

@@ -8,6 +8,7 @@
 #include "nn/context.h"
 #include "pipeline/checkpoint.h"
 #include "pipeline/dump.h"
+#include "pipeline/edit.h"
 #include "samplers/sampler.h"
 #include "tensor/random.h"
 
@@ -41,6 +42,7 @@ struct dk_job {
     float *given_latents;            /* [given_count][latent], owned; NULL: drawn */
     int64_t given_count;
     float *latent;        /* [channels][frames][height][width], host, owned */
+    dk_edit edit;         /* of a request with a picture */
     dk_sampler *sampler;  /* owned */
     dk_checkpoint *saved; /* owned; NULL: none is kept */
     bool resumes;         /* this output goes on from `saved` at first_step */

@@ -13,12 +13,20 @@
 
 enum { DK_WAN_TEXT_ROWS = 512 }; /* prompts are padded to this many rows */
 
+/* The VAE's other half, which only requests with a picture need: packed with the first one. */
+typedef struct dk_image_encoder {
+    dk_weights *weights; /* owned reference */
+    char *where;
+    dk_wan_vae *vae; /* NULL before the first */
+} dk_image_encoder;
+
 struct dk_pipeline {
     const char *class_name; /* "WanPipeline" */
     dk_tokenizer *tokenizer;
     dk_t5_encoder *text_encoder;
     dk_wan_dit *transformer;
-    dk_wan_vae *vae;
+    dk_wan_vae *vae; /* decoder */
+    dk_image_encoder *encoder;
     json_t *scheduler_config; /* owned */
     char *scheduler_where;    /* its file, for messages */
     char **weight_files;      /* owned paths of all weight files, NULL-ended */

@@ -10,6 +10,7 @@
 const dk_stage *const dk_recipe_wan[] = {
     &dk_stage_input_validation,
     &dk_stage_text_encoding,
+    &dk_stage_image_encoding,
     &dk_stage_latent_preparation,
     &dk_stage_timestep_preparation,
     &dk_stage_denoising,
@@ -142,6 +143,9 @@ static dk_status open_vae(dk_pipeline *pipeline, const dk_model_folder *folder,
         note_files(pipeline, c.weights);
         status = dk_wan_vae_create(&pipeline->vae, &config, c.weights, device,
                                    DK_WAN_VAE_DECODER, c.path, err);
+        pipeline->encoder = dk_alloc(sizeof *pipeline->encoder);
+        *pipeline->encoder = (dk_image_encoder){.weights = dk_weights_ref(c.weights),
+                                                .where = dk_strdup(c.path)};
     }
     release(&c);
     return status;
@@ -182,6 +186,7 @@ static dk_request defaults_of(const dk_pipeline *pipeline)
         .noise = "torch-cpu",
         .num_outputs_per_prompt = 1,
         .fps = 16,
+        .strength = 0.8,
     };
 }
 
@@ -253,6 +258,16 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
     return DK_OK;
 }
 
+static void release_encoder(dk_image_encoder *encoder)
+{
+    if (encoder != NULL) {
+        dk_wan_vae_destroy(&encoder->vae);
+        dk_weights_unref(encoder->weights);
+        dk_free(encoder->where);
+        dk_free(encoder);
+    }
+}
+
 void dk_pipeline_close(dk_pipeline **pipeline)
 {
     if (*pipeline != NULL) {
@@ -261,6 +276,7 @@ void dk_pipeline_close(dk_pipeline **pipeline)
         dk_t5_encoder_destroy(&p->text_encoder);
         dk_wan_dit_destroy(&p->transformer);
         dk_wan_vae_destroy(&p->vae);
+        release_encoder(p->encoder);
         json_decref(p->scheduler_config);
         dk_free(p->scheduler_where);
         dk_free(p->quantization);

@@ -52,6 +52,16 @@ class Replay(CommandTest):
             path = self.small("--prompt", "a <b> & \"c\" ü", "--num-frames", frames, "--output-format", name)["files"][0]
             self.replay(path, last="^equal$")
 
+    def test_picture_and_mask_are_in_the_recipe(self):
+        picture, mask = os.path.join(self.folder, "picture.png"), os.path.join(self.folder, "mask.png")
+        for source, target in ((self.make()[0], picture), (self.make("--seed", 6)[0], mask)):
+            shutil.copy(source, target)
+        path = self.make("--image-path", picture, "--mask-path", mask, "--strength", 0.7)[0]
+        self.replay(path, last="^equal$")
+        shutil.copy(picture, mask)
+        done = self.replay(path, code=12)
+        self.assertIn("not the mask of the recipe", done.stderr)
+
     def test_int8_is_in_the_recipe(self):
         path = self.make("--quantization", "int8", "--quantization-max-error", "0.5", "--attention-backend", "sage")[0]
         self.replay(path, last="^equal$")

@@ -77,7 +77,6 @@ class Server:
         wait_for(lambda: self.status("/health") == 200, 90)
 
     def errors(self):
-        self.log.flush()
         with open(self.log.name, encoding="utf-8", errors="replace") as file:
             return file.read()
 
@@ -121,12 +120,12 @@ class Server:
             self.process.send_signal(number)
         code = self.process.wait(seconds)
         self.process.stdout.close()
+        self.log.close()
         return code
 
     def close(self):
         if self.process.poll() is None:
             self.stop(signal.SIGKILL)
-        self.log.close()
         os.unlink(self.log.name)
         if self.own:
             shutil.rmtree(self.store, ignore_errors=True)

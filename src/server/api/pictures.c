@@ -1,6 +1,6 @@
 /* Pictures that come with a body: in a form as files, in JSON as data: URLs or base64, and from
-   allowed hosts by URL. A child decodes them; the job keeps them as PNG files of our own, so that
-   no other process ever reads a stranger's bytes. */
+   allowed hosts by URL. A child decodes them; the job keeps them as PNG files of our own, so
+   that no other process ever reads a stranger's bytes. */
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +20,8 @@ void dk_pictures_release(dk_pictures *pictures)
     *pictures = (dk_pictures){0};
 }
 
-/* The operator's list "a.org, .b.org" as the policy wants it; `text` (owned) holds the names. */
+/* The operator's list "a.org, .b.org" as the policy wants it; `text` (owned) holds the names.
+ */
 static void read_policy(const dk_api *api, dk_fetch_policy *policy, char **text,
                         const char *hosts[MAX_HOSTS])
 {
@@ -58,17 +59,19 @@ static dk_status decode_base64(const char *text, dk_string *out, dk_error *err)
 {
     size_t size = strlen(text);
     unsigned char *bytes = dk_alloc(size / 4 * 3 + 4);
-    int got = size % 4 == 0 ? EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)size) : -1;
-    size_t padding = size >= 4 && got > 0 ? (size_t)(text[size - 1] == '=') +
-                                                (size_t)(text[size - 2] == '=')
-                                          : 0;
+    int got =
+        size % 4 == 0 ? EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)size) : -1;
+    size_t padding = size >= 4 && got > 0
+                         ? (size_t)(text[size - 1] == '=') + (size_t)(text[size - 2] == '=')
+                         : 0;
     if (got > 0) {
         dk_string_append(out, (const char *)bytes, (size_t)got - padding);
     }
     dk_free(bytes);
     return got > 0 ? DK_OK
-                   : dk_fail(err, DK_INVALID, "accepted are a file in a form, a data: URL and "
-                                              "base64");
+                   : dk_fail(err, DK_INVALID,
+                             "accepted are a file in a form, a data: URL and "
+                             "base64");
 }
 
 static dk_status read_text(const dk_api *api, const char *text, dk_string *out, dk_error *err)
@@ -114,8 +117,9 @@ static dk_status find(const dk_api *api, const dk_http_request *request, const j
             const char *text = text_of_json(value);
             *found = true;
             return text != NULL ? read_text(api, text, out, err)
-                                : dk_fail(err, DK_INVALID, "accepted are a data: URL and "
-                                                           "base64");
+                                : dk_fail(err, DK_INVALID,
+                                          "accepted are a data: URL and "
+                                          "base64");
         }
     }
     return DK_OK;
@@ -128,8 +132,8 @@ static void make_mask(dk_upload *picture)
     for (size_t i = 0; i < pixels; i++) {
         uint8_t *rgb = picture->rgb + 3 * i;
         unsigned gray = (299u * rgb[0] + 587u * rgb[1] + 114u * rgb[2] + 500u) / 1000u;
-        uint8_t value = picture->alpha != NULL ? (uint8_t)(255 - picture->alpha[i])
-                                               : (uint8_t)gray;
+        uint8_t value =
+            picture->alpha != NULL ? (uint8_t)(255 - picture->alpha[i]) : (uint8_t)gray;
         rgb[0] = rgb[1] = rgb[2] = value;
     }
 }
@@ -176,8 +180,8 @@ static dk_status read_one(const dk_api *api, const dk_http_request *request, con
 dk_status dk_pictures_read(dk_api *api, const dk_http_request *request, const json_t *body,
                            bool required, dk_pictures *out, char *param, dk_error *err)
 {
-    static const char *const images[] = {"image",  "image[]", "input_reference",
-                                         "images", "url",     "url[]", NULL};
+    static const char *const images[] = {"image", "image[]", "input_reference", "images", "url",
+                                         "url[]", NULL};
     static const char *const masks[] = {"mask", NULL};
     bool has_image, has_mask;
     *out = (dk_pictures){0};

@@ -2,18 +2,16 @@
 #include "server/scheduler/slot.h"
 
 #include <errno.h>
-#include <sched.h>
-#include <signal.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/process.h"
 
-enum { WORKER_FD = 3, CHILD_FAILED = 127 };
+enum { MAX_WORDS = 128 };
 
 const char *dk_slot_state_name(dk_slot_state state)
 {
@@ -21,45 +19,25 @@ const char *dk_slot_state_name(dk_slot_state state)
     return names[state];
 }
 
-/* The share of worker `index` of `of` in the cores that this process may use. */
-static void share_cores(int index, int of)
-{
-    cpu_set_t all, mine;
-    CPU_ZERO(&mine);
-    if (of < 2 || sched_getaffinity(0, sizeof all, &all) != 0) {
-        return;
-    }
-    int cores = CPU_COUNT(&all), seen = 0;
-    int first = cores >= of ? index * cores / of : index % cores;
-    int last = cores >= of ? (index + 1) * cores / of : first + 1;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &all)) {
-            if (seen >= first && seen < last) {
-                CPU_SET(cpu, &mine);
-            }
-            seen++;
-        }
-    }
-    sched_setaffinity(0, sizeof mine, &mine);
-}
+/* The worker's command line: argv and who it is. */
+typedef struct dk_command_words {
+    const char *words[MAX_WORDS + 4];
+    char index[32], of[32], parent[32];
+} dk_command_words;
 
-/* In the child, between fork and exec: only what is safe there. */
-_Noreturn static void become_worker(const dk_slot *slot, const char *const *argv, int fd,
-                                    pid_t parent)
+static void name_child(dk_command_words *out, const dk_slot *slot, const char *const *argv)
 {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) {
-        _exit(CHILD_FAILED);
+    int count = 0;
+    for (; count < MAX_WORDS && argv[count] != NULL; count++) {
+        out->words[count] = argv[count];
     }
-    share_cores(slot->index, slot->of);
-    if (dup2(fd, WORKER_FD) == WORKER_FD) {
-        close_range(WORKER_FD + 1, ~0u, 0);
-        execv(argv[0], (char *const *)(uintptr_t)argv);
-    }
-    _exit(CHILD_FAILED);
+    snprintf(out->index, sizeof out->index, "--worker-index=%d", slot->index);
+    snprintf(out->of, sizeof out->of, "--worker-count=%d", slot->of);
+    snprintf(out->parent, sizeof out->parent, "--parent-pid=%d", (int)getpid());
+    out->words[count++] = out->index;
+    out->words[count++] = out->of;
+    out->words[count++] = out->parent;
+    out->words[count] = NULL;
 }
 
 dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
@@ -68,18 +46,14 @@ dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
         return dk_fail(err, DK_IO, "a socket for worker %d: %s", slot->index, strerror(errno));
     }
-    pid_t parent = getpid();
-    pid_t pid = fork();
-    if (pid == 0) {
-        become_worker(slot, argv, ends[1], parent);
-    }
+    dk_command_words words;
+    name_child(&words, slot, argv);
+    dk_status status = dk_process_start(&slot->pid, words.words, ends[1], false, err);
     close(ends[1]);
-    if (pid < 0) {
+    if (status != DK_OK) {
         close(ends[0]);
-        return dk_fail(err, DK_MEMORY, "worker %d does not start: %s", slot->index,
-                       strerror(errno));
+        return status;
     }
-    slot->pid = pid;
     slot->pipe = dk_pipe_create(ends[0], false);
     slot->state = DK_SLOT_LOADING;
     slot->sign_ms = dk_now_ms();
@@ -89,15 +63,10 @@ dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
 
 void dk_slot_kill(dk_slot *slot)
 {
-    if (slot->pid > 0) {
-        kill(slot->pid, SIGKILL);
-        while (waitpid(slot->pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-    }
+    dk_process_kill(&slot->pid);
     if (slot->state == DK_SLOT_BUSY) {
         slot->busy_ms += dk_now_ms() - slot->batch_ms;
     }
-    slot->pid = 0;
     slot->state = DK_SLOT_DOWN;
     dk_pipe_destroy(&slot->pipe);
     json_decref(slot->alive);
@@ -124,7 +93,7 @@ dk_status dk_slot_run(dk_slot *slot, dk_task *const *tasks, int count, dk_error 
                               json_pack("{s:s, s:O, s:s*}", "task", tasks[i]->id, "request",
                                         tasks[i]->request, "checkpoint", tasks[i]->checkpoint));
     }
-    slot->running_count = count;
+    slot->running_count = slot->batch_size = count;
     slot->state = DK_SLOT_BUSY;
     slot->batch_ms = slot->sign_ms = dk_now_ms();
     dk_message_pack(&message, "run", "{s:o}", "tasks", list);

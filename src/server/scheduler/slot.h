@@ -23,8 +23,8 @@ typedef struct dk_slot {
     pid_t pid;
     dk_pipe *pipe;
     dk_task *running[DK_SLOT_MAX_BATCH]; /* [running_count], owned */
-    int running_count;
-    json_t *ready, *alive; /* what it told last; NULL */
+    int running_count, batch_size;       /* of the batch, so many are still running */
+    json_t *ready, *alive;               /* what it told last; NULL */
     double pulse, sign_ms; /* the engine's pulse, and when there was a sign of life */
     double restart_ms;
     int failures; /* in a row, without being ready between */

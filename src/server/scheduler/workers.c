@@ -26,10 +26,22 @@ static void forward_event(dk_scheduler *s, const dk_slot *slot, dk_message *mess
     }
 }
 
+/* A task leaves its worker: its owner has had that part of the device's time. Owned; NULL: it
+   is not there. */
+static dk_task *take_off(dk_scheduler *s, dk_slot *slot, const char *id)
+{
+    dk_task *task = dk_slot_take(slot, id);
+    if (task != NULL && slot->batch_size > 0) {
+        double ms = dk_now_ms() - slot->batch_ms;
+        dk_queue_charge(s->queue, task->owner, ms / 1000.0 / slot->batch_size);
+    }
+    return task;
+}
+
 /* Frames go to the peer as the name of a file that this process holds open. */
 static void forward_result(dk_scheduler *s, dk_slot *slot, dk_message *message)
 {
-    dk_task *task = dk_slot_take(slot, dk_message_text(message, "task"));
+    dk_task *task = take_off(s, slot, dk_message_text(message, "task"));
     if (task == NULL || message->fd < 0) {
         if (task != NULL) {
             dk_scheduler_reply_error(s, task, DK_INTERNAL, "a result came without frames");
@@ -55,7 +67,7 @@ static void forward_result(dk_scheduler *s, dk_slot *slot, dk_message *message)
 
 static void forward_error(dk_scheduler *s, dk_slot *slot, const dk_message *message)
 {
-    dk_task *task = dk_slot_take(slot, dk_message_text(message, "task"));
+    dk_task *task = take_off(s, slot, dk_message_text(message, "task"));
     if (task == NULL) {
         return;
     }
@@ -204,7 +216,7 @@ void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why)
         note_fatal(s, DK_DEVICE, "the workers end while they open the model");
     }
     while (slot->running_count > 0) {
-        give_back(s, slot, dk_slot_take(slot, slot->running[0]->id), why);
+        give_back(s, slot, take_off(s, slot, slot->running[0]->id), why);
     }
     s->changed = true;
 }

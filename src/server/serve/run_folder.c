@@ -42,8 +42,7 @@ dk_status dk_run_folder_make(char **out, const char *base, const char *store_pat
     DK_TRY(dk_sha256_init(&digest, err));
     dk_digest_update(&digest, real, strlen(real));
     dk_digest_final(&digest, hex);
-    snprintf(path, sizeof path, "%s/darkroom-%u-%.*s", base != NULL ? base : "/tmp",
-             (unsigned)geteuid(), DIGITS, hex);
+    snprintf(path, sizeof path, "%s/darkroom-%u-%.*s", base, (unsigned)geteuid(), DIGITS, hex);
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         return dk_fail(err, DK_IO, "%s: %s", path, strerror(errno));
     }

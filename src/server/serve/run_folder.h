@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-/* Under XDG_RUNTIME_DIR (`base`), else /tmp. Owned. The store is locked by the caller. */
+/* In the folder `base`. Owned. The store is locked by the caller. */
 DK_MUST_USE dk_status dk_run_folder_make(char **out, const char *base, const char *store_path,
                                          dk_error *err);
 void dk_run_folder_remove(const char *folder);

@@ -71,7 +71,7 @@ static dk_status open_store(server *s, dk_error *err)
                                      .max_store_gb = o->max_store_gb,
                                      .log = s->setup->log};
     DK_TRY(dk_jobs_open(&s->jobs, &options, err));
-    return dk_run_folder_make(&s->run_folder, getenv("XDG_RUNTIME_DIR"), s->setup->store_path,
+    return dk_run_folder_make(&s->run_folder, s->setup->run_folder_base, s->setup->store_path,
                               err);
 }
 
@@ -81,6 +81,9 @@ static dk_status start_service(server *s, dk_error *err)
     bool elsewhere = o->scheduler_endpoint != NULL;
     if (o->curve_keys != NULL) {
         DK_TRY(dk_link_keys_read(&s->link_keys, &s->link_text, o->curve_keys, err));
+    }
+    if (elsewhere) {
+        DK_TRY(dk_link_check(o->scheduler_endpoint, &s->link_keys, err));
     }
     const dk_service_options options = {.jobs = s->jobs,
                                         .run_folder = s->run_folder,

@@ -25,6 +25,7 @@ extern const dk_parameter_table dk_serve_parameters;
 typedef struct dk_serve_setup {
     const dk_serve_options *options;
     const char *store_path;            /* made when absent */
+    const char *run_folder_base;       /* where the private folder is made */
     const char *const *scheduler_argv; /* see dk_service_options */
     int num_gpus;
     const dk_log *log;

@@ -1,21 +1,19 @@
 /* The thread that holds the link: starts the scheduler, and again when it dies or falls silent;
    carries messages both ways. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/file.h"
+#include "base/process.h"
+#include "base/string.h"
 #include "server/service/state.h"
 
-enum { TICK_MS = 200, SILENCE_MS = 15000, PAUSE_MS = 500, MAX_WORDS = 128, CHILD_FAILED = 127 };
+enum { TICK_MS = 200, SILENCE_MS = 15000, PAUSE_MS = 500, MAX_WORDS = 128 };
 
 void dk_service_post(dk_service *service, dk_message *message)
 {
@@ -65,42 +63,23 @@ static void send_outbox(dk_service *service)
     }
 }
 
-/* In the child, between fork and exec: only what is safe there. */
-_Noreturn static void become_scheduler(const char *const *argv, pid_t parent)
-{
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    setpgid(0, 0); /* Ctrl-C is the server's: it drains */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == parent) {
-        close_range(STDERR_FILENO + 1, ~0u, 0);
-        execv(argv[0], (char *const *)(uintptr_t)argv);
-    }
-    _exit(CHILD_FAILED);
-}
-
 static dk_status spawn(dk_service *service, const char *endpoint, dk_error *err)
 {
-    const char *words[MAX_WORDS + 2] = {NULL};
+    const char *words[MAX_WORDS + 3] = {NULL};
     dk_string flag = DK_STRING_EMPTY;
+    char parent[32];
     int count = 0;
     while (count < MAX_WORDS && service->options.scheduler_argv[count] != NULL) {
         words[count] = service->options.scheduler_argv[count];
         count++;
     }
     dk_string_printf(&flag, "--endpoint=%s", endpoint);
-    words[count] = flag.data;
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0) {
-        become_scheduler(words, parent);
-    }
+    snprintf(parent, sizeof parent, "--parent-pid=%d", (int)getpid());
+    words[count++] = flag.data;
+    words[count] = parent;
+    dk_status status = dk_process_start(&service->scheduler, words, -1, true, err);
     dk_string_release(&flag);
-    if (pid < 0) {
-        return dk_fail(err, DK_MEMORY, "the scheduler does not start: %s", strerror(errno));
-    }
-    service->scheduler = pid;
-    return DK_OK;
+    return status;
 }
 
 static void say_hello(dk_service *service)
@@ -140,12 +119,7 @@ static dk_status start_scheduler(dk_service *service, dk_error *err)
 
 static void end_scheduler(dk_service *service)
 {
-    if (service->scheduler > 0) {
-        kill(service->scheduler, SIGKILL);
-        while (waitpid(service->scheduler, NULL, 0) < 0 && errno == EINTR) {
-        }
-        service->scheduler = 0;
-    }
+    dk_process_kill(&service->scheduler);
     dk_link_close(&service->link);
     pthread_mutex_lock(&service->lock);
     json_decref(service->report);
@@ -159,8 +133,7 @@ static bool is_gone(dk_service *service, const char **why)
     if (service->link == NULL) {
         return true;
     }
-    if (service->scheduler > 0 && waitpid(service->scheduler, NULL, WNOHANG) != 0) {
-        service->scheduler = 0;
+    if (service->options.scheduler_argv != NULL && dk_process_has_ended(&service->scheduler)) {
         return true;
     }
     *why = "is silent";

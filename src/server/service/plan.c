@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "server/service/state.h"
 
-enum { WAIT_S = 20, KEPT = 512 };
+enum { WAIT_S = 20, KEPT = 512, PATIENCE_MS = 5000, AGAIN_MS = 100 };
 
 /* What a plan depends on. */
 static char *key_of(const json_t *parameters)
@@ -126,6 +128,28 @@ void dk_service_plan_answer(dk_service *service, dk_message *message)
     pthread_mutex_unlock(&service->lock);
 }
 
+static bool is_busy(const json_t *answer)
+{
+    const json_t *code = json_object_get(answer, "status");
+    return code != NULL && json_integer_value(code) == DK_BUSY;
+}
+
+/* Workers that are started again are waited for a while. */
+static json_t *ask_patiently(dk_service *service, const json_t *parameters)
+{
+    double end = dk_now_ms() + PATIENCE_MS;
+    json_t *answer = ask(service, parameters);
+    while (is_busy(answer) && dk_now_ms() < end && !atomic_load(&service->draining)) {
+        json_decref(answer);
+        usleep(AGAIN_MS * 1000);
+        answer = ask(service, parameters);
+    }
+    if (is_busy(answer)) { /* 503, not 429: it is not the client's fault */
+        json_object_set_new(answer, "status", json_integer(DK_MEMORY));
+    }
+    return answer;
+}
+
 dk_status dk_service_plan(dk_service *service, const json_t *parameters, json_t **plan,
                           dk_error *err)
 {
@@ -135,7 +159,7 @@ dk_status dk_service_plan(dk_service *service, const json_t *parameters, json_t 
     pthread_mutex_unlock(&service->lock);
     dk_status status = DK_OK;
     if (found == NULL) {
-        found = ask(service, parameters);
+        found = ask_patiently(service, parameters);
         const json_t *code = json_object_get(found, "status");
         if (found == NULL) {
             status = dk_fail(err, DK_BUSY, "no worker answers, try again later");

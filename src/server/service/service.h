@@ -67,8 +67,8 @@ DK_MUST_USE dk_status dk_service_delete(dk_service *service, const char *id, dk_
 
 /* What a request would take; parameters as above. Waits for a worker's answer, but kept answers
    come at once. *plan: {"weight_bytes", "peak_bytes", "flops", "step_flops", "seconds",
-   "step_seconds", "joins", "num_frames", "budget_bytes", "fits"}. Owned. DK_BUSY: no worker is
-   ready. */
+   "step_seconds", "joins", "num_frames", "budget_bytes", "fits"}. Owned. DK_MEMORY: no worker
+   is ready. */
 DK_MUST_USE dk_status dk_service_plan(dk_service *service, const json_t *parameters,
                                       json_t **plan, dk_error *err);
 

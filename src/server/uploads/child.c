@@ -116,10 +116,10 @@ static int add_rules(scmp_filter_ctx filter)
         {SCMP_SYS(mremap), 0, {{0}}},
         {SCMP_SYS(madvise), 0, {{0}}},
         {SCMP_SYS(futex), 0, {{0}}},
-        {SCMP_SYS(read), 1, {SCMP_A0(SCMP_CMP_EQ, DK_UPLOAD_INPUT_FD)}},
-        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, DK_UPLOAD_OUTPUT_FD)}},
-        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO)}},
-        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO)}}, /* nowhere */
+        {SCMP_SYS(read), 1, {SCMP_A0(SCMP_CMP_EQ, DK_UPLOAD_INPUT_FD, 0)}},
+        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, DK_UPLOAD_OUTPUT_FD, 0)}},
+        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, STDOUT_FILENO, 0)}},
+        {SCMP_SYS(write), 1, {SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO, 0)}}, /* nowhere */
         {SCMP_SYS(mmap),
          2,
          {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
@@ -131,7 +131,7 @@ static int add_rules(scmp_filter_ctx filter)
         {SCMP_SYS(rt_sigprocmask), 0, {{0}}},
         {SCMP_SYS(tgkill),
          2,
-         {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()), SCMP_A2(SCMP_CMP_EQ, SIGABRT)}},
+         {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0), SCMP_A2(SCMP_CMP_EQ, SIGABRT, 0)}},
     };
     int code = 0;
     for (size_t i = 0; i < sizeof rules / sizeof *rules && code == 0; i++) {

@@ -49,7 +49,7 @@ static dk_status check_ipc(const char *endpoint, dk_error *err)
     return status;
 }
 
-static dk_status check_endpoint(const char *endpoint, const dk_link_keys *keys, dk_error *err)
+dk_status dk_link_check(const char *endpoint, const dk_link_keys *keys, dk_error *err)
 {
     if (dk_starts_with(endpoint, "ipc://")) {
         return check_ipc(endpoint, err);
@@ -116,7 +116,7 @@ dk_status dk_link_listen(dk_link **out, const char *endpoint, const dk_link_keys
                          dk_error *err)
 {
     dk_link *link;
-    DK_TRY(check_endpoint(endpoint, keys, err));
+    DK_TRY(dk_link_check(endpoint, keys, err));
     DK_TRY(open_link(&link, ZMQ_ROUTER, err));
     dk_status status = DK_OK;
     if (keys != NULL && keys->secret != NULL) {
@@ -137,7 +137,7 @@ dk_status dk_link_connect(dk_link **out, const char *endpoint, const dk_link_key
                           dk_error *err)
 {
     dk_link *link;
-    DK_TRY(check_endpoint(endpoint, keys, err));
+    DK_TRY(dk_link_check(endpoint, keys, err));
     DK_TRY(open_link(&link, ZMQ_DEALER, err));
     dk_status status = DK_OK;
     if (keys != NULL && keys->secret != NULL) {

@@ -28,6 +28,10 @@ typedef struct dk_link_keys {
 DK_MUST_USE dk_status dk_link_keys_read(dk_link_keys *out, char **text, const char *path,
                                         dk_error *err);
 
+/* Whether an endpoint can be used at all: the rules above. */
+DK_MUST_USE dk_status dk_link_check(const char *endpoint, const dk_link_keys *keys,
+                                    dk_error *err);
+
 /* DK_INVALID: an endpoint that is neither ipc:// nor tcp://, tcp:// without keys, an ipc folder
    that others may enter. Owned. */
 DK_MUST_USE dk_status dk_link_listen(dk_link **out, const char *endpoint,

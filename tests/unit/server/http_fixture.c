@@ -111,7 +111,12 @@ static void on_events(void *context, dk_http_exchange *e, const dk_http_request 
 
 static void on_slow(void *context, dk_http_exchange *e, const dk_http_request *request)
 {
-    (void)context, (void)request;
+    (void)request;
+    http_fixture *fixture = context;
+    pthread_mutex_lock(&fixture->lock);
+    fixture->slow_started++;
+    pthread_cond_broadcast(&fixture->changed);
+    pthread_mutex_unlock(&fixture->lock);
     http_sleep_ms(300);
     dk_http_reply_json(e, 200, json_object());
 }
@@ -384,6 +389,15 @@ dk_http_stream *http_wait_stream(http_fixture *fixture)
     fixture->stream = NULL;
     pthread_mutex_unlock(&fixture->lock);
     return stream;
+}
+
+void http_wait_slow(http_fixture *fixture, int count)
+{
+    pthread_mutex_lock(&fixture->lock);
+    while (fixture->slow_started < count) {
+        wait_change(fixture, "a slow handler");
+    }
+    pthread_mutex_unlock(&fixture->lock);
 }
 
 void http_wait_reports(http_fixture *fixture, int count)

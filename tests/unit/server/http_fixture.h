@@ -18,6 +18,7 @@ typedef struct http_fixture {
     pthread_cond_t changed;
     dk_http_exchange *kept; /* by GET /keep */
     dk_http_stream *stream; /* by GET /events */
+    int slow_started;       /* handlers of GET /slow */
     int reports;
     dk_http_report last; /* its texts are not kept */
     char last_route[64], last_path[128];
@@ -55,6 +56,7 @@ bool http_is_closed(int fd, double seconds);
 
 dk_http_exchange *http_wait_kept(http_fixture *fixture); /* taken from the fixture */
 dk_http_stream *http_wait_stream(http_fixture *fixture);
+void http_wait_slow(http_fixture *fixture, int count);
 void http_wait_reports(http_fixture *fixture, int count);
 void http_wait_connections(http_fixture *fixture, int count);
 void http_sleep_ms(int ms);

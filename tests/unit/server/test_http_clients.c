@@ -76,6 +76,10 @@ static void test_reply_races(void **state)
 static void test_vanished_client(void **state)
 {
     http_fixture *fixture = *state;
+    /* libmicrohttpd may miss an end that comes together with the last bytes: then the idle
+       time-out finds it. */
+    fixture->options.idle_timeout_s = 2;
+    http_restart(fixture);
     int fd = http_dial(fixture);
     http_send(fd, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
     dk_http_exchange *kept = http_wait_kept(fixture);
@@ -284,6 +288,7 @@ static void test_quiesce_and_stop(void **state)
     int open = http_dial(fixture), slow = http_dial(fixture);
     http_wait_connections(fixture, 2);
     http_send(slow, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    http_wait_slow(fixture, 1);
     dk_http_server_quiesce(fixture->server);
     dk_http_server_quiesce(fixture->server);
     http_send(open, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -296,7 +301,9 @@ static void test_quiesce_and_stop(void **state)
     /* The running handler's reply still arrives. */
     dk_http_server_stop(&fixture->server);
     got = http_receive(slow, NULL, 5);
-    assert_non_null(strstr(dk_string_text(&got), "{}"));
+    if (strstr(dk_string_text(&got), "{}") == NULL) {
+        fail_msg("got '%s'", dk_string_text(&got));
+    }
     dk_string_release(&got);
     assert_true(http_is_closed(open, 5));
     close(open);

@@ -1,0 +1,92 @@
+/* Starting and ending child processes. */
+#define _GNU_SOURCE /* affinity, closefrom */
+#include "base/process.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+dk_status dk_process_start(pid_t *out, const char *const *argv, int fd, bool own_group,
+                           dk_error *err)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    pid_t pid;
+    short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes,
+                             (short)(flags | (own_group ? POSIX_SPAWN_SETPGROUP : 0)));
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawn_file_actions_init(&actions);
+    if (fd >= 0) {
+        posix_spawn_file_actions_adddup2(&actions, fd, DK_PROCESS_FD);
+    }
+    posix_spawn_file_actions_addclosefrom_np(&actions, DK_PROCESS_FD + (fd >= 0 ? 1 : 0));
+    int code = posix_spawn(&pid, argv[0], &actions, &attributes, (char *const *)(uintptr_t)argv,
+                           environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    if (code != 0) {
+        return dk_fail(err, DK_MEMORY, "%s does not start: %s", argv[0], strerror(code));
+    }
+    *out = pid;
+    return DK_OK;
+}
+
+void dk_process_kill(pid_t *pid)
+{
+    if (*pid > 0) {
+        kill(*pid, SIGKILL);
+        while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+        *pid = 0;
+    }
+}
+
+bool dk_process_has_ended(pid_t *pid)
+{
+    if (*pid > 0 && waitpid(*pid, NULL, WNOHANG) == 0) {
+        return false;
+    }
+    *pid = 0;
+    return true;
+}
+
+dk_status dk_process_bind(int parent, dk_error *err)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return getppid() == parent
+               ? DK_OK
+               : dk_fail(err, DK_CANCELLED, "the parent process %d is gone", parent);
+}
+
+void dk_process_share_cores(int index, int of)
+{
+    cpu_set_t all, mine;
+    CPU_ZERO(&mine);
+    if (of < 2 || sched_getaffinity(0, sizeof all, &all) != 0) {
+        return;
+    }
+    int cores = CPU_COUNT(&all), seen = 0;
+    int first = cores >= of ? index * cores / of : index % cores;
+    int last = cores >= of ? (index + 1) * cores / of : first + 1;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &all)) {
+            if (seen >= first && seen < last) {
+                CPU_SET(cpu, &mine);
+            }
+            seen++;
+        }
+    }
+    sched_setaffinity(0, sizeof mine, &mine);
+}

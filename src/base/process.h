@@ -1,0 +1,31 @@
+/* Child processes that end with their parent. */
+#ifndef DK_BASE_PROCESS_H
+#define DK_BASE_PROCESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+enum { DK_PROCESS_FD = 3 }; /* where a child finds what it was given */
+
+/* Starts argv[0] (a path) with argv, NULL-ended. The child gets standard input, output and
+   error, `fd` as DK_PROCESS_FD (-1: nothing) and no other descriptor. own_group: signals of the
+   terminal do not reach it. Any thread. */
+DK_MUST_USE dk_status dk_process_start(pid_t *out, const char *const *argv, int fd,
+                                       bool own_group, dk_error *err);
+
+/* Ends it at once and waits for it; *pid becomes 0. 0 is fine. */
+void dk_process_kill(pid_t *pid);
+
+/* Whether it has ended; then it is reaped and *pid becomes 0. */
+bool dk_process_has_ended(pid_t *pid);
+
+/* In the child: it shall be killed when its parent dies. DK_CANCELLED: the parent, whose number
+   it was told, is gone already. */
+DK_MUST_USE dk_status dk_process_bind(int parent, dk_error *err);
+
+/* In the child `index` of `of`: runs on its share of the cores that it may use. */
+void dk_process_share_cores(int index, int of);
+
+#endif
