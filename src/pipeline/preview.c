@@ -14,7 +14,7 @@ enum {
     SIDE = 16, /* latent pixels of a fitted picture */
     PICTURES = 96,
     MOST = DK_WAN_VAE_MAX_CHANNELS + 1, /* unknowns of a colour */
-    INTERVAL_MS = 150,
+    INTERVAL_MS = 40,
 };
 
 /* Sums of the normal equations. */
