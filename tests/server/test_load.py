@@ -410,6 +410,8 @@ class SoakTest(unittest.TestCase):
             grown[name] = after / before - 1
             tell(process=name, mib_at_the_beginning=before / MIB, mib_at_the_end=after / MIB, grown_percent=grown[name] * 100,
                  files=[opened, now_open], same_process=pid == now_pid)
+        every = max(1, len(samples) // 20)
+        tell(server_mib=[round(facts["server"][1] / MIB, 2) for _, facts in samples[::every]])
         tell(requests=report["requests"], failures=report["failures"], per_s=report["requests_per_s"],
              latency_p99_ms=report["latency_ms"]["p99"])
         for name in late[-1]:
