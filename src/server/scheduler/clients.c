@@ -42,7 +42,10 @@ static void say_hello(dk_scheduler *s, const dk_link_peer *peer)
     for (int i = 0; i < s->peer_count; i++) {
         known = known || same_peer(&s->peers[i], peer);
     }
-    if (!known && s->peer_count < DK_SCHEDULER_MAX_PEERS) {
+    if (!known && s->peer_count == DK_SCHEDULER_MAX_PEERS) { /* the oldest says hello again */
+        memmove(s->peers, s->peers + 1, (size_t)--s->peer_count * sizeof *s->peers);
+    }
+    if (!known) {
         s->peers[s->peer_count++] = *peer;
     }
     dk_scheduler_report(s, peer);
