@@ -124,6 +124,7 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     engine->model =
         dk_strdup(options->model_name != NULL ? options->model_name : options->model_path);
     engine->dtype = dk_strdup(options->dtype);
+    engine->planner = dk_planner_create();
     engine->max_error = options->quantization_max_error;
     dk_status status = open_device(engine, options, err);
     if (status == DK_OK) {
@@ -144,6 +145,7 @@ void dk_engine_close(dk_engine **engine)
 {
     if (*engine != NULL) {
         dk_engine *e = *engine;
+        dk_planner_destroy(&e->planner);
         dk_pipeline_close(&e->pipeline);
         dk_nn_release(&e->nn);
         dk_device_close(&e->device);
