@@ -9,6 +9,7 @@
 #include "pipeline/checkpoint.h"
 #include "pipeline/dump.h"
 #include "pipeline/edit.h"
+#include "pipeline/embedding_cache.h"
 #include "pipeline/preview.h"
 #include "samplers/sampler.h"
 #include "tensor/random.h"
@@ -34,7 +35,8 @@ struct dk_job {
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
     dk_dump *dump;             /* NULL: nothing is dumped */
     dk_checkpoint_options checkpoint;
-    bool previews;   /* tell previews */
+    bool previews;                  /* tell previews */
+    dk_embedding_cache *embeddings; /* borrowed, may be NULL */
     dk_rates *rates; /* borrowed, may be NULL: receives how fast the stages were */
     int output;      /* of the outputs, the one being made */
 
