@@ -9,11 +9,13 @@
 #include "pipeline/checkpoint.h"
 #include "pipeline/dump.h"
 #include "pipeline/edit.h"
+#include "pipeline/embedding_cache.h"
 #include "pipeline/preview.h"
 #include "samplers/sampler.h"
 #include "tensor/random.h"
 
 typedef struct dk_pipeline dk_pipeline;
+typedef struct dk_rates dk_rates;
 
 /* Text embeddings in host memory: the real rows; the rest up to `padded` rows is zeros. */
 typedef struct dk_text_embeds {
@@ -33,8 +35,10 @@ struct dk_job {
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
     dk_dump *dump;             /* NULL: nothing is dumped */
     dk_checkpoint_options checkpoint;
-    bool previews; /* tell previews */
-    int output;    /* of the outputs, the one being made */
+    bool previews;                  /* tell previews */
+    dk_embedding_cache *embeddings; /* borrowed, may be NULL */
+    dk_rates *rates; /* borrowed, may be NULL: receives how fast the stages were */
+    int output;      /* of the outputs, the one being made */
 
     bool guided; /* guidance is on: a second, unconditional call per step */
     int64_t latent_channels, latent_frames, latent_height, latent_width;
