@@ -35,6 +35,7 @@ typedef struct dk_finish_work {
 typedef struct dk_plan_entry {
     char *key;
     json_t *plan;
+    double made_ms;
     struct dk_plan_entry *next;
 } dk_plan_entry;
 
