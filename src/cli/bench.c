@@ -1,4 +1,5 @@
-/* darkroom bench: how fast single operations and whole models run, with random numbers. */
+/* darkroom bench: how fast single operations and whole models run, with random numbers, and how
+   a server bears a load. */
 #include "cli/bench.h"
 
 #include <stdio.h>
@@ -8,9 +9,19 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cli/arguments.h"
+#ifdef DK_SERVING
+#include "cli/bench_serve.h"
+#endif
 #include "cli/machine.h"
 #include "darkroom/darkroom.h"
 #include "device/cpu/cpu_device.h"
+
+/* What only a build with the server says. */
+#ifdef DK_SERVING
+#define SERVE(text) text
+#else
+#define SERVE(text) ""
+#endif
 
 #define NUMBER(field, usual, line)                                                             \
     {                                                                                          \
@@ -181,6 +192,11 @@ static dk_status bench(const dk_arguments *arguments, dk_error *err)
     dk_bench_flags flags = {0};
     const char *what = arguments->positionals[0];
     DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
+#ifdef DK_SERVING
+    if (strcmp(what, "serve") == 0) {
+        return dk_bench_serve(arguments, flags.json, err);
+    }
+#endif
     for (int i = 0; i < BENCHES; i++) {
         if (strcmp(what, benches[i].name) == 0) {
             int extent = strcmp(what, "conv3d") == 0 ? 3 : 1;
@@ -189,20 +205,32 @@ static dk_status bench(const dk_arguments *arguments, dk_error *err)
         }
     }
     return dk_fail(err, DK_INVALID,
-                   "bench '%.100s', accepted are linear, attention, conv2d, conv3d, model",
+                   "bench '%.100s', accepted are linear, attention, conv2d, conv3d, "
+                   "model" SERVE(", serve"),
                    what);
 }
 
-static const dk_flag_group groups[] = {{&table, NULL}, {0}};
+static const dk_flag_group groups[] = {{&table, NULL},
+#ifdef DK_SERVING
+                                       {&dk_bench_serve_parameters, NULL},
+#endif
+                                       {0}};
 
 const dk_command dk_command_bench = {
     .name = "bench",
-    .usage = "linear|attention|conv2d|conv3d|model [flags]",
-    .summary = "Measures single operations and whole models on random numbers.",
+    .usage = "linear|attention|conv2d|conv3d|model" SERVE("|serve") " [flags]",
+    .summary = "Measures single operations and whole models on random numbers" SERVE(
+        ", and a server under load") ".",
+    .text = SERVE("bench serve sends requests to a `darkroom serve` that runs. Overhead is "
+                  "what latency has\n"
+                  "beyond the queue and the engine, as the server tells them."),
     .examples = "  darkroom bench linear --m 1800 --n 1536 --k 8960 --json\n"
                 "  darkroom bench attention --heads 12 --seq-len 4096 --head-dim 128\n"
                 "  darkroom bench model --config tests/configs/wan2.1-t2v-1.3b --part vae \\\n"
-                "      --width 480 --height 320 --num-frames 9\n",
+                "      --width 480 --height 320 --num-frames 9\n" SERVE(
+                    "  darkroom bench serve --max-concurrency 8 --num-prompts 200\n"
+                    "  darkroom bench serve --request-rate 5 --duration-s 60 \\\n"
+                    "      --sizes 128x128x1:3,64x64x1:1 --slo-scale 3 --json\n"),
     .positionals_min = 1,
     .positionals_max = 1,
     .groups = groups,

@@ -24,7 +24,7 @@ typedef struct flight {
     struct flight *next;
 } flight;
 
-enum { BUCKETS = 1024 };
+enum { BUCKETS = 1024, OUTPUT_DONE = -1 };
 
 struct dk_watch {
     pthread_mutex_t lock;
