@@ -251,7 +251,8 @@ static void take_started(dk_service *service, const dk_message *message, bool lo
         dk_metrics_observe(service->metrics, "darkroom_queue_wait_seconds", "",
                            dk_message_number(message, "waited_ms", 0) / 1000.0);
     }
-    if (status != DK_OK && status != DK_NOT_FOUND) {
+    /* DK_MISMATCH, DK_NOT_FOUND: it was cancelled or deleted while it was about to start. */
+    if (status != DK_OK && status != DK_NOT_FOUND && status != DK_MISMATCH) {
         dk_log_warn(service->options.log, "%s: %s", id, error.message);
     }
     dk_free(id);
