@@ -43,6 +43,8 @@ typedef struct dk_engine_options {
     int threads;                   /* 0: one per core */
     const char *pin_threads;       /* "none", "nodes" (NUMA), "cores"; "auto" or NULL: nodes
                                       where there are several */
+    int embedding_cache_mb; /* memory for embeddings of prompts that come again; 0: off */
+    const char *embedding_cache_path; /* folder for more of them; NULL: none */
     const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */
     const char *hub_endpoint, *hub_token; /* NULL: huggingface.co, none */
     bool offline;                         /* never download */
@@ -191,7 +193,8 @@ dk_status dk_engine_plan(dk_engine *engine, dk_request *request, dk_plan *plan, 
    long belongs to an engine that hangs. */
 uint64_t dk_engine_pulse(const dk_engine *engine);
 
-/* Prompt embeddings that were kept, or not, so far; from any thread. */
+/* Prompts whose embeddings were found in memory, on disk, or nowhere, and what memory holds;
+   from any thread. */
 typedef struct dk_embedding_stats {
     uint64_t hits, disk_hits, misses, entries, bytes;
 } dk_embedding_stats;

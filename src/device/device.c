@@ -68,6 +68,7 @@ static double begin(dk_device *device, dk_device_op op, double flops)
     device->work[op].calls++;
     device->work[op].flops += flops;
     if (!device->dry) {
+        device->computed += flops;
         atomic_fetch_add_explicit(&device->pulse, 1, memory_order_relaxed);
     }
     return dk_now_ms();
@@ -88,7 +89,7 @@ void dk_device_close(dk_device **device)
 
 void dk_device_set_dry(dk_device *device, bool dry)
 {
-    device->dry = dry;
+    device->dry = dry || device->plans_only;
 }
 
 dk_status dk_device_sync(dk_device *device, dk_error *err)

@@ -101,7 +101,11 @@ struct dk_device {
                             a row's result does not depend on how many rows there are */
     dk_attention_backend attention; /* of all attentions */
     bool dry;
-    _Atomic uint64_t pulse; /* operations so far, dry ones aside; read by other threads */
+    bool plans_only; /* always dry, and no scratch is allocated: see dk_cpu_device_options */
+    double computed; /* floating-point operations that were no dry run's */
+    _Atomic size_t packed_bytes; /* of weights in the device's own layout, made so far; read by
+                                    other threads */
+    _Atomic uint64_t pulse;      /* operations so far, dry ones aside; read by other threads */
     dk_device_work work[DK_OP_COUNT];
     dk_status failed; /* first failure since the last sync */
     dk_error failure;

@@ -9,6 +9,7 @@
 #include "hub/hub.h"
 
 #define QUANTIZATION_MAX_ERROR 0.03
+enum { EMBEDDING_CACHE_MB = 64 };
 
 dk_cancel *dk_cancel_create(void)
 {
@@ -38,6 +39,7 @@ void dk_engine_options_init(dk_engine_options *options)
     *options = (dk_engine_options){.device = "cpu",
                                    .dtype = "bf16",
                                    .quantization_max_error = QUANTIZATION_MAX_ERROR,
+                                   .embedding_cache_mb = EMBEDDING_CACHE_MB,
                                    .log_level = DK_LOG_WARNING};
 }
 
@@ -105,6 +107,20 @@ static dk_status open_pipeline(dk_engine *engine, const dk_engine_options *given
     return status;
 }
 
+static dk_status open_embeddings(dk_engine *engine, const dk_engine_options *options,
+                                 dk_error *err)
+{
+    char identity[DK_SHA256_HEX_BYTES];
+    if (options->embedding_cache_mb == 0 && options->embedding_cache_path == NULL) {
+        return DK_OK;
+    }
+    DK_TRY(dk_text_identity(identity, engine, err));
+    engine->embeddings =
+        dk_embedding_cache_create((uint64_t)options->embedding_cache_mb * 1000 * 1000,
+                                  options->embedding_cache_path, identity);
+    return DK_OK;
+}
+
 dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_error *err)
 {
     if (options->model_path == NULL || options->device == NULL || options->dtype == NULL) {
@@ -124,6 +140,7 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     engine->model =
         dk_strdup(options->model_name != NULL ? options->model_name : options->model_path);
     engine->dtype = dk_strdup(options->dtype);
+    engine->planner = dk_planner_create();
     engine->max_error = options->quantization_max_error;
     dk_status status = open_device(engine, options, err);
     if (status == DK_OK) {
@@ -131,6 +148,9 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     }
     if (status == DK_OK) {
         status = open_pipeline(engine, options, err);
+    }
+    if (status == DK_OK) {
+        status = open_embeddings(engine, options, err);
     }
     if (status != DK_OK) {
         dk_engine_close(&engine);
@@ -144,6 +164,8 @@ void dk_engine_close(dk_engine **engine)
 {
     if (*engine != NULL) {
         dk_engine *e = *engine;
+        dk_embedding_cache_destroy(&e->embeddings);
+        dk_planner_destroy(&e->planner);
         dk_pipeline_close(&e->pipeline);
         dk_nn_release(&e->nn);
         dk_device_close(&e->device);
@@ -224,6 +246,5 @@ uint64_t dk_engine_pulse(const dk_engine *engine)
 
 void dk_engine_embedding_stats(const dk_engine *engine, dk_embedding_stats *out)
 {
-    (void)engine;
-    *out = (dk_embedding_stats){0};
+    dk_embedding_cache_stats(engine->embeddings, out);
 }

@@ -9,6 +9,9 @@
 #include "engine/cancel.h"
 #include "nn/context.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/planning.h"
+
+typedef struct dk_planner dk_planner;
 
 struct dk_engine {
     dk_log log;
@@ -20,9 +23,20 @@ struct dk_engine {
     char *model;  /* as the caller named it */
     char *folder; /* where it lies */
     char *dtype;
-    double max_error; /* of layers in int8 */
-    json_t *weights;  /* checksums, computed with the first result */
+    double max_error;               /* of layers in int8 */
+    dk_rates rates;                 /* of the stages that ran */
+    dk_planner *planner;            /* owned */
+    dk_embedding_cache *embeddings; /* owned; NULL: none are kept */
+    json_t *weights;                /* checksums, computed with the first result */
 };
+
+/* What dk_engine_plan works with, beside the engine's own device. Owned. */
+dk_planner *dk_planner_create(void);
+void dk_planner_destroy(dk_planner **planner);
+
+/* SHA-256 of all that decides the bits of text embeddings, files told as below. */
+DK_MUST_USE dk_status dk_text_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,
+                                       dk_error *err);
 
 /* SHA-256 of all that decides a generation's bits, but for the content of weight files, which
    are told by path, size and time. */

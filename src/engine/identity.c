@@ -43,6 +43,33 @@ static json_t *request_of(const dk_request *request)
     return object;
 }
 
+/* facts is taken. */
+static dk_status digest(char hex[DK_SHA256_HEX_BYTES], json_t *facts, dk_error *err)
+{
+    char *text = json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
+    json_decref(facts);
+    if (text == NULL) {
+        return dk_fail(err, DK_INVALID, "a text of the request or the options is not UTF-8");
+    }
+    dk_digest sum = {0};
+    dk_status status = dk_sha256_init(&sum, err);
+    if (status == DK_OK) {
+        dk_digest_update(&sum, text, strlen(text));
+        dk_digest_final(&sum, hex);
+    }
+    free(text);
+    return status;
+}
+
+/* The text encoder's files are not told from the others: one more prompt is encoded when
+   another component changes. */
+dk_status dk_text_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,
+                           dk_error *err)
+{
+    return digest(hex, json_pack("{s:s, s:o}", "what", "text", "engine", engine_of(engine)),
+                  err);
+}
+
 dk_status dk_generation_identity(char hex[DK_SHA256_HEX_BYTES], dk_engine *engine,
                                  const dk_request *request, dk_error *err)
 {
@@ -51,17 +78,5 @@ dk_status dk_generation_identity(char hex[DK_SHA256_HEX_BYTES], dk_engine *engin
     json_t *facts =
         json_pack("{s:o, s:o, s:[s, s, s]}", "engine", engine_of(engine), "request",
                   request_of(request), "files", sums.latents, sums.image, sums.mask);
-    char *text = json_dumps(facts, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
-    json_decref(facts);
-    if (text == NULL) {
-        return dk_fail(err, DK_INVALID, "the request's texts are not valid UTF-8");
-    }
-    dk_digest digest = {0};
-    dk_status status = dk_sha256_init(&digest, err);
-    if (status == DK_OK) {
-        dk_digest_update(&digest, text, strlen(text));
-        dk_digest_final(&digest, hex);
-    }
-    free(text);
-    return status;
+    return digest(hex, facts, err);
 }

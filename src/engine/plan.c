@@ -1,9 +1,159 @@
-/* What a request will take. */
-#include "engine/engine_state.h"
+/* What a request will take: a dry run of its stages on a device of its own, and the rates that
+   the engine's generations had. */
+#include <pthread.h>
 
-dk_status dk_engine_plan(dk_engine *engine, dk_request *request, dk_plan *plan, dk_error *err)
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "device/cpu/cpu_device.h"
+#include "engine/engine_state.h"
+#include "engine/recipe.h"
+#include "pipeline/planning.h"
+#include "tensor/random.h"
+
+struct dk_planner {
+    pthread_mutex_t lock;
+    dk_device *device; /* NULL before the first plan */
+    dk_nn nn;
+    dk_wan_vae *encoder; /* bound, not packed; NULL before the first request with a picture */
+    double first_rate;   /* of a matrix multiplication, for stages that never ran */
+};
+
+dk_planner *dk_planner_create(void)
 {
-    DK_TRY(dk_request_check(request, engine, NULL, NULL, err));
-    *plan = (dk_plan){0};
+    dk_planner *planner = dk_alloc(sizeof *planner);
+    pthread_mutex_init(&planner->lock, NULL);
+    return planner;
+}
+
+void dk_planner_destroy(dk_planner **planner)
+{
+    if (*planner != NULL) {
+        dk_wan_vae_destroy(&(*planner)->encoder);
+        dk_nn_release(&(*planner)->nn);
+        dk_device_close(&(*planner)->device);
+        pthread_mutex_destroy(&(*planner)->lock);
+        dk_free(*planner);
+        *planner = NULL;
+    }
+}
+
+static dk_cpu_device_options options_of(const dk_engine *engine)
+{
+    return (dk_cpu_device_options){.threads = dk_cpu_device_threads(engine->device),
+                                   .level = dk_engine_cpu_level(engine),
+                                   .exact = engine->device->exact,
+                                   .attention = engine->device->attention};
+}
+
+/* A linear layer of 512 x 1024 x 1024: what the cores do at their best. */
+static dk_status measure(double *out, const dk_engine *engine, dk_error *err)
+{
+    enum { ROWS = 512, SIDE = 1024, TIMES = 3 };
+    dk_device *device = NULL;
+    const dk_cpu_device_options options = options_of(engine);
+    void *memory = NULL;
+    DK_TRY(dk_cpu_device_open(&device, &options, err));
+    size_t floats = (size_t)(2 * ROWS + SIDE) * SIDE;
+    dk_status status = dk_try_alloc(&memory, floats * sizeof(float), "a measurement", err);
+    if (status == DK_OK) {
+        dk_generator generator;
+        float *values = memory;
+        double best = 0;
+        dk_generator_init(&generator, DK_NOISE_PHILOX, 1);
+        dk_generator_randn(&generator, values, (int64_t)floats);
+        const dk_linear_args args = {.rows = ROWS,
+                                     .cols = SIDE,
+                                     .depth = SIDE,
+                                     .src = values,
+                                     .src_type = DK_F32,
+                                     .src_stride = SIDE,
+                                     .weight = values + 2 * ROWS * SIDE,
+                                     .weight_type = DK_F32,
+                                     .dst = values + ROWS * SIDE,
+                                     .dst_type = DK_F32,
+                                     .dst_stride = SIDE};
+        for (int i = 0; i < TIMES; i++) {
+            double start = dk_now_ms();
+            dk_device_linear(device, &args);
+            double rate = 2.0 * ROWS * SIDE * SIDE / ((dk_now_ms() - start) * 1e-3);
+            best = rate > best ? rate : best;
+        }
+        status = dk_device_sync(device, err);
+        *out = best;
+    }
+    dk_free(memory);
+    dk_device_close(&device);
+    return status;
+}
+
+static dk_status prepare(dk_engine *engine, const dk_request *request, dk_error *err)
+{
+    dk_planner *p = engine->planner;
+    if (p->device == NULL) {
+        dk_cpu_device_options options = options_of(engine);
+        options.plans_only = true;
+        DK_TRY(measure(&p->first_rate, engine, err));
+        DK_TRY(dk_cpu_device_open(&p->device, &options, err));
+        dk_nn_init(&p->nn, p->device, engine->nn.type, NULL);
+    }
+    if (request->image_path != NULL && p->encoder == NULL) {
+        const dk_image_encoder *encoder = engine->pipeline->encoder;
+        DK_TRY(dk_wan_vae_create(&p->encoder, dk_wan_vae_get_config(engine->pipeline->vae),
+                                 encoder->weights, NULL, DK_WAN_VAE_ENCODER, encoder->where,
+                                 err));
+    }
     return DK_OK;
+}
+
+/* Whole stages are slower than one large multiplication. */
+static double rate_of(const dk_engine *engine, dk_rate rate)
+{
+    static const double share = 0.5;
+    double known = atomic_load_explicit(&engine->rates.per_second[rate], memory_order_relaxed);
+    return known > 0 ? known : engine->planner->first_rate * share;
+}
+
+static uint64_t weight_bytes(const dk_engine *engine)
+{
+    uint64_t bytes = engine->device->packed_bytes;
+    char *const *files = engine->pipeline->weight_files;
+    for (size_t i = 0; files != NULL && files[i] != NULL; i++) {
+        bytes += (uint64_t)dk_file_stamp_of(files[i]).bytes;
+    }
+    return bytes;
+}
+
+static dk_status plan(dk_engine *engine, dk_request *request, dk_plan *out, dk_error *err)
+{
+    dk_planner *p = engine->planner;
+    dk_planning planning = {0};
+    dk_job job = {.pipeline = engine->pipeline, .nn = &p->nn, .request = *request};
+    DK_TRY(prepare(engine, request, err));
+    planning.encoder = p->encoder;
+    dk_cpu_device_forget_scratch(p->device);
+    dk_status status = dk_job_plan(&job, &planning, err);
+    if (status == DK_OK) {
+        *request = job.request;
+        *out = (dk_plan){.weight_bytes = weight_bytes(engine),
+                         .peak_bytes = planning.temp_bytes + planning.keep_bytes +
+                                       planning.host_bytes +
+                                       dk_cpu_device_scratch_bytes(p->device),
+                         .step_flops = planning.step_flops,
+                         .step_seconds = planning.step_flops / rate_of(engine, DK_RATE_STEPS)};
+        for (int i = DK_RATE_NONE + 1; i < DK_RATE_COUNT; i++) {
+            out->flops += planning.flops[i];
+            out->seconds += planning.flops[i] / rate_of(engine, (dk_rate)i);
+        }
+    }
+    dk_job_release(&job);
+    return status;
+}
+
+dk_status dk_engine_plan(dk_engine *engine, dk_request *request, dk_plan *out, dk_error *err)
+{
+    pthread_mutex_lock(&engine->planner->lock);
+    dk_status status = plan(engine, request, out, err);
+    pthread_mutex_unlock(&engine->planner->lock);
+    return status;
 }

@@ -29,7 +29,7 @@ void dk_nn_dry_begin(dk_nn *nn)
 static dk_status grow(dk_nn *nn, dk_nn_stack *stack, const char *what, dk_error *err)
 {
     stack->used = 0;
-    if (stack->peak <= stack->size) {
+    if (stack->peak <= stack->size || nn->device->plans_only) {
         return DK_OK;
     }
     dk_device_free(nn->device, stack->memory);

@@ -118,4 +118,28 @@ static dk_status run(dk_job *job, dk_error *err)
     return DK_OK;
 }
 
-const dk_stage dk_stage_decoding = {.name = "decoding", .per_output = true, .run = run};
+/* Tiles along one axis, each `stride` behind the one before. */
+static double tiles_of(int size, int side)
+{
+    int stride = size / DK_TILE_QUARTERS * 3;
+    return size > 0 && size < side ? (side + stride - 1) / stride : 1;
+}
+
+static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
+{
+    const dk_request *r = &job->request;
+    const dk_wan_vae_config *vae = dk_wan_vae_get_config(job->pipeline->vae);
+    double before = dk_device_flops(job->nn->device);
+    DK_TRY(decode(job, err));
+    double tiles = tiles_of(r->vae_tile_size, r->width) * tiles_of(r->vae_tile_size, r->height);
+    planning->flops[DK_RATE_DECODING] =
+        r->num_outputs_per_prompt * tiles * (dk_device_flops(job->nn->device) - before);
+    /* Frames in f32: those of one latent frame, or all where tiles are put together. */
+    int frames = tiles > 1 ? 2 * r->num_frames : vae->temporal_factor;
+    planning->host_bytes +=
+        (uint64_t)frames * (uint64_t)r->width * (uint64_t)r->height * 3 * sizeof(float);
+    return DK_OK;
+}
+
+const dk_stage dk_stage_decoding = {
+    .name = "decoding", .per_output = true, .run = run, .plan = plan, .rate = DK_RATE_DECODING};

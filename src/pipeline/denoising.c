@@ -217,6 +217,7 @@ static dk_status step(group *g, int i, dk_error *err)
     for (int k = 0; k < g->count; k++) {
         part *p = &g->parts[k];
         if (takes_part(p, i)) {
+            dk_preview_look(p->job, i, &p->latent, &p->conditional);
             dk_sampler_step(p->job->sampler, &math, i, p->conditional.data, p->latent.data,
                             p->state, dk_tensor_count(&p->latent));
             dk_edit_keep(p->job, i + 1, &p->latent);
@@ -238,6 +239,7 @@ static dk_status run_steps(group *g, dk_error *err)
             if (takes_part(p, i)) {
                 spent[k] += ms;
                 note_step(p->job, i, g->steps, ms, spent[k]);
+                dk_preview_tell(p->job, i);
                 if (p->job->saved != NULL) {
                     dk_checkpoint_step(p->job->saved, p->job, i + 1, p->latent.data, p->state);
                 }
@@ -303,5 +305,29 @@ static void run_together(dk_job *const *jobs, int count)
     }
 }
 
-const dk_stage dk_stage_denoising = {
-    .name = "denoising", .per_output = true, .run_together = run_together};
+static dk_status plan_request(dk_job *job, dk_planning *planning, dk_error *err)
+{
+    group g;
+    dk_job *const one = job;
+    const dk_device *device = job->nn->device;
+    job->first_step = job->edit.begin_step;
+    init(&g, &one, 1);
+    double before = dk_device_flops(device), prepared = before;
+    dk_status status = prepare(&g, err);
+    if (status == DK_OK) {
+        prepared = dk_device_flops(device);
+        status = predict(&g, g.first, err);
+    }
+    release_texts(&g);
+    planning->step_flops = dk_device_flops(device) - prepared;
+    planning->flops[DK_RATE_STEPS] =
+        job->request.num_outputs_per_prompt *
+        (prepared - before + planning->step_flops * (g.steps - g.first));
+    return status;
+}
+
+const dk_stage dk_stage_denoising = {.name = "denoising",
+                                     .per_output = true,
+                                     .run_together = run_together,
+                                     .plan = plan_request,
+                                     .rate = DK_RATE_STEPS};

@@ -90,10 +90,23 @@ static dk_status run(dk_job *job, dk_error *err)
     return DK_OK;
 }
 
+static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
+{
+    dk_tensor moments;
+    double before = dk_device_flops(job->nn->device);
+    DK_TRY(encode(job, planning->encoder, &moments, err));
+    planning->flops[DK_RATE_IMAGE] = dk_device_flops(job->nn->device) - before;
+    planning->host_bytes += 2 * (uint64_t)dk_job_latent_count(job) * sizeof(float);
+    return DK_OK;
+}
+
 static bool applies(const dk_job *job)
 {
     return job->request.image_path != NULL;
 }
 
-const dk_stage dk_stage_image_encoding = {
-    .name = "image encoding", .applies = applies, .run = run};
+const dk_stage dk_stage_image_encoding = {.name = "image encoding",
+                                          .applies = applies,
+                                          .run = run,
+                                          .plan = plan,
+                                          .rate = DK_RATE_IMAGE};

@@ -39,6 +39,7 @@ void dk_job_release(dk_job *job)
     dk_free(job->given_latents);
     dk_free(job->latent);
     dk_edit_release(&job->edit);
+    dk_preview_release(&job->preview);
     dk_free(job->frames);
     dk_sampler_destroy(&job->sampler);
     dk_checkpoint_close(&job->saved);
@@ -67,16 +68,24 @@ static void end_stage(dk_job *job, const dk_stage *stage, double ms)
         (dk_timing){.stage = stage->name, .output = job->output, .ms = ms};
 }
 
+static void note_rate(dk_job *job, const dk_stage *stage, double flops, double ms)
+{
+    if (job->rates != NULL && job->status == DK_OK) {
+        dk_rates_note(job->rates, stage->rate, flops, ms * 1e-3);
+    }
+}
+
 static void run_alone(dk_job *job, const dk_stage *stage)
 {
     begin_stage(job, stage);
-    double start = dk_now_ms();
+    double start = dk_now_ms(), before = job->nn->device->computed;
     job->nn->own_cancel = job->cancel;
     job->status = dk_nn_check(job->nn, &job->error);
     if (job->status == DK_OK) {
         job->status = stage->run(job, &job->error);
     }
     job->nn->own_cancel = NULL;
+    note_rate(job, stage, job->nn->device->computed - before, dk_now_ms() - start);
     end_stage(job, stage, dk_now_ms() - start);
 }
 
@@ -85,8 +94,9 @@ static void run_together(dk_job *const *jobs, int count, const dk_stage *stage)
     for (int i = 0; i < count; i++) {
         begin_stage(jobs[i], stage);
     }
-    double start = dk_now_ms();
+    double start = dk_now_ms(), before = jobs[0]->nn->device->computed;
     stage->run_together(jobs, count);
+    note_rate(jobs[0], stage, jobs[0]->nn->device->computed - before, dk_now_ms() - start);
     for (int i = 0; i < count; i++) {
         end_stage(jobs[i], stage, dk_now_ms() - start);
     }

@@ -9,10 +9,13 @@
 #include "pipeline/checkpoint.h"
 #include "pipeline/dump.h"
 #include "pipeline/edit.h"
+#include "pipeline/embedding_cache.h"
+#include "pipeline/preview.h"
 #include "samplers/sampler.h"
 #include "tensor/random.h"
 
 typedef struct dk_pipeline dk_pipeline;
+typedef struct dk_rates dk_rates;
 
 /* Text embeddings in host memory: the real rows; the rest up to `padded` rows is zeros. */
 typedef struct dk_text_embeds {
@@ -32,7 +35,10 @@ struct dk_job {
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
     dk_dump *dump;             /* NULL: nothing is dumped */
     dk_checkpoint_options checkpoint;
-    int output; /* of the outputs, the one being made */
+    bool previews;                  /* tell previews */
+    dk_embedding_cache *embeddings; /* borrowed, may be NULL */
+    dk_rates *rates; /* borrowed, may be NULL: receives how fast the stages were */
+    int output;      /* of the outputs, the one being made */
 
     bool guided; /* guidance is on: a second, unconditional call per step */
     int64_t latent_channels, latent_frames, latent_height, latent_width;
@@ -43,6 +49,7 @@ struct dk_job {
     int64_t given_count;
     float *latent;        /* [channels][frames][height][width], host, owned */
     dk_edit edit;         /* of a request with a picture */
+    dk_preview preview;   /* with previews */
     dk_sampler *sampler;  /* owned */
     dk_checkpoint *saved; /* owned; NULL: none is kept */
     bool resumes;         /* this output goes on from `saved` at first_step */

@@ -3,6 +3,9 @@
 #define DK_PIPELINE_STAGE_H
 
 #include "pipeline/job.h"
+#include "pipeline/planning.h"
+
+typedef struct dk_planning dk_planning;
 
 typedef struct dk_stage {
     const char *name;                   /* in events and timings */
@@ -12,6 +15,10 @@ typedef struct dk_stage {
        the status and the error of those that fail. */
     dk_status (*run)(dk_job *job, dk_error *err);
     void (*run_together)(dk_job *const *jobs, int count);
+    /* Dry, in a context of its own: adds up what the stage will take for the whole request; see
+       planning.h. NULL: next to nothing. */
+    dk_status (*plan)(dk_job *job, dk_planning *planning, dk_error *err);
+    dk_rate rate; /* at which its operations are computed */
 } dk_stage;
 
 /* The stages of WanPipeline, in order. */
@@ -20,6 +27,7 @@ extern const dk_stage dk_stage_text_encoding;
 extern const dk_stage dk_stage_image_encoding;
 extern const dk_stage dk_stage_latent_preparation;
 extern const dk_stage dk_stage_timestep_preparation;
+extern const dk_stage dk_stage_preview_preparation;
 extern const dk_stage dk_stage_denoising;
 extern const dk_stage dk_stage_decoding;
 

@@ -1,5 +1,5 @@
-/* Stage: prompts become text embeddings. Only real tokens are computed: masked padding changes
-   nothing for them, and WanPipeline zeroes its rows afterwards. */
+/* Stage: prompts become text embeddings, computed or found. Only real tokens are computed:
+   masked padding changes nothing for them, and WanPipeline zeroes its rows afterwards. */
 #include <string.h>
 
 #include "base/alloc.h"
@@ -40,8 +40,7 @@ static dk_status forward(dk_job *job, const dk_tokens *tokens, dk_text_embeds *o
     DK_TRY(dk_t5_encoder_forward(nn, encoder, &hidden, tokens->ids, count, err));
     DK_TRY(dk_try_alloc(&values, dk_tensor_bytes(&hidden), "text embeddings", err));
     dk_device_read(nn->device, values, hidden.data, dk_tensor_bytes(&hidden));
-    *out = (dk_text_embeds){
-        .values = values, .rows = count, .padded = DK_WAN_TEXT_ROWS, .width = width};
+    out->values = values;
     return dk_device_sync(nn->device, err);
 }
 
@@ -62,7 +61,17 @@ static dk_status encode(dk_job *job, const char *name, const char *text, dk_text
 {
     dk_tokens tokens = {0};
     DK_TRY(tokenize(job->pipeline, name, text, &tokens, err));
-    dk_status status = forward(job, &tokens, out, err);
+    int64_t count = (int64_t)tokens.count;
+    int64_t width = dk_t5_encoder_config(job->pipeline->text_encoder)->d_model;
+    dk_status status = DK_OK;
+    *out = (dk_text_embeds){.rows = count, .padded = DK_WAN_TEXT_ROWS, .width = width};
+    out->values = dk_embedding_cache_find(job->embeddings, tokens.ids, count, width);
+    if (out->values == NULL) {
+        status = forward(job, &tokens, out, err);
+        if (status == DK_OK) {
+            dk_embedding_cache_keep(job->embeddings, tokens.ids, count, width, out->values);
+        }
+    }
     dk_tokens_release(&tokens);
     return status;
 }
@@ -79,4 +88,37 @@ static dk_status run(dk_job *job, dk_error *err)
     return DK_OK;
 }
 
-const dk_stage dk_stage_text_encoding = {.name = "text encoding", .run = run};
+static dk_status plan_one(dk_job *job, const char *name, const char *text, dk_text_embeds *out,
+                          dk_error *err)
+{
+    dk_nn *nn = job->nn;
+    const dk_t5_encoder *encoder = job->pipeline->text_encoder;
+    int64_t width = dk_t5_encoder_config(encoder)->d_model;
+    dk_tokens tokens = {0};
+    DK_TRY(tokenize(job->pipeline, name, text, &tokens, err));
+    int count = (int)tokens.count;
+    size_t kept = nn->keep.used;
+    dk_tensor hidden = dk_nn_keep(nn, DK_F32, count, width);
+    dk_status status = dk_t5_encoder_forward(nn, encoder, &hidden, tokens.ids, count, err);
+    nn->keep.used = kept;
+    *out = (dk_text_embeds){.rows = count, .padded = DK_WAN_TEXT_ROWS, .width = width};
+    dk_tokens_release(&tokens);
+    return status;
+}
+
+static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
+{
+    double before = dk_device_flops(job->nn->device);
+    DK_TRY(plan_one(job, "prompt", job->request.prompt, &job->prompt, err));
+    if (job->guided) {
+        DK_TRY(plan_one(job, "negative_prompt", job->request.negative_prompt, &job->negative,
+                        err));
+    }
+    planning->flops[DK_RATE_TEXT] = dk_device_flops(job->nn->device) - before;
+    planning->host_bytes +=
+        (uint64_t)((job->prompt.rows + job->negative.rows) * job->prompt.width) * sizeof(float);
+    return DK_OK;
+}
+
+const dk_stage dk_stage_text_encoding = {
+    .name = "text encoding", .run = run, .plan = plan, .rate = DK_RATE_TEXT};

@@ -25,4 +25,12 @@ static dk_status run(dk_job *job, dk_error *err)
     return keeps ? dk_checkpoint_open(&job->saved, job, err) : DK_OK;
 }
 
-const dk_stage dk_stage_timestep_preparation = {.name = "timestep preparation", .run = run};
+/* The schedule tells how many steps there are. */
+static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
+{
+    (void)planning;
+    return run(job, err);
+}
+
+const dk_stage dk_stage_timestep_preparation = {
+    .name = "timestep preparation", .run = run, .plan = plan};

@@ -3,6 +3,7 @@
    run. */
 #include "device/cpu/cpu_device.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,12 +90,15 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
     dk_topology_read(&cpu->topology, "/sys/devices/system", NULL);
     dk_status status = dk_pin_from_name(&pin, options->pin, &cpu->topology, err);
     if (status == DK_OK) {
-        status = dk_team_create(&cpu->team, options->threads, pin, &cpu->topology, err);
+        status = dk_team_create(&cpu->team, options->plans_only ? 1 : options->threads, pin,
+                                &cpu->topology, err);
     }
     if (status != DK_OK) {
         dk_free(cpu);
         return status;
     }
+    cpu->threads = options->plans_only ? options->threads : dk_team_threads(cpu->team);
+    cpu->head.plans_only = cpu->head.dry = options->plans_only;
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
     cpu->head.attention = options->exact ? DK_ATTENTION_REFERENCE : options->attention;
@@ -114,6 +118,19 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
 int dk_cpu_device_threads(const dk_device *device)
 {
     return dk_team_threads(((const dk_cpu_device *)device)->team);
+}
+
+void dk_cpu_device_forget_scratch(dk_device *device)
+{
+    dk_cpu_device *cpu = dk_cpu_device_of(device);
+    assert(device->plans_only);
+    cpu->scratch_bytes = cpu->shared_bytes = 0;
+}
+
+size_t dk_cpu_device_scratch_bytes(const dk_device *device)
+{
+    const dk_cpu_device *cpu = (const dk_cpu_device *)device;
+    return (size_t)cpu->threads * cpu->scratch_bytes + cpu->shared_bytes;
 }
 
 const char *dk_cpu_device_level(const dk_device *device)

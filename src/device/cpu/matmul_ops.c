@@ -13,6 +13,11 @@ bool dk_cpu_reserve(dk_cpu_device *cpu, size_t thread_bytes, size_t shared_bytes
      */
     size_t per_thread = (thread_bytes + PAGE - 1) / PAGE * PAGE;
     dk_status status = DK_OK;
+    if (cpu->head.plans_only) {
+        cpu->scratch_bytes = per_thread > cpu->scratch_bytes ? per_thread : cpu->scratch_bytes;
+        cpu->shared_bytes = shared_bytes > cpu->shared_bytes ? shared_bytes : cpu->shared_bytes;
+        return true;
+    }
     if (per_thread > cpu->scratch_bytes) {
         dk_free(cpu->scratch);
         cpu->scratch = NULL;
@@ -87,8 +92,7 @@ void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count)
     for (int i = 0; i < count; i++) {
         linear_job job = {.cpu = cpu, .args = &args[i]};
         const dk_linear_plan *plan = &job.plan;
-        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact,
-                            dk_team_threads(cpu->team));
+        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact, cpu->threads);
         size_t held = cpu->shared_bytes;
         if (!dk_cpu_reserve(cpu, plan->scratch_bytes, plan->shared_bytes) || device->dry) {
             continue;
@@ -136,6 +140,7 @@ dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const 
     size_t bytes = head + scales + dk_linear_int8_bytes(kernel, cols, depth);
     void *memory;
     DK_TRY(dk_try_alloc(&memory, bytes, "int8 weight", err));
+    device->packed_bytes += bytes;
     dk_linear_int8 *made = memory;
     *made = (dk_linear_int8){.cols = cols,
                              .depth = depth,
@@ -165,6 +170,7 @@ dk_status dk_cpu_conv_prepare(dk_device *device, void **packed, const void *weig
                                    .taps = shape[2] * shape[3] * shape[4]};
     size_t bytes = dk_conv_packed_bytes(kernel, shape[0], shape[1], stored.taps);
     DK_TRY(dk_try_alloc(packed, bytes, "packed convolution weight", err));
+    device->packed_bytes += bytes;
     dk_conv_pack_weight(*packed, kernel, &cpu->linear.decode, &stored);
     return DK_OK;
 }
@@ -185,7 +191,7 @@ static void conv_task(void *context, int task, int thread)
 void dk_cpu_conv(dk_device *device, const dk_conv_args *args)
 {
     conv_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args, dk_team_threads(job.cpu->team));
+    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args, job.cpu->threads);
     if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, 0) && !device->dry) {
         dk_team_run(job.cpu->team, job.plan.tasks, conv_task, &job);
     }

@@ -13,10 +13,10 @@ dk_status dk_wan_vae_create(dk_wan_vae **out, const dk_wan_vae_config *config,
     vae->weights = dk_weights_ref(weights);
     vae->device = device;
     dk_status status = dk_wan_vae_bind(vae, parts, where, err);
-    if (status == DK_OK && (parts & DK_WAN_VAE_DECODER)) {
+    if (status == DK_OK && device != NULL && (parts & DK_WAN_VAE_DECODER)) {
         status = dk_wan_tower_prepare(&vae->decoder, device, err);
     }
-    if (status == DK_OK && (parts & DK_WAN_VAE_ENCODER)) {
+    if (status == DK_OK && device != NULL && (parts & DK_WAN_VAE_ENCODER)) {
         status = dk_wan_tower_prepare(&vae->encoder, device, err);
     }
     if (status != DK_OK) {

@@ -29,8 +29,8 @@ DK_MUST_USE dk_status dk_wan_vae_config_parse(dk_wan_vae_config *out, const json
 
 typedef struct dk_wan_vae dk_wan_vae;
 
-/* Binds the weights and packs those of one direction for the device. Owned; destroyed before
-   the device is closed. */
+/* Binds the weights and packs those of one direction for the device (NULL: none are packed, for
+   dry runs). Owned; destroyed before the device is closed. */
 typedef enum dk_wan_vae_part { DK_WAN_VAE_DECODER = 1, DK_WAN_VAE_ENCODER = 2 } dk_wan_vae_part;
 DK_MUST_USE dk_status dk_wan_vae_create(dk_wan_vae **out, const dk_wan_vae_config *config,
                                         dk_weights *weights, dk_device *device, unsigned parts,

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "server/service/state.h"
 
-enum { WAIT_S = 20, KEPT = 512, PATIENCE_MS = 5000, AGAIN_MS = 100 };
+enum { WAIT_S = 20, KEPT = 512, PATIENCE_MS = 5000, AGAIN_MS = 100, FRESH_MS = 60000 };
 
 /* What a plan depends on. */
 static char *key_of(const json_t *parameters)
@@ -25,23 +25,26 @@ static char *key_of(const json_t *parameters)
     return key;
 }
 
-/* With the lock held. */
+/* With the lock held. The expected seconds change as the engine learns: a plan is kept for a
+   while only. */
 static json_t *kept_plan(const dk_service *service, const char *key)
 {
     const dk_plan_entry *entry = service->plans;
     while (entry != NULL && strcmp(entry->key, key) != 0) {
         entry = entry->next;
     }
-    return entry != NULL ? json_deep_copy(entry->plan) : NULL;
+    bool fresh = entry != NULL && dk_now_ms() - entry->made_ms < FRESH_MS;
+    return fresh ? json_deep_copy(entry->plan) : NULL;
 }
 
-/* With the lock held. The expected seconds change as the engine learns: a plan is kept for a
-   while only, the oldest go first. */
+/* With the lock held. The oldest go first. */
 static void keep_plan(dk_service *service, const char *key, json_t *plan)
 {
     dk_plan_entry *entry = dk_alloc(sizeof *entry);
-    *entry = (dk_plan_entry){
-        .key = dk_strdup(key), .plan = json_deep_copy(plan), .next = service->plans};
+    *entry = (dk_plan_entry){.key = dk_strdup(key),
+                             .plan = json_deep_copy(plan),
+                             .made_ms = dk_now_ms(),
+                             .next = service->plans};
     service->plans = entry;
     service->plan_count++;
     dk_plan_entry **at = &service->plans;
