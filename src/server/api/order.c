@@ -180,6 +180,10 @@ static dk_status read_seed(dk_order *order, const json_t *value, uint64_t *seed,
 {
     dk_request request = {0};
     const dk_parameter *parameter = dk_parameter_find(&dk_request_parameters, "seed");
+    if (json_is_null(value)) {
+        return fail_field(order, "seed", err,
+                          "seed is a list with a null, accepted are numbers");
+    }
     DK_TRY(set(order, parameter, &request, value, err));
     *seed = request.seed;
     return DK_OK;

@@ -93,13 +93,14 @@ static dk_status check_plan(dk_api *api, dk_order *order, json_t **plan, dk_erro
     return DK_OK;
 }
 
-/* Of what the body says, however its form spells it. */
+/* Of what is asked for and what the body says, in whatever order its fields stand. */
 static dk_status hash_body(char hex[DK_SHA256_HEX_BYTES], const dk_order *order,
                            const dk_pictures *pictures, dk_error *err)
 {
     dk_digest digest;
     DK_TRY(dk_sha256_init(&digest, err));
     char *text = json_dumps(order->body, JSON_COMPACT | JSON_SORT_KEYS);
+    dk_digest_update(&digest, order->kind, strlen(order->kind));
     dk_digest_update(&digest, text, strlen(text));
     free(text);
     for (int i = 0; i < pictures->count; i++) {
