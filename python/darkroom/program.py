@@ -89,16 +89,8 @@ def flags_of(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _tied() -> list[str]:
-    """What a command line begins with so that the child ends with the thread that started it, however this process ends."""
-    path = shutil.which("setpriv")
-    if path is None or os.path.basename(os.path.realpath(path)) != "setpriv":
-        return []
-    return [path, "--pdeathsig", "TERM", "--"]
-
-
 class Scheduler:
-    """`darkroom scheduler` with a private endpoint. To be started by a thread that lives as long as it."""
+    """`darkroom scheduler` with a private endpoint. It ends with the thread that starts it, however this process ends."""
 
     def __init__(self, program: Program, options: Mapping[str, Any]) -> None:
         self.program, self.options = program, options
@@ -112,7 +104,8 @@ class Scheduler:
             raise UnsupportedError(f"{self.endpoint} is too long for a socket; choose a shorter TMPDIR")
 
     def start(self) -> None:
-        words = [*_tied(), self.program.path, "scheduler", f"--endpoint={self.endpoint}", *flags_of(self.options)]
+        words = [self.program.path, "scheduler", f"--endpoint={self.endpoint}", f"--parent-pid={os.getpid()}",
+                 *flags_of(self.options)]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         text=True, errors="replace", start_new_session=True)
         self._reader = threading.Thread(target=self._read, args=(self.process,), name="darkroom-stderr", daemon=True)

@@ -260,6 +260,8 @@ class _Job:
 
     def cancel_soon(self) -> None:
         """Does not block; Python waits for this thread before it ends."""
+        if self._ended:
+            return
         self._ended = True
         self._owner.forget(self)
         threading.Thread(target=self.cancel, name="darkroom-cancel").start()
@@ -288,7 +290,8 @@ class _Job:
             self.end(InternalError(f"the server's reply about {self.id} is not what it should be: {error!r}"))
 
     def _wait(self) -> Json | None:
-        """The job when it has ended. A connection that breaks is made again; a server that stays away is an error."""
+        """The job when it has ended. A connection that breaks is made again; a server that stays away is an error. A "done" of a job
+        that has not ended is the end of that stream only."""
         client, heard = self._owner.client, time.monotonic()
         while not self._ended:
             try:
@@ -296,7 +299,7 @@ class _Job:
                     heard = time.monotonic()
                     if self._ended:
                         return None
-                    if name == "done":
+                    if name == "done" and value.get("status") in (*FINAL, None):
                         return value
                     self._tell(name, value)
                 job = client.ask("GET", self._path)

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 dk_status dk_process_start(pid_t *out, const char *const *argv, int fd, bool own_group,
                            dk_error *err)
 {
@@ -51,6 +53,19 @@ void dk_process_kill(pid_t *pid)
         }
         *pid = 0;
     }
+}
+
+void dk_process_end(pid_t *pid, double grace_ms)
+{
+    enum { LOOK_MS = 5 };
+    double start = dk_now_ms();
+    if (*pid > 0) {
+        kill(*pid, SIGTERM);
+    }
+    while (*pid > 0 && !dk_process_has_ended(pid) && dk_now_ms() - start < grace_ms) {
+        usleep(LOOK_MS * 1000);
+    }
+    dk_process_kill(pid);
 }
 
 bool dk_process_has_ended(pid_t *pid)

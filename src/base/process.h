@@ -18,6 +18,9 @@ DK_MUST_USE dk_status dk_process_start(pid_t *out, const char *const *argv, int 
 /* Ends it at once and waits for it; *pid becomes 0. 0 is fine. */
 void dk_process_kill(pid_t *pid);
 
+/* Asks it to end (SIGTERM), and ends it when it has not within grace_ms. 0 is fine. */
+void dk_process_end(pid_t *pid, double grace_ms);
+
 /* Whether it has ended; then it is reaped and *pid becomes 0. */
 bool dk_process_has_ended(pid_t *pid);
 

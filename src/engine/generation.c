@@ -66,6 +66,7 @@ static void begin(dk_engine *engine, work *w, dk_generation *generation)
                       .request = *request,
                       .events = generation->events,
                       .event_context = generation->context,
+                      .previews = generation->previews,
                       .result = &w->made};
     if (generation->cancel != NULL) {
         w->job.cancel = dk_cancel_flag(generation->cancel);

@@ -217,6 +217,7 @@ static dk_status step(group *g, int i, dk_error *err)
     for (int k = 0; k < g->count; k++) {
         part *p = &g->parts[k];
         if (takes_part(p, i)) {
+            dk_preview_look(p->job, i, &p->latent, &p->conditional);
             dk_sampler_step(p->job->sampler, &math, i, p->conditional.data, p->latent.data,
                             p->state, dk_tensor_count(&p->latent));
             dk_edit_keep(p->job, i + 1, &p->latent);
@@ -238,6 +239,7 @@ static dk_status run_steps(group *g, dk_error *err)
             if (takes_part(p, i)) {
                 spent[k] += ms;
                 note_step(p->job, i, g->steps, ms, spent[k]);
+                dk_preview_tell(p->job, i);
                 if (p->job->saved != NULL) {
                     dk_checkpoint_step(p->job->saved, p->job, i + 1, p->latent.data, p->state);
                 }

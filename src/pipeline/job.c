@@ -39,6 +39,7 @@ void dk_job_release(dk_job *job)
     dk_free(job->given_latents);
     dk_free(job->latent);
     dk_edit_release(&job->edit);
+    dk_preview_release(&job->preview);
     dk_free(job->frames);
     dk_sampler_destroy(&job->sampler);
     dk_checkpoint_close(&job->saved);

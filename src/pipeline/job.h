@@ -9,6 +9,7 @@
 #include "pipeline/checkpoint.h"
 #include "pipeline/dump.h"
 #include "pipeline/edit.h"
+#include "pipeline/preview.h"
 #include "samplers/sampler.h"
 #include "tensor/random.h"
 
@@ -32,7 +33,8 @@ struct dk_job {
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
     dk_dump *dump;             /* NULL: nothing is dumped */
     dk_checkpoint_options checkpoint;
-    int output; /* of the outputs, the one being made */
+    bool previews; /* tell previews */
+    int output;    /* of the outputs, the one being made */
 
     bool guided; /* guidance is on: a second, unconditional call per step */
     int64_t latent_channels, latent_frames, latent_height, latent_width;
@@ -43,6 +45,7 @@ struct dk_job {
     int64_t given_count;
     float *latent;        /* [channels][frames][height][width], host, owned */
     dk_edit edit;         /* of a request with a picture */
+    dk_preview preview;   /* with previews */
     dk_sampler *sampler;  /* owned */
     dk_checkpoint *saved; /* owned; NULL: none is kept */
     bool resumes;         /* this output goes on from `saved` at first_step */

@@ -27,10 +27,11 @@ struct dk_pipeline {
     dk_wan_dit *transformer;
     dk_wan_vae *vae; /* decoder */
     dk_image_encoder *encoder;
-    json_t *scheduler_config; /* owned */
-    char *scheduler_where;    /* its file, for messages */
-    char **weight_files;      /* owned paths of all weight files, NULL-ended */
-    char *quantization;       /* owned: what was quantised, how well; NULL: nothing */
+    dk_projection *projection; /* owned; fitted with the first preview */
+    json_t *scheduler_config;  /* owned */
+    char *scheduler_where;     /* its file, for messages */
+    char **weight_files;       /* owned paths of all weight files, NULL-ended */
+    char *quantization;        /* owned: what was quantised, how well; NULL: nothing */
     dk_request defaults;
 };
 

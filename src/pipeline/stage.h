@@ -20,6 +20,7 @@ extern const dk_stage dk_stage_text_encoding;
 extern const dk_stage dk_stage_image_encoding;
 extern const dk_stage dk_stage_latent_preparation;
 extern const dk_stage dk_stage_timestep_preparation;
+extern const dk_stage dk_stage_preview_preparation;
 extern const dk_stage dk_stage_denoising;
 extern const dk_stage dk_stage_decoding;
 

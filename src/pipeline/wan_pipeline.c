@@ -13,6 +13,7 @@ const dk_stage *const dk_recipe_wan[] = {
     &dk_stage_image_encoding,
     &dk_stage_latent_preparation,
     &dk_stage_timestep_preparation,
+    &dk_stage_preview_preparation,
     &dk_stage_denoising,
     &dk_stage_decoding,
     NULL,
@@ -143,6 +144,7 @@ static dk_status open_vae(dk_pipeline *pipeline, const dk_model_folder *folder,
         note_files(pipeline, c.weights);
         status = dk_wan_vae_create(&pipeline->vae, &config, c.weights, device,
                                    DK_WAN_VAE_DECODER, c.path, err);
+        pipeline->projection = dk_alloc(sizeof *pipeline->projection);
         pipeline->encoder = dk_alloc(sizeof *pipeline->encoder);
         *pipeline->encoder = (dk_image_encoder){.weights = dk_weights_ref(c.weights),
                                                 .where = dk_strdup(c.path)};
@@ -277,6 +279,7 @@ void dk_pipeline_close(dk_pipeline **pipeline)
         dk_wan_dit_destroy(&p->transformer);
         dk_wan_vae_destroy(&p->vae);
         release_encoder(p->encoder);
+        dk_free(p->projection);
         json_decref(p->scheduler_config);
         dk_free(p->scheduler_where);
         dk_free(p->quantization);

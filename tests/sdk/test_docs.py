@@ -3,8 +3,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
 import sdk

@@ -185,6 +185,18 @@ class Told(sdk.Folder):
         self.assertIn("denoising", [e.stage for e in events if e.kind == "progress"])
         self.assertEqual(len(events[-1].result.outputs), 2)
 
+    def test_previews(self):
+        """Small pictures, that come to resemble the frame."""
+        seen = []
+        with DiffGenerator.from_pretrained(os.path.join(sdk.ROOT, "models/tiny-wan")) as tiny:
+            result = tiny.generate("a red circle on a white background", num_frames=1, num_inference_steps=40, save_output=False,
+                                   on_preview=seen.append)
+        self.assertTrue(seen)
+        last = numpy.frombuffer(seen[-1].rgb, numpy.uint8).reshape(seen[-1].height, seen[-1].width, 3)
+        small = numpy.asarray(result.images[0].resize((seen[-1].width, seen[-1].height), Image.Resampling.BOX))
+        self.assertGreater(numpy.corrcoef(last.ravel(), small.ravel())[0, 1], 0.5)
+        self.assertEqual(seen[-1].image.size, (seen[-1].width, seen[-1].height))
+
     def test_callbacks_and_queue(self):
         """While a long one runs, the next ones learn where they stand; the higher priority is first."""
         started, seen = threading.Event(), []

@@ -91,7 +91,6 @@ class Ends(unittest.TestCase):
         self.assertEqual(child.wait(20), 0)
         self.gone(scheduler, worker)
 
-    @unittest.skipIf(subprocess.run(["which", "setpriv"], capture_output=True).returncode, "setpriv is not installed")
     def test_killed_python(self):
         child, scheduler, worker, _ = self.start("time.sleep(600)")
         child.kill()

@@ -3,7 +3,6 @@ that is none."""
 import http.server
 import io
 import json
-import os
 import struct
 import tempfile
 import threading
@@ -166,7 +165,8 @@ class Replies(unittest.TestCase):
         class Handler(http.server.BaseHTTPRequestHandler):
             def answer(self):
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, body, *headers = replies.get(self.path, (200, b"{}"))
+                reply = replies.get(self.path, (200, b"{}"))
+                status, body, *headers = reply.pop(0) if isinstance(reply, list) else reply
                 self.send_response(status)
                 for header in headers:
                     self.send_header(*header)
@@ -216,6 +216,14 @@ class Replies(unittest.TestCase):
         self.fails(darkroom.InternalError, job(status="failed", error={"code": "file_missing", "message": "x"}))
         self.fails(darkroom.InternalError, job(status="completed"))
         self.fails(darkroom.InternalError, job(status="completed", outputs=[{"index": 0}], parameters={}))
+
+    def test_done_too_early(self):
+        """A stream that ends before its job is opened again."""
+        events = [b'event: done\ndata: {"status": "queued"}\n\n', b"",
+                  b'event: done\ndata: {"status": "failed", "error": {"code": "out_of_memory", "message": "x"}}\n\n']
+        self.fails(darkroom.OutOfMemoryError, {
+            "/v1/images/generations": (202, b'{"id": "image_1"}'), "/v1/images/image_1": (200, b'{"status": "in_progress"}'),
+            "/v1/images/image_1/events": [(200, text) for text in events]})
 
     def test_redirects_are_not_followed(self):
         """The key must not go elsewhere."""

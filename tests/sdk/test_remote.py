@@ -83,6 +83,9 @@ class Remote(sdk.Folder):
 
     def test_stream(self):
         events = list(self.generator.stream("x", width=32, height=32, num_inference_steps=400, num_frames=5, save_output=False))
+        previews = [e for e in events if e.kind == "preview"]
+        self.assertTrue(previews)
+        self.assertEqual(len(previews[0].rgb), previews[0].width * previews[0].height * 3)
         steps = [e.step for e in events if e.kind == "progress"]
         self.assertEqual(steps, sorted(steps))
         self.assertGreater(len(set(steps)), 2)

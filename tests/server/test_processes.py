@@ -105,9 +105,9 @@ class Dying(unittest.TestCase):
                 pid = wait_for(lambda: [w["pid"] for w in server.json("/server_info")["workers"]
                                         if w["tasks"] and os.path.exists(f"/proc/{w['pid']}")])[0]
                 os.kill(pid, signal.SIGKILL)
-                wait_for(lambda: pid not in server.processes("worker"))
+                wait_for(lambda pid=pid: not os.path.exists(f"/proc/{pid}"))
             done = server.wait_job(job)
-            self.assertEqual(done["status"], "failed")
+            self.assertEqual(done["status"], "failed", server.errors())
             self.assertIn("attempt 2 of 2", done["error"]["message"])
             self.assertEqual(server.wait_job(server.json("/v1/videos", {**LONG, "num_inference_steps": 2}))["status"], "completed")
 

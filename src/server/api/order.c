@@ -19,8 +19,8 @@ static dk_status fail_field(dk_order *order, const char *name, dk_error *err, co
 /* Forms name lists "image[]", JSON does not. */
 bool dk_order_is_picture(const char *name)
 {
-    static const char *const names[] = {"image",           "image[]", "mask",
-                                        "input_reference", "url",     "url[]"};
+    static const char *const names[] = {"image",  "image[]", "mask", "input_reference",
+                                        "images", "url",     "url[]"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(name, names[i]) == 0) {
             return true;
@@ -29,11 +29,21 @@ bool dk_order_is_picture(const char *name)
     return false;
 }
 
+/* JSON of a request: a fault in it is the request's, not a file's. */
+static dk_status parse(json_t **out, const char *text, size_t size, const char *where,
+                       dk_error *err)
+{
+    dk_error fault = {0};
+    return dk_json_parse(out, text, size, where, &fault) == DK_OK
+               ? DK_OK
+               : dk_fail(err, DK_INVALID, "%s", fault.message);
+}
+
 dk_status dk_body_read(json_t **out, const dk_http_request *request, dk_error *err)
 {
     if (request->body != NULL) {
         json_t *body;
-        DK_TRY(dk_json_parse(&body, request->body, request->body_size, "the body", err));
+        DK_TRY(parse(&body, request->body, request->body_size, "the body", err));
         if (!json_is_object(body)) {
             dk_status status = dk_fail(err, DK_INVALID, "the body is %s, expected an object",
                                        dk_json_type_name(body));
@@ -184,7 +194,8 @@ static dk_status read_seeds(dk_order *order, dk_error *err)
     if (text != NULL && text[0] == '[') {
         json_decref(value);
         value = NULL;
-        status = dk_json_parse(&value, text, strlen(text), "seed", err);
+        snprintf(order->param, sizeof order->param, "seed");
+        status = parse(&value, text, strlen(text), "seed", err);
     }
     size_t listed = json_is_array(value) ? json_array_size(value) : 0;
     if (status == DK_OK && json_is_array(value) &&

@@ -29,6 +29,20 @@ static double member(const json_t *object, const char *key)
     return json_number_value(json_object_get(object, key));
 }
 
+/* The plan knows no picture; a job that starts from one leaves out its first steps. */
+static dk_status check_strength(dk_order *order, dk_error *err)
+{
+    double steps = member(order->parameters, "num_inference_steps");
+    double strength = member(order->parameters, "strength");
+    if (steps * strength >= 1) {
+        return DK_OK;
+    }
+    snprintf(order->param, sizeof order->param, "strength");
+    return dk_fail(err, DK_INVALID,
+                   "strength is %g: of %.0f steps none would be left, accepted is %.3g to 1",
+                   strength, steps, 1.0 / steps);
+}
+
 /* What can be said before a worker is asked. */
 static dk_status check_size(dk_api *api, dk_order *order, dk_error *err)
 {
@@ -153,10 +167,14 @@ static dk_status submit(dk_api *api, dk_http_exchange *exchange, bool edit, dk_o
     const dk_http_request *request = dk_http_request_of(exchange);
     DK_TRY(check_model(api, order, err));
     DK_TRY(dk_pictures_read(api, request, order->body, edit, &pictures, order->param, err));
+    dk_status status = DK_OK;
     if (pictures.count > 0) {
         dk_order_suit_picture(order, defaults, pictures.width, pictures.height);
+        status = check_strength(order, err);
     }
-    dk_status status = check_size(api, order, err);
+    if (status == DK_OK) {
+        status = check_size(api, order, err);
+    }
     if (status == DK_OK) {
         status = check_plan(api, order, &plan, err);
     }

@@ -42,7 +42,10 @@ static void say_hello(dk_scheduler *s, const dk_link_peer *peer)
     for (int i = 0; i < s->peer_count; i++) {
         known = known || same_peer(&s->peers[i], peer);
     }
-    if (!known && s->peer_count < DK_SCHEDULER_MAX_PEERS) {
+    if (!known && s->peer_count == DK_SCHEDULER_MAX_PEERS) { /* the oldest says hello again */
+        memmove(s->peers, s->peers + 1, (size_t)--s->peer_count * sizeof *s->peers);
+    }
+    if (!known) {
         s->peers[s->peer_count++] = *peer;
     }
     dk_scheduler_report(s, peer);
@@ -66,14 +69,13 @@ static char *text_of(const dk_message *message, const char *key)
     return dk_strdup(dk_message_text(message, key));
 }
 
-static bool is_known(const dk_scheduler *s, const char *id)
+static dk_task *find_task(const dk_scheduler *s, const char *id)
 {
-    for (int i = 0; i < s->slot_count; i++) {
-        if (dk_slot_find(&s->slots[i], id) != NULL) {
-            return true;
-        }
+    dk_task *found = dk_queue_find(s->queue, id);
+    for (int i = 0; i < s->slot_count && found == NULL; i++) {
+        found = dk_slot_find(&s->slots[i], id);
     }
-    return dk_queue_has(s->queue, id);
+    return found;
 }
 
 static void submit(dk_scheduler *s, const dk_link_peer *peer, const dk_message *message)
@@ -98,8 +100,13 @@ static void submit(dk_scheduler *s, const dk_link_peer *peer, const dk_message *
     const char *wrong = task->id[0] == '\0'        ? "a submitted task has no name"
                         : !json_is_object(request) ? "a submitted task has no request"
                         : s->fatal.status != DK_OK ? s->fatal.message
-                        : is_known(s, task->id)    ? "a task of this name is there already"
                                                    : NULL;
+    dk_task *known = wrong == NULL ? find_task(s, task->id) : NULL;
+    if (known != NULL) { /* submitted again, by a client that was away or in doubt */
+        known->peer = *peer;
+        dk_task_destroy(&task);
+        return;
+    }
     if (wrong != NULL) {
         dk_scheduler_reply_error(s, task, DK_INVALID, wrong);
         dk_task_destroy(&task);

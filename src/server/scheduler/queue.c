@@ -111,13 +111,13 @@ dk_task *dk_queue_first(const dk_queue *queue)
     return queue->first;
 }
 
-bool dk_queue_has(const dk_queue *queue, const char *id)
+dk_task *dk_queue_find(const dk_queue *queue, const char *id)
 {
-    const dk_task *task = queue->first;
+    dk_task *task = queue->first;
     while (task != NULL && strcmp(task->id, id) != 0) {
         task = task->next;
     }
-    return task != NULL;
+    return task;
 }
 
 static dk_task *take_out(dk_queue *queue, const dk_task *task)

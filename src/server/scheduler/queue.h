@@ -34,7 +34,7 @@ void dk_queue_destroy(dk_queue **queue);
 void dk_queue_add(dk_queue *queue, dk_task *task /* taken */);
 int dk_queue_depth(const dk_queue *queue);
 dk_task *dk_queue_first(const dk_queue *queue); /* the oldest; borrowed, NULL: none */
-bool dk_queue_has(const dk_queue *queue, const char *id);
+dk_task *dk_queue_find(const dk_queue *queue, const char *id); /* borrowed, NULL: none */
 
 /* Up to `most` tasks for one worker: the next one and those that may share its batch; owned by
    the caller. None, and *wait_ms > 0, while a batch that is not full may still wait delay_ms

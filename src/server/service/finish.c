@@ -1,6 +1,7 @@
 /* The threads that finish outputs: encode, store, make a thumbnail. They hold no device. A full
    disk makes them wait, and nothing new is dispatched meanwhile. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -156,7 +157,7 @@ static bool finish(dk_service *service, const dk_finish_work *work)
         status = store(service, work, &record, &completed, &error);
     }
     if (status == DK_OK) {
-        dk_watch_output_done(service->watch, work->id);
+        dk_watch_output_done(service->watch, work->id, work->output);
         dk_metrics_observe(service->metrics, "darkroom_finish_seconds", "",
                            (dk_now_ms() - start) / 1000.0);
         hold(service, false);
@@ -220,8 +221,36 @@ static void *run(void *argument)
     return NULL;
 }
 
+/* Recipes go to clients: of the job's input files they tell the names, not where the store is.
+ */
+static void hide_folders(dk_message *message)
+{
+    static const char *const fields[] = {"image_path", "mask_path"};
+    const char *text = dk_message_text(message, "recipe");
+    json_t *recipe = NULL;
+    bool changed = false;
+    if (dk_json_parse(&recipe, text, strlen(text), "recipe", NULL) != DK_OK) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const char *path = json_string_value(json_object_get(recipe, fields[i]));
+        const char *slash = path != NULL ? strrchr(path, '/') : NULL;
+        if (slash != NULL) {
+            json_object_set_new(recipe, fields[i], json_string(slash + 1));
+            changed = true;
+        }
+    }
+    if (changed) {
+        char *hidden = json_dumps(recipe, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        json_object_set_new(message->header, "recipe", json_string(hidden));
+        free(hidden);
+    }
+    json_decref(recipe);
+}
+
 void dk_service_finish_add(dk_service *service, dk_finish_work *work)
 {
+    hide_folders(&work->message);
     pthread_mutex_lock(&service->lock);
     dk_finish_work **at = &service->finish;
     while (*at != NULL) {

@@ -13,7 +13,7 @@
 #include "base/string.h"
 #include "server/service/state.h"
 
-enum { TICK_MS = 200, SILENCE_MS = 15000, PAUSE_MS = 500, MAX_WORDS = 128 };
+enum { TICK_MS = 200, SILENCE_MS = 15000, PAUSE_MS = 500, GRACE_MS = 2000, MAX_WORDS = 128 };
 
 void dk_service_post(dk_service *service, dk_message *message)
 {
@@ -193,6 +193,7 @@ static void *run(void *argument)
         send_outbox(service);
         read_link(service);
     }
+    dk_process_end(&service->scheduler, GRACE_MS); /* it ends its workers */
     end_scheduler(service);
     return NULL;
 }

@@ -56,32 +56,52 @@ static void submit_output(dk_service *service, const dk_job_record *record, cons
     dk_free(checkpoint);
 }
 
-void dk_service_submit_stored(dk_service *service, const dk_job_record *record)
+/* Notes a stored job as in flight; its order is owned by the caller, NULL: it is damaged. */
+static json_t *note_flight(dk_service *service, const dk_job_record *record)
 {
     json_t *order = NULL;
     dk_error error;
     if (dk_json_parse(&order, record->request, strlen(record->request), record->id, &error) !=
         DK_OK) {
         dk_service_end_failed(service, record->id, DK_INTERNAL, error.message);
-        return;
+        return NULL;
     }
     const json_t *parameters = json_object_get(order, "parameters");
     int steps = (int)json_integer_value(json_object_get(parameters, "num_inference_steps"));
     double seconds =
         json_number_value(json_object_get(json_object_get(order, "plan"), "seconds"));
     dk_watch_add(service->watch, record->id, record->output_count, steps, seconds);
+    return order;
+}
+
+static void submit_order(dk_service *service, const dk_job_record *record, const json_t *order)
+{
     for (int i = 0; i < record->output_count; i++) {
         if (record->outputs[i].done) {
-            dk_watch_output_done(service->watch, record->id);
+            dk_watch_output_done(service->watch, record->id, i);
         } else if (!dk_service_is_finishing(service, record->id, i)) {
             submit_output(service, record, order, &record->outputs[i]);
         }
     }
-    json_decref(order);
 }
 
-/* A scheduler that has just started knows nothing. */
-void dk_service_submit_unfinished(dk_service *service)
+void dk_service_submit_stored(dk_service *service, const dk_job_record *record)
+{
+    json_t *order = note_flight(service, record);
+    if (order != NULL) {
+        submit_order(service, record, order);
+        json_decref(order);
+    }
+}
+
+static void note_stored(dk_service *service, const dk_job_record *record)
+{
+    json_decref(note_flight(service, record));
+}
+
+/* Calls fn for all jobs that have not ended, the oldest first. */
+static void for_unfinished(dk_service *service,
+                           void (*fn)(dk_service *service, const dk_job_record *record))
 {
     enum { PAGE = 100 };
     char *after = NULL;
@@ -95,7 +115,7 @@ void dk_service_submit_unfinished(dk_service *service)
             break;
         }
         for (int i = 0; i < list.count; i++) {
-            dk_service_submit_stored(service, &list.records[i]);
+            fn(service, &list.records[i]);
         }
         dk_free(after);
         after = list.count > 0 ? dk_strdup(list.records[list.count - 1].id) : NULL;
@@ -103,6 +123,17 @@ void dk_service_submit_unfinished(dk_service *service)
         dk_job_list_release(&list);
     }
     dk_free(after);
+}
+
+void dk_service_note_unfinished(dk_service *service)
+{
+    for_unfinished(service, note_stored);
+}
+
+/* A scheduler that has just started knows nothing. */
+void dk_service_submit_unfinished(dk_service *service)
+{
+    for_unfinished(service, dk_service_submit_stored);
 }
 
 void dk_service_note_end(dk_service *service, const char *id, const char *state)

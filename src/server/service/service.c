@@ -18,6 +18,7 @@ dk_status dk_service_start(dk_service **out, const dk_service_options *options, 
     pthread_mutex_init(&service->lock, NULL);
     pthread_cond_init(&service->changed, NULL);
     pthread_cond_init(&service->finish_woken, NULL);
+    dk_service_note_unfinished(service);
     dk_status status = dk_service_finish_start(service, err);
     if (status == DK_OK) {
         status = dk_service_link_start(service, err);

@@ -80,6 +80,9 @@ void dk_service_post(dk_service *service, dk_message *message); /* taken; sent s
 /* messages.c */
 void dk_service_take_message(dk_service *service, dk_message *message);
 void dk_service_submit_stored(dk_service *service, const dk_job_record *record);
+/* Stored jobs that have not ended: in flight from the start, submitted when there is a
+ * scheduler. */
+void dk_service_note_unfinished(dk_service *service);
 void dk_service_submit_unfinished(dk_service *service);
 void dk_service_cancel_tasks(dk_service *service, const char *id, int outputs);
 /* "ID/3" -> ID (owned) and 3. */

@@ -15,15 +15,16 @@ typedef struct watcher {
 
 typedef struct flight {
     char *id;
-    int outputs, steps, done; /* outputs; steps of each; outputs that are made */
-    int *step;                /* [outputs] */
+    int outputs, steps; /* steps of each output */
+    int *step;          /* [outputs] */
+    bool *is_done;      /* [outputs] */
     double seconds;
     dk_progress_note note;
     watcher *watchers;
     struct flight *next;
 } flight;
 
-enum { BUCKETS = 1024 };
+enum { BUCKETS = 1024, OUTPUT_DONE = -1 };
 
 struct dk_watch {
     pthread_mutex_t lock;
@@ -67,6 +68,7 @@ void dk_watch_add(dk_watch *watch, const char *id, int outputs, int steps, doubl
                       .outputs = outputs,
                       .steps = steps > 0 ? steps : 1,
                       .step = dk_alloc((size_t)outputs * sizeof(int)),
+                      .is_done = dk_alloc((size_t)outputs * sizeof(bool)),
                       .seconds = seconds,
                       .note = {.eta_s = -1, .queue_position = -1}};
         *at = f;
@@ -87,6 +89,7 @@ static void tell_end(flight *f)
     }
     dk_free(f->id);
     dk_free(f->step);
+    dk_free(f->is_done);
     dk_free(f);
 }
 
@@ -163,9 +166,10 @@ static void tell(flight *f, const dk_note *note)
 /* All but the last percent is steps: what comes before and after them is short. */
 static void count_percent(flight *f)
 {
-    int done = f->done * f->steps;
+    int done = 0;
     for (int i = 0; i < f->outputs; i++) {
-        done += f->step[i] < f->steps ? f->step[i] : f->steps - 1;
+        int step = f->step[i] < f->steps ? f->step[i] : f->steps - 1;
+        done += f->is_done[i] ? f->steps : step;
     }
     int percent = (int)(100.0 * done / ((double)f->outputs * f->steps));
     f->note.percent = percent < 99 ? percent : 99;
@@ -194,13 +198,12 @@ void dk_watch_step(dk_watch *watch, const char *id, int output, const char *stag
     pthread_mutex_unlock(&watch->lock);
 }
 
-void dk_watch_output_done(dk_watch *watch, const char *id)
+void dk_watch_output_done(dk_watch *watch, const char *id, int output)
 {
     pthread_mutex_lock(&watch->lock);
     flight *f = *place_of(watch, id);
-    if (f != NULL) {
-        f->done++;
-        f->step[f->note.output] = 0;
+    if (f != NULL && output >= 0 && output < f->outputs && !f->is_done[output]) {
+        f->is_done[output] = true;
         count_percent(f);
     }
     pthread_mutex_unlock(&watch->lock);

@@ -50,7 +50,7 @@ bool dk_watch_has(dk_watch *watch, const char *id);
    job starts again, a place in the queue. */
 void dk_watch_step(dk_watch *watch, const char *id, int output, const char *stage, int step,
                    int steps, double eta_ms);
-void dk_watch_output_done(dk_watch *watch, const char *id);
+void dk_watch_output_done(dk_watch *watch, const char *id, int output);
 void dk_watch_queued(dk_watch *watch, const char *id, int position, int workers);
 void dk_watch_preview(dk_watch *watch, const char *id, int output, const uint8_t *rgb,
                       int width, int height);

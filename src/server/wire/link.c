@@ -84,10 +84,17 @@ static dk_status open_link(dk_link **out, int type, dk_error *err)
     return DK_OK;
 }
 
+static bool is_key(const char *text)
+{
+    uint8_t bytes[32];
+    return text != NULL && strlen(text) == 40 && zmq_z85_decode(bytes, text) != NULL;
+}
+
 static dk_status set_listener_keys(dk_link *link, const dk_link_keys *keys, dk_error *err)
 {
     int yes = 1;
-    if (zmq_setsockopt(link->socket, ZMQ_CURVE_SERVER, &yes, sizeof yes) != 0 ||
+    if (!is_key(keys->secret) ||
+        zmq_setsockopt(link->socket, ZMQ_CURVE_SERVER, &yes, sizeof yes) != 0 ||
         zmq_setsockopt(link->socket, ZMQ_CURVE_SECRETKEY, keys->secret, 41) != 0) {
         return dk_fail(err, DK_INVALID, "the CURVE secret key is none: 40 characters of Z85");
     }
@@ -101,7 +108,7 @@ static dk_status set_listener_keys(dk_link *link, const dk_link_keys *keys, dk_e
 static dk_status set_client_keys(dk_link *link, const dk_link_keys *keys, dk_error *err)
 {
     char public_key[41];
-    if (keys->server_public == NULL || strlen(keys->secret) != 40 ||
+    if (!is_key(keys->server_public) || !is_key(keys->secret) ||
         zmq_curve_public(public_key, keys->secret) != 0 ||
         zmq_setsockopt(link->socket, ZMQ_CURVE_SERVERKEY, keys->server_public, 41) != 0 ||
         zmq_setsockopt(link->socket, ZMQ_CURVE_PUBLICKEY, public_key, 41) != 0 ||
@@ -264,11 +271,11 @@ dk_status dk_link_receive(dk_link *link, dk_link_peer *peer, dk_message *out, bo
     }
     int first = link->listens ? 1 : 0;
     dk_status status = DK_OK;
-    if (link->listens && peer != NULL && zmq_msg_size(&frames[0]) <= DK_LINK_PEER_BYTES) {
+    if (link->listens && zmq_msg_size(&frames[0]) > DK_LINK_PEER_BYTES) {
+        status = dk_fail(err, DK_FORMAT, "message: a peer's name is too long");
+    } else if (link->listens && peer != NULL) {
         peer->size = zmq_msg_size(&frames[0]);
         memcpy(peer->name, zmq_msg_data(&frames[0]), peer->size);
-    } else if (link->listens) {
-        status = dk_fail(err, DK_FORMAT, "message: a peer's name is too long");
     }
     if (status == DK_OK) {
         status = surplus ? dk_fail(err, DK_FORMAT, "message: more than %d frames", MAX_FRAMES)
@@ -289,15 +296,16 @@ dk_status dk_link_keys_read(dk_link_keys *out, char **text, const char *path, dk
     if (stat(path, &info) == 0 && (info.st_mode & 077) != 0) {
         return dk_fail(err, DK_DENIED, "%s: others may read the keys, make it mode 0600", path);
     }
-    DK_TRY(dk_file_read(text, &size, path, MOST, err));
+    char *lines;
+    DK_TRY(dk_file_read(&lines, &size, path, MOST, err));
+    dk_link_keys keys = {0};
     const struct {
         const char *name;
         const char **value;
-    } known[] = {{"secret=", &out->secret},
-                 {"server=", &out->server_public},
-                 {"allowed=", &out->allowed}};
-    *out = (dk_link_keys){0};
-    char *rest = *text;
+    } known[] = {{"secret=", &keys.secret},
+                 {"server=", &keys.server_public},
+                 {"allowed=", &keys.allowed}};
+    char *rest = lines;
     for (char *line = strsep(&rest, "\r\n"); line != NULL; line = strsep(&rest, "\r\n")) {
         for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
             if (dk_starts_with(line, known[i].name)) {
@@ -305,11 +313,12 @@ dk_status dk_link_keys_read(dk_link_keys *out, char **text, const char *path, dk
             }
         }
     }
-    if (out->secret == NULL) {
-        dk_free(*text);
-        *text = NULL;
+    if (keys.secret == NULL) {
+        dk_free(lines);
         return dk_fail(err, DK_FORMAT, "%s: no line secret=…, expected 40 characters of Z85",
                        path);
     }
+    *out = keys;
+    *text = lines;
     return DK_OK;
 }

@@ -245,6 +245,10 @@ static dk_status take_message(dk_pipe *pipe, dk_message *out, bool *received, dk
     dk_message message;
     DK_TRY(dk_message_decode(&message, pipe->input + sizeof head, head.header_bytes, sizes,
                              &count, err));
+    if ((uint32_t)count != head.blob_count || head.zero != 0) {
+        dk_message_release(&message);
+        return dk_fail(err, DK_FORMAT, "the other process sent a message that is not whole");
+    }
     for (int i = 0; i < count; i++) {
         need += sizes[i];
     }
