@@ -93,7 +93,7 @@ class Docs(unittest.TestCase):
         with open(os.path.join(ROOT, "docs/serving.md"), encoding="utf-8") as file:
             text = file.read()
         with open(os.path.join(ROOT, "src/server/service/metrics.def"), encoding="utf-8") as file:
-            names = re.findall(r"METRIC\((\w+)", file.read())
+            names = re.findall(r"^METRIC\((\w+)", file.read(), re.MULTILINE)
         self.assertGreater(len(names), 20)
         self.assertEqual([], [name for name in names if f"`{name}`" not in text])
 

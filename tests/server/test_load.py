@@ -363,7 +363,7 @@ class SoakTest(unittest.TestCase):
     def others(self, server):
         """What clients do besides generating: look, list, fetch, refuse, cancel, delete, watch."""
         jobs = server.json("/v1/jobs?limit=20")["data"]
-        for path in ("/health", "/metrics", "/server_info", "/v1/parameters", "/v1/images?limit=5", "/"):
+        for path in ("/health", "/metrics", "/server_info", "/v1/parameters", "/v1/images?limit=5", "/openapi.json", "/"):
             self.assertEqual(server.request(path)[0], 200, path)
         done = [job for job in jobs if job["status"] == "completed"]
         for job in done[:3]:

@@ -15,7 +15,8 @@ typedef struct dk_api_options {
     int num_gpus;
     int port; /* filled in when it is known */
     bool with_tls;
-    const dk_log *access_log; /* a line per request; NULL: none */
+    dk_http_server *const *http; /* for the number of connections; *http NULL: not yet */
+    const dk_log *access_log;    /* a line per request; NULL: none */
 } dk_api_options;
 
 typedef struct dk_api dk_api;

@@ -35,6 +35,7 @@ static void add_absolute_urls(dk_api *api, dk_http_exchange *exchange, json_t *j
     json_t *output;
     const char *host = dk_http_header(exchange, "Host");
     const char *scheme = dk_http_header(exchange, "X-Forwarded-Proto");
+    const char *prefix = dk_http_header(exchange, "X-Forwarded-Prefix");
     if (scheme == NULL || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)) {
         scheme = api->options->with_tls ? "https" : "http";
     }
@@ -42,7 +43,7 @@ static void add_absolute_urls(dk_api *api, dk_http_exchange *exchange, json_t *j
     {
         dk_string url = DK_STRING_EMPTY;
         if (host != NULL) {
-            dk_string_printf(&url, "%s://%s", scheme, host);
+            dk_string_printf(&url, "%s://%s%s", scheme, host, prefix != NULL ? prefix : "");
         }
         dk_string_puts(&url, json_string_value(json_object_get(output, "url")));
         json_object_set_new(output, "absolute_url", json_string(url.data));

@@ -244,6 +244,8 @@ void dk_api_metrics(void *context, dk_http_exchange *exchange, const dk_http_req
     }
     dk_metrics_set(metrics, "darkroom_queue_depth", "", number_at(report, "depth"));
     dk_metrics_set(metrics, "darkroom_memory_bytes", "", resident_bytes());
+    dk_metrics_set(metrics, "darkroom_http_connections", "",
+                   dk_http_server_connections(*api->options->http));
     set_store_metrics(api, metrics);
     dk_metrics_text(metrics, &text);
     json_decref(report);

@@ -28,7 +28,7 @@ static json_t *seed_schema(void)
 
 static json_t *schema_of(const dk_parameter *parameter)
 {
-    json_t *schema = json_object();
+    json_t *schema = NULL;
     switch (parameter->type) {
     case DK_PARAMETER_TEXT:
         schema = json_pack("{s:s, s:i}", "type", "string", "maxLength",

@@ -22,8 +22,9 @@
 
 enum {
     DK_HTTP_CONNECTION_MEMORY = 32 * 1024,
-    DK_HTTP_BACKLOG = 511,
-    DK_HTTP_COMMENT_MS = 15 * 1000, /* between comments of an event stream */
+    DK_HTTP_BACKLOG = 4096,           /* the kernel takes less where its own limit is lower */
+    DK_HTTP_SEND_BUFFER = 256 * 1024, /* that a slow reader holds in the kernel */
+    DK_HTTP_COMMENT_MS = 15 * 1000,   /* between comments of an event stream */
 };
 
 typedef struct dk_http_tag

@@ -14,13 +14,14 @@ enum { OTHER_FILES = 128, LEAST_CONNECTIONS = 8 };
 /* Listens on one address; -1 with errno. */
 static int listen_on(const struct addrinfo *address)
 {
-    int off = 0, on = 1;
+    int off = 0, on = 1, room = DK_HTTP_SEND_BUFFER;
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return -1;
     }
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (address->ai_family == AF_INET6) { /* "::" takes IPv4, too */
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* accepted sockets inherit it */
+    if (address->ai_family == AF_INET6) {                      /* "::" takes IPv4, too */
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     }
     if (bind(fd, address->ai_addr, address->ai_addrlen) != 0 ||

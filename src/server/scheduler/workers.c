@@ -2,11 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/string.h"
 #include "server/scheduler/state.h"
 
 enum { LONGEST_PAUSE_MS = 30000, FIRST_PAUSE_MS = 100, HOPELESS = 5 };
@@ -38,7 +40,41 @@ static dk_task *take_off(dk_scheduler *s, dk_slot *slot, const char *id)
     return task;
 }
 
-/* Frames go to the peer as the name of a file that this process holds open. */
+/* The frames as a part of the message: for peers on other hosts. */
+static dk_status put_frames_in(dk_message *message, dk_error *err)
+{
+    struct stat info;
+    void *frames = NULL;
+    dk_status status = fstat(message->fd, &info) == 0
+                           ? dk_try_alloc(&frames, (size_t)info.st_size, "frames", err)
+                           : dk_fail(err, DK_INTERNAL, "the frames have no size");
+    for (off_t at = 0; status == DK_OK && at < info.st_size;) {
+        ssize_t got = pread(message->fd, (char *)frames + at, (size_t)(info.st_size - at), at);
+        at += got > 0 ? got : 0;
+        status = got > 0 ? DK_OK : dk_fail(err, DK_INTERNAL, "the frames cannot be read");
+    }
+    if (status != DK_OK) {
+        dk_free(frames);
+        return status;
+    }
+    dk_message_add_blob(message, frames, (size_t)info.st_size);
+    close(message->fd);
+    message->fd = -1;
+    return DK_OK;
+}
+
+static void hold_frames(dk_scheduler *s, const dk_task *task, dk_message *message)
+{
+    dk_held_frames *held = dk_alloc(sizeof *held);
+    char path[64];
+    *held = (dk_held_frames){.task = dk_strdup(task->id), .fd = message->fd, .next = s->held};
+    s->held = held;
+    message->fd = -1;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), held->fd);
+    json_object_set_new(message->header, "frames_path", json_string(path));
+}
+
+/* On this host frames go to the peer as the name of a file that this process holds open. */
 static void forward_result(dk_scheduler *s, dk_slot *slot, dk_message *message)
 {
     dk_task *task = take_off(s, slot, dk_message_text(message, "task"));
@@ -49,13 +85,14 @@ static void forward_result(dk_scheduler *s, dk_slot *slot, dk_message *message)
         }
         return;
     }
-    dk_held_frames *held = dk_alloc(sizeof *held);
-    *held = (dk_held_frames){.task = dk_strdup(task->id), .fd = message->fd, .next = s->held};
-    s->held = held;
-    message->fd = -1;
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), held->fd);
-    json_object_set_new(message->header, "frames_path", json_string(path));
+    dk_error error;
+    if (!dk_starts_with(s->setup->endpoint, "tcp://")) {
+        hold_frames(s, task, message);
+    } else if (put_frames_in(message, &error) != DK_OK) {
+        dk_scheduler_reply_error(s, task, error.status, error.message);
+        dk_task_destroy(&task);
+        return;
+    }
     json_object_set_new(message->header, "worker", json_integer(slot->index));
     json_object_set_new(message->header, "engine_ms", json_real(dk_now_ms() - slot->batch_ms));
     json_object_del(message->header, "with_fd");

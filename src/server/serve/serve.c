@@ -138,6 +138,7 @@ static dk_status start(server *s, dk_error *err)
                                       .allowed_url_hosts = o->allowed_url_hosts,
                                       .num_gpus = s->setup->num_gpus,
                                       .access_log = o->log_requests ? &s->access_log : NULL,
+                                      .http = &s->http,
                                       .with_tls = o->ssl_certfile != NULL};
     s->api = dk_api_create(&s->api_options);
     return start_http(s, err);

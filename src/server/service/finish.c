@@ -17,7 +17,9 @@ enum { RETRY_MS = 500 };
 
 static void release_work(dk_finish_work **work)
 {
-    munmap((*work)->frames, (*work)->bytes);
+    if ((*work)->mapped != NULL) {
+        munmap((*work)->mapped, (*work)->bytes);
+    }
     dk_message_release(&(*work)->message);
     dk_free((*work)->id);
     dk_free(*work);

@@ -251,7 +251,8 @@ static void take_started(dk_service *service, const dk_message *message, bool lo
         dk_metrics_observe(service->metrics, "darkroom_queue_wait_seconds", "",
                            dk_message_number(message, "waited_ms", 0) / 1000.0);
     }
-    if (status != DK_OK && status != DK_NOT_FOUND) {
+    /* DK_MISMATCH, DK_NOT_FOUND: it was cancelled or deleted while it was about to start. */
+    if (status != DK_OK && status != DK_NOT_FOUND && status != DK_MISMATCH) {
         dk_log_warn(service->options.log, "%s: %s", id, error.message);
     }
     dk_free(id);
@@ -280,7 +281,14 @@ static void take_result(dk_service *service, dk_message *message)
     dk_finish_work *work = dk_alloc(sizeof *work);
     dk_message taken;
     work->id = dk_service_task_job(dk_message_text(message, "task"), &work->output);
-    work->frames = map_frames(message, &work->bytes);
+    if (message->blob_count == 1 &&
+        (double)message->blobs[0].size >= dk_message_number(message, "frames", 0) *
+                                              dk_message_number(message, "height", 0) *
+                                              dk_message_number(message, "width", 0) * 3) {
+        work->frames = message->blobs[0].data; /* the message's */
+    } else {
+        work->mapped = work->frames = map_frames(message, &work->bytes);
+    }
     dk_message_pack(&taken, "taken", "{s:s}", "task", dk_message_text(message, "task"));
     dk_service_post(service, &taken);
     if (work->frames == NULL) {

@@ -83,9 +83,9 @@ static void judge(const dk_service *service, json_t *plan)
     double budget = service->options.max_memory_gb * 1e9;
     double peak = json_number_value(json_object_get(plan, "peak_bytes"));
     double weights = json_number_value(json_object_get(plan, "weight_bytes"));
-    bool fits = budget > 0 ? peak + weights <= budget : peak <= available_bytes();
-    json_object_set_new(plan, "budget_bytes",
-                        json_real(budget > 0 ? budget : available_bytes()));
+    double room = budget > 0 ? budget - weights : available_bytes();
+    bool fits = peak <= room;
+    json_object_set_new(plan, "budget_bytes", json_real(budget > 0 ? budget : room));
     json_object_set_new(plan, "fits", json_boolean(fits));
 }
 

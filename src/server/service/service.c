@@ -157,7 +157,7 @@ dk_status dk_service_submit(dk_service *service, const dk_job_order *order, char
     char labels[64];
     int waiting = dk_watch_count(service->watch);
     if (atomic_load(&service->draining)) {
-        return dk_fail(err, DK_BUSY, "the server is about to end");
+        return dk_fail(err, DK_MEMORY, "the server is about to end");
     }
     if (waiting >= service->options.max_queue) {
         dk_metrics_add(service->metrics, "darkroom_jobs_refused_total", "reason=\"queue\"", 1);

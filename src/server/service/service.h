@@ -57,7 +57,7 @@ json_t *dk_service_model(dk_service *service);
      {"parameters": {…}, "output_format": "png", "output_quality": 0,
       "inputs": {"image_path": "input-image.png"}, "plan": {…}}
    with "parameters" as dk_request has them, but for seed and file names. DK_BUSY: the queue is
-   full, or the service ends. */
+   full; DK_MEMORY: the service ends. */
 DK_MUST_USE dk_status dk_service_submit(dk_service *service, const dk_job_order *order,
                                         char **id, bool *again, dk_error *err);
 /* A job that ended already stays as it is: *ended is false. */

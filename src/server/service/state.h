@@ -26,9 +26,10 @@ typedef struct dk_finish_work {
     char *id;
     int output;
     dk_message message; /* "result" */
-    void *frames;       /* mapped */
-    size_t bytes;
-    bool taken; /* a thread works on it */
+    void *frames;       /* of the message, or: */
+    void *mapped;       /* shared memory; NULL: none */
+    size_t bytes;       /* that are mapped */
+    bool taken;         /* a thread works on it */
     struct dk_finish_work *next;
 } dk_finish_work;
 

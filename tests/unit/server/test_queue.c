@@ -67,13 +67,13 @@ static void test_oldest_first(void **state)
     add(queue, "c", (details){0});
     assert_int_equal(dk_queue_depth(queue), 3);
     assert_string_equal(dk_queue_first(queue)->id, "a");
-    assert_true(dk_queue_has(queue, "c"));
-    assert_false(dk_queue_has(queue, "d"));
+    assert_non_null(dk_queue_find(queue, "c"));
+    assert_null(dk_queue_find(queue, "d"));
     assert_order(queue, 10, "a b c");
     assert_order(queue, 2, "a b");
     assert_taken(queue, 1, "a");
     assert_taken(queue, 4, "b"); /* no signature: with nobody */
-    assert_false(dk_queue_has(queue, "b"));
+    assert_null(dk_queue_find(queue, "b"));
     dk_queue_destroy(&queue);
     assert_null(queue);
     dk_queue_destroy(&queue);
