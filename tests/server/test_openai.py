@@ -55,7 +55,7 @@ class OpenAI(ServerTest):
 
     def test_stream(self):
         events = list(self.client.images.generate(prompt="a cat", size="64x64", stream=True, partial_images=2,
-                                                  extra_body={"seed": 1, "num_inference_steps": 100}))
+                                                  extra_body={"seed": 1, "num_inference_steps": 400}))  # previews come every 40 ms
         self.assertEqual([e.type for e in events], ["image_generation.partial_image"] * 2 + ["image_generation.completed"])
         self.assertEqual([e.partial_image_index for e in events[:2]], [0, 1])
         self.assertEqual({decode(e).size for e in events}, {(64, 64)})

@@ -25,6 +25,7 @@ void dk_api_plan(void *context, dk_http_exchange *exchange, const dk_http_reques
             json_real(order.count * json_number_value(json_object_get(plan, "seconds"))));
         dk_http_reply_json(exchange, 200, plan);
     } else {
+        dk_api_guess_param(&order, error.message);
         dk_api_fail(exchange, &error, order.param, NULL);
     }
     json_decref(defaults);

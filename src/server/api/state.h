@@ -73,6 +73,9 @@ char *dk_api_submit(dk_api *api, dk_http_exchange *exchange, const char *kind, b
 char *dk_api_submit_json(dk_api *api, dk_http_exchange *exchange, const char *kind,
                          const json_t *body, dk_order *order);
 
+/* A worker's message about a field begins with its name: that becomes order->param. */
+void dk_api_guess_param(dk_order *order, const char *message);
+
 /* pictures.c: pictures of a body, decoded by a child, as PNG inputs of the job. */
 typedef struct dk_pictures {
     dk_job_input inputs[2]; /* owned data */

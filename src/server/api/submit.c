@@ -59,8 +59,7 @@ static dk_status check_size(dk_api *api, dk_order *order, dk_error *err)
     return dk_media_format_check(order->extension, (int)member(p, "num_frames"), err);
 }
 
-/* A message about a field begins with its name. */
-static void guess_param(dk_order *order, const char *message)
+void dk_api_guess_param(dk_order *order, const char *message)
 {
     size_t length = strcspn(message, " :");
     if (order->param[0] == '\0' && length < sizeof order->param) {
@@ -77,7 +76,7 @@ static dk_status check_plan(dk_api *api, dk_order *order, json_t **plan, dk_erro
 {
     dk_status status = dk_service_plan(api->service, order->parameters, plan, err);
     if (status != DK_OK) {
-        guess_param(order, err->message);
+        dk_api_guess_param(order, err->message);
         return status;
     }
     json_object_set(order->parameters, "num_frames", json_object_get(*plan, "num_frames"));
