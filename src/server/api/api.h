@@ -14,7 +14,7 @@ typedef struct dk_api_options {
     const char *allowed_url_hosts; /* by commas; NULL: no pictures by URL */
     int num_gpus;
     int port; /* filled in when it is known */
-    bool with_tls;
+    bool with_tls, with_keys;
     dk_http_server *const *http; /* for the number of connections; *http NULL: not yet */
     const dk_log *access_log;    /* a line per request; NULL: none */
 } dk_api_options;

@@ -4,7 +4,11 @@
 
 #include "darkroom/darkroom.h"
 #include "pipeline/request_parameters.h"
+#include "server/api/schemas.h"
 #include "server/api/state.h"
+
+#define JOB_ID     "^(image|video)_[0-9a-f]{32}$"
+#define MODEL_NAME "^[^\\x00-\\x1f\\x7f]+$"
 
 static json_t *choices_of(const dk_parameter *parameter)
 {
@@ -65,6 +69,8 @@ static void add_table(json_t *properties, const dk_parameter_table *table)
         json_object_set_new(properties, table->parameters[i].name,
                             schema_of(&table->parameters[i]));
     }
+    json_object_set_new(json_object_get(properties, "size"), "pattern",
+                        json_string("^([1-9][0-9]{0,4}x[1-9][0-9]{0,4}|auto)$"));
 }
 
 static json_t *body_schema(dk_api_body body)
@@ -100,12 +106,13 @@ static json_t *request_body(dk_api_body body)
     static const char *const names[] = {[DK_BODY_IMAGE] = "ImageRequest",
                                         [DK_BODY_EDIT] = "EditRequest",
                                         [DK_BODY_VIDEO] = "VideoRequest",
+                                        [DK_BODY_VERTEX] = "VertexRequest",
                                         [DK_BODY_OTHER] = "Object"};
     char reference[64];
     snprintf(reference, sizeof reference, "#/components/schemas/%s", names[body]);
     json_t *content =
         json_pack("{s:{s:{s:s}}}", "application/json", "schema", "$ref", reference);
-    if (body != DK_BODY_OTHER) {
+    if (body != DK_BODY_OTHER && body != DK_BODY_VERTEX) {
         json_object_set_new(content, "multipart/form-data",
                             json_pack("{s:{s:s}}", "schema", "$ref", reference));
     }
@@ -132,17 +139,43 @@ static json_t *response_of(const dk_api_route *route)
     return json_pack("{s:s, s:o}", "description", "the answer", "content", content);
 }
 
+/* How a job that was made is found again: operations on it take its id from the reply. */
+static json_t *links_of(const char *kind)
+{
+    json_t *links = json_object();
+    for (int i = 0; i < dk_api_route_total; i++) {
+        const dk_api_route *route = &dk_api_routes[i];
+        if (strstr(route->http.pattern, "{id}") != NULL &&
+            strstr(route->http.pattern, kind) != NULL) {
+            json_object_set_new(links, route->id,
+                                json_pack("{s:s, s:{s:s}}", "operationId", route->id,
+                                          "parameters", "id", "$response.body#/id"));
+        }
+    }
+    return links;
+}
+
 static json_t *responses_of(const dk_api_route *route)
 {
+    bool image = route->body == DK_BODY_IMAGE || route->body == DK_BODY_EDIT;
+    bool makes = route->body != DK_BODY_NONE && route->status == 200 && route->reply != NULL &&
+                 (image || strcmp(route->reply, "Job") == 0);
     char status[8];
     json_t *responses = json_object();
     snprintf(status, sizeof status, "%d", route->status);
-    json_object_set_new(responses, status, response_of(route));
-    if (route->body != DK_BODY_NONE && route->status == 200) {
+    json_t *success = response_of(route);
+    json_object_set_new(responses, status, success);
+    if (makes) {
+        json_t *links = links_of(image ? "/images/" : "/videos/");
+        json_object_set(success, "links", links);
         json_object_set_new(responses, "202",
-                            json_pack("{s:s, s:{s:{s:{s:s}}}}", "description",
+                            json_pack("{s:s, s:{s:{s:{s:s}}}, s:o}", "description",
                                       "the job, with async", "content", "application/json",
-                                      "schema", "$ref", "#/components/schemas/Job"));
+                                      "schema", "$ref", "#/components/schemas/Job", "links",
+                                      links));
+    }
+    if (route->reply != NULL && strcmp(route->reply, "Health") == 0) {
+        json_object_set_new(responses, "503", response_of(route));
     }
     if (strstr(route->http.pattern, "content") != NULL) {
         json_object_set_new(
@@ -159,17 +192,18 @@ static json_t *responses_of(const dk_api_route *route)
 static json_t *query_parameter(const char *name, size_t length)
 {
     static const struct {
-        const char *name, *type, *words;
+        const char *name, *type, *words, *pattern;
         int min, max;
-    } known[] = {{"limit", "integer", NULL, 1, 100},
-                 {"after", "string", NULL, 0, 0},
-                 {"order", "string", "asc desc", 0, 0},
-                 {"unfinished", "string", "true false", 0, 0},
-                 {"index", "integer", NULL, 0, 9},
-                 {"variant", "string", "image video thumbnail spritesheet", 0, 0}};
+    } known[] = {{"limit", "integer", NULL, NULL, 1, 100},
+                 {"after", "string", NULL, JOB_ID, 0, 0},
+                 {"order", "string", "asc desc", NULL, 0, 0},
+                 {"unfinished", "string", "true false", NULL, 0, 0},
+                 {"index", "integer", NULL, NULL, 0, 9},
+                 {"variant", "string", "image video thumbnail spritesheet", NULL, 0, 0}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strncmp(known[i].name, name, length) == 0 && known[i].name[length] == '\0') {
-            json_t *schema = json_pack("{s:s}", "type", known[i].type);
+            json_t *schema =
+                json_pack("{s:s, s:s*}", "type", known[i].type, "pattern", known[i].pattern);
             if (known[i].max > 0) {
                 json_object_set_new(schema, "minimum", json_integer(known[i].min));
                 json_object_set_new(schema, "maximum", json_integer(known[i].max));
@@ -205,10 +239,12 @@ static json_t *parameters_of(const dk_api_route *route)
     }
     const char *open = strchr(route->http.pattern, '{');
     if (open != NULL) {
-        json_array_append_new(list,
-                              json_pack("{s:o, s:s, s:b, s:{s:s}}", "name",
-                                        json_stringn(open + 1, strcspn(open + 1, "}")), "in",
-                                        "path", "required", 1, "schema", "type", "string"));
+        bool job = strstr(route->http.pattern, "s/{id}") != NULL &&
+                   strstr(route->http.pattern, "models") == NULL;
+        json_array_append_new(list, json_pack("{s:o, s:s, s:b, s:{s:s, s:s}}", "name",
+                                              json_stringn(open + 1, strcspn(open + 1, "}")),
+                                              "in", "path", "required", 1, "schema", "type",
+                                              "string", "pattern", job ? JOB_ID : MODEL_NAME));
     }
     return list;
 }
@@ -247,40 +283,26 @@ static json_t *paths(void)
     return all;
 }
 
-static json_t *object_schema(const char *const *required)
-{
-    json_t *list = json_array();
-    for (int i = 0; required[i] != NULL; i++) {
-        json_array_append_new(list, json_string(required[i]));
-    }
-    return json_pack("{s:s, s:o}", "type", "object", "required", list);
-}
-
 static json_t *schemas(void)
 {
-    static const char *const job[] = {"id",         "object",  "status",     "progress",
-                                      "created_at", "outputs", "parameters", NULL};
-    static const char *const jobs[] = {"object", "data", "has_more", NULL};
-    static const char *const images[] = {"created", "data", NULL};
-    static const char *const plan[] = {"peak_bytes", "weight_bytes", "flops",
-                                       "seconds",    "fits",         NULL};
-    static const char *const error[] = {"error", NULL};
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:s}}", "ImageRequest",
-                     body_schema(DK_BODY_IMAGE), "EditRequest", body_schema(DK_BODY_EDIT),
-                     "VideoRequest", body_schema(DK_BODY_VIDEO), "Job", object_schema(job),
-                     "JobList", object_schema(jobs), "Images", object_schema(images), "Plan",
-                     object_schema(plan), "Error", object_schema(error), "Object", "type",
-                     "object");
+    json_t *all = dk_api_reply_schemas();
+    json_object_set_new(all, "ImageRequest", body_schema(DK_BODY_IMAGE));
+    json_object_set_new(all, "EditRequest", body_schema(DK_BODY_EDIT));
+    json_object_set_new(all, "VideoRequest", body_schema(DK_BODY_VIDEO));
+    return all;
 }
 
 void dk_api_openapi(void *context, dk_http_exchange *exchange, const dk_http_request *request)
 {
-    (void)context;
     (void)request;
+    const dk_api *api = context;
     json_t *key = json_pack("{s:{s:s, s:s}}", "key", "type", "http", "scheme", "bearer");
-    dk_http_reply_json(exchange, 200,
-                       json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:o}, s:[{s:[]}]}",
-                                 "openapi", "3.0.3", "info", "title", "Darkroom", "version",
-                                 dk_version(), "paths", paths(), "components", "schemas",
-                                 schemas(), "securitySchemes", key, "security", "key"));
+    json_t *document =
+        json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:o}}", "openapi", "3.0.3", "info", "title",
+                  "Darkroom", "version", dk_version(), "paths", paths(), "components",
+                  "schemas", schemas(), "securitySchemes", key);
+    if (api->options->with_keys) {
+        json_object_set_new(document, "security", json_pack("[{s:[]}]", "key"));
+    }
+    dk_http_reply_json(exchange, 200, document);
 }

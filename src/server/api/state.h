@@ -18,6 +18,7 @@ typedef enum dk_api_body {
     DK_BODY_IMAGE,
     DK_BODY_EDIT,
     DK_BODY_VIDEO,
+    DK_BODY_VERTEX,
     DK_BODY_OTHER
 } dk_api_body;
 

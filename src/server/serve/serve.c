@@ -139,7 +139,8 @@ static dk_status start(server *s, dk_error *err)
                                       .num_gpus = s->setup->num_gpus,
                                       .access_log = o->log_requests ? &s->access_log : NULL,
                                       .http = &s->http,
-                                      .with_tls = o->ssl_certfile != NULL};
+                                      .with_tls = o->ssl_certfile != NULL,
+                                      .with_keys = s->keys.count > 0};
     s->api = dk_api_create(&s->api_options);
     return start_http(s, err);
 }

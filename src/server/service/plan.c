@@ -124,7 +124,7 @@ void dk_service_plan_answer(dk_service *service, dk_message *message)
     pthread_mutex_lock(&service->lock);
     for (dk_plan_call *call = service->calls; call != NULL; call = call->next) {
         if (call->number == number && call->answer == NULL) {
-            call->answer = json_incref(message->header);
+            call->answer = json_deep_copy(message->header); /* another thread frees it */
         }
     }
     pthread_cond_broadcast(&service->changed);

@@ -236,14 +236,15 @@ static void plan(worker *w, const dk_message *message)
 static bool take(worker *w, dk_message *message)
 {
     const char *type = dk_message_type(message);
-    if (strcmp(type, "run") == 0) {
+    bool goes_on = strcmp(type, "stop") != 0;
+    if (strcmp(type, "run") == 0) { /* the computing thread takes, and frees, the message */
         start_batch(w, message);
     } else if (strcmp(type, "cancel") == 0) {
         cancel_task(w, dk_message_text(message, "task"));
     } else if (strcmp(type, "plan") == 0) {
         plan(w, message);
     }
-    return strcmp(type, "stop") != 0;
+    return goes_on;
 }
 
 /* Talks until the scheduler says stop, is gone, or the computing thread failed. */
