@@ -66,6 +66,8 @@ class EngineOptions(TypedDict, total=False):
     quantization: str
     quantization_max_error: float
     attention_backend: str
+    embedding_cache_mb: int
+    embedding_cache_path: Path
     threads: int
     pin_threads: str
     cpu: str

@@ -14,7 +14,6 @@ enum {
     SIDE = 16, /* latent pixels of a fitted picture */
     PICTURES = 32,
     MOST = DK_WAN_VAE_MAX_CHANNELS + 1, /* unknowns of a colour */
-    INTERVAL_MS = 40,
 };
 
 /* Sums of the normal equations. */
@@ -263,7 +262,7 @@ void dk_preview_look(dk_job *job, int i, const dk_tensor *latent, const dk_tenso
     int64_t pixels = job->latent_height * job->latent_width;
     float sigma = dk_sampler_sigmas(job->sampler)[i];
     bool last = i + 1 == dk_sampler_steps(job->sampler);
-    if (p->rgb == NULL || last || dk_now_ms() - p->told_ms < INTERVAL_MS) {
+    if (p->rgb == NULL || last || dk_now_ms() - p->told_ms < DK_PREVIEW_INTERVAL_MS) {
         return;
     }
     read_frame(job, p->latent, latent);

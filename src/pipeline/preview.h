@@ -12,6 +12,8 @@
 
 typedef struct dk_job dk_job;
 
+enum { DK_PREVIEW_INTERVAL_MS = 40 }; /* from one to the next, at least */
+
 /* Colour = weight[rgb][0..channels) * latent pixel + weight[rgb][channels], in 0..1. */
 typedef struct dk_projection {
     bool fitted;

@@ -89,7 +89,7 @@ static void test_resembles(void **state)
             dk_generate_together(engine, &one, 1);
             assert_ok(one.status, one.error);
             assert_true(s.count >= 1 && s.last_step < STEPS);
-            assert_true(s.count == 1 || s.shortest_ms >= 39);
+            assert_true(s.count == 1 || s.shortest_ms >= DK_PREVIEW_INTERVAL_MS - 1);
             const uint8_t *middle = one.result.rgb + (size_t)(frames / 2) * SIDE * SIDE * 3;
             double like = correlation(s.rgb, middle);
             print_message("%d frames, %s: step %d of %d, correlation %.3f\n", frames,
