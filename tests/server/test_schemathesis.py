@@ -14,8 +14,10 @@ CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conform
 # Not unsupported_method: GET /v1/videos/generations is GET /v1/videos/{id} of a job that is not there, 404 and not 405.
 # Small pictures and a short queue, so that nothing takes long; more is refused, which is an answer too.
 FLAGS = ("--model-path", SMALL, "--max-pixels", 8192, "--max-queue", 8, "--max-body-mb", 1)
+# A job whose time passes ends in 504, and should.
+PATIENT = {"timeout_s": {"type": "number", "minimum": 100, "maximum": 1000}}
 # What the model makes quickly; the description itself allows far more.
-QUICK = {"width": {"type": "integer", "enum": [16, 32]}, "height": {"type": "integer", "enum": [16, 32]}, "size": {"type": "string", "enum": ["32x32", "auto"]},
+QUICK = {**PATIENT, "width": {"type": "integer", "enum": [16, 32]}, "height": {"type": "integer", "enum": [16, 32]}, "size": {"type": "string", "enum": ["32x32", "auto"]},
          "num_inference_steps": {"type": "integer", "minimum": 1, "maximum": 3}, "num_frames": {"type": "integer", "enum": [1, 5]},
          "n": {"type": "integer", "minimum": 1, "maximum": 2}, "seconds": {"type": "number", "minimum": 0.01, "maximum": 0.5}}
 
@@ -24,9 +26,10 @@ class Description(unittest.TestCase):
     def run_against(self, server, *more, checks=CHECKS, phases="examples,coverage,fuzzing,stateful", examples=EXAMPLES, quick=True):
         document = server.json("/openapi.json")
         for name, schema in document["components"]["schemas"].items():
-            if quick and name.endswith("Request"):
+            if name.endswith("Request"):
                 properties = schema["properties"]
-                properties.update({field: value for field, value in QUICK.items() if field in properties})
+                properties.update({field: value for field, value in (QUICK if quick else PATIENT).items() if field in properties})
+            if name.endswith("Request") and quick:
                 schema["required"] = schema["required"] + [f for f in ("width", "height", "num_inference_steps") if f in properties]
         with tempfile.TemporaryDirectory() as folder:
             with open(os.path.join(folder, "openapi.json"), "w", encoding="utf-8") as file:
