@@ -134,6 +134,8 @@ static dk_status configure(dk_sql_link *link, dk_error *err)
                          err);
 }
 
+enum { LOG_PAGES = 8000 }; /* of 4 KiB */
+
 static dk_status open_writer(dk_jobs *jobs, bool *fresh, dk_error *err)
 {
     dk_sql_link *link = &jobs->writer;
@@ -146,12 +148,15 @@ static dk_status open_writer(dk_jobs *jobs, bool *fresh, dk_error *err)
     sqlite3_db_config(link->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
     *fresh = version == 0;
     DK_TRY(configure(link, err));
+    /* The keeper moves the log's pages into the database; the writer does only when it lags. */
+    sqlite3_wal_autocheckpoint(link->db, LOG_PAGES);
     return migrate(link, version, err);
 }
 
 dk_status dk_jobs_database_open(dk_jobs *jobs, bool *fresh, dk_error *err)
 {
     DK_TRY(open_writer(jobs, fresh, err));
+    DK_TRY(dk_sql_open(&jobs->keeper, jobs->database, false, err));
     DK_TRY(dk_sql_open(&jobs->reader, jobs->database, false, err));
     return dk_sql_script(&jobs->reader, "PRAGMA query_only = ON", err);
 }

@@ -163,6 +163,10 @@ typedef struct dk_jobs_usage {
 } dk_jobs_usage;
 DK_MUST_USE dk_status dk_jobs_usage_get(dk_jobs *jobs, dk_jobs_usage *out, dk_error *err);
 
+/* Moves what was written from the log into the database, beside everybody's work; to be called
+   every few seconds. */
+void dk_jobs_tidy_log(dk_jobs *jobs);
+
 /* Removes what has expired and what is too much; to be called now and then. `removed` is called
    with the id of each job that goes. */
 DK_MUST_USE dk_status dk_jobs_expire(dk_jobs *jobs,

@@ -225,6 +225,14 @@ done:
     return status;
 }
 
+/* A failure (a full disk) leaves the pages in the log, where they are as safe. */
+void dk_jobs_tidy_log(dk_jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->keeper.lock);
+    sqlite3_wal_checkpoint_v2(jobs->keeper.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    pthread_mutex_unlock(&jobs->keeper.lock);
+}
+
 void dk_jobs_close(dk_jobs **jobs)
 {
     dk_jobs *store = *jobs;
@@ -232,6 +240,7 @@ void dk_jobs_close(dk_jobs **jobs)
         return;
     }
     dk_sql_close(&store->reader);
+    dk_sql_close(&store->keeper);
     dk_sql_close(&store->writer);
     if (store->lock_fd >= 0) {
         close(store->lock_fd); /* last: it is the lock */

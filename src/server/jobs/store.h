@@ -5,11 +5,12 @@
 #include "server/jobs/jobs.h"
 #include "server/jobs/sql.h"
 
-/* Two connections, so that nobody who reads waits for the disk of one who writes. */
+/* Three connections, so that nobody who reads waits for the disk of one who writes, and nobody
+   who writes for the tidying of the log. */
 struct dk_jobs {
     char *path, *folder, *database, *reserve; /* STORE, STORE/jobs, STORE/jobs.sqlite, … */
     int lock_fd;
-    dk_sql_link writer, reader;
+    dk_sql_link writer, reader, keeper;
     int64_t keep_ms;   /* 0: for ever */
     int64_t max_bytes; /* 0: no limit */
     const dk_log *log;

@@ -17,6 +17,7 @@
 enum {
     LOOK_MS = 50,
     EXPIRE_MS = 60000,
+    TIDY_MS = 2000,
     FINISHING_THREADS = 2,
     HANDLER_THREADS = 8,
     IDLE_TIMEOUT_S = 60,
@@ -35,7 +36,7 @@ typedef struct server {
     dk_api_options api_options;
     dk_api *api;
     dk_http_server *http;
-    double expired_ms;
+    double expired_ms, tidied_ms;
     bool told_ready;
     dk_log access_log;
 } server;
@@ -173,9 +174,13 @@ static void forget(void *context, const char *id)
     dk_log_info(s->setup->log, "%s has expired", id);
 }
 
-static void expire(server *s)
+static void look_after_store(server *s)
 {
     dk_error error;
+    if (dk_now_ms() - s->tidied_ms >= TIDY_MS) {
+        dk_jobs_tidy_log(s->jobs);
+        s->tidied_ms = dk_now_ms();
+    }
     if (dk_now_ms() - s->expired_ms < EXPIRE_MS) {
         return;
     }
@@ -192,7 +197,7 @@ static dk_status serve(server *s, dk_error *err)
     while (!ending) {
         usleep(LOOK_MS * 1000);
         tell_ready(s);
-        expire(s);
+        look_after_store(s);
         if (dk_service_fatal(s->service, &fatal) != DK_OK) {
             return dk_fail(err, fatal.status, "%s", fatal.message);
         }

@@ -142,6 +142,26 @@ static void hold(dk_service *service, bool on)
     }
 }
 
+/* Where the time of an output went. */
+static void observe(dk_service *service, const dk_message *message)
+{
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(json_object_get(message->header, "timings"), i, entry)
+    {
+        char labels[96];
+        snprintf(labels, sizeof labels, "stage=\"%.40s\"",
+                 json_string_value(json_object_get(entry, "stage")));
+        dk_metrics_observe(service->metrics, "darkroom_stage_seconds", labels,
+                           json_number_value(json_object_get(entry, "ms")) / 1000.0);
+    }
+    json_array_foreach(json_object_get(message->header, "step_ms"), i, entry)
+    {
+        dk_metrics_observe(service->metrics, "darkroom_step_seconds", "",
+                           json_number_value(entry) / 1000.0);
+    }
+}
+
 /* True when the work is over; false: it must be tried again. */
 static bool finish(dk_service *service, const dk_finish_work *work)
 {
@@ -171,6 +191,9 @@ static bool finish(dk_service *service, const dk_finish_work *work)
     }
     if (completed) {
         dk_service_note_end(service, work->id, "completed");
+    }
+    if (over) {
+        observe(service, &work->message);
     }
     dk_job_record_release(&record);
     return over;

@@ -199,26 +199,6 @@ static void take_error(dk_service *service, const dk_message *message)
     dk_free(id);
 }
 
-/* Where the time of an output went. */
-static void observe(dk_service *service, const dk_message *message)
-{
-    size_t i;
-    const json_t *entry;
-    json_array_foreach(json_object_get(message->header, "timings"), i, entry)
-    {
-        char labels[96];
-        snprintf(labels, sizeof labels, "stage=\"%.40s\"",
-                 json_string_value(json_object_get(entry, "stage")));
-        dk_metrics_observe(service->metrics, "darkroom_stage_seconds", labels,
-                           json_number_value(json_object_get(entry, "ms")) / 1000.0);
-    }
-    json_array_foreach(json_object_get(message->header, "step_ms"), i, entry)
-    {
-        dk_metrics_observe(service->metrics, "darkroom_step_seconds", "",
-                           json_number_value(entry) / 1000.0);
-    }
-}
-
 static void take_event(dk_service *service, const dk_message *message)
 {
     int output;
@@ -286,7 +266,6 @@ static void take_result(dk_service *service, dk_message *message)
 {
     dk_finish_work *work = dk_alloc(sizeof *work);
     dk_message taken;
-    observe(service, message);
     work->id = dk_service_task_job(dk_message_text(message, "task"), &work->output);
     if (message->blob_count == 1 &&
         (double)message->blobs[0].size >= dk_message_number(message, "frames", 0) *

@@ -137,7 +137,7 @@ dk_status dk_service_fatal(dk_service *service, dk_error *err)
 json_t *dk_service_report(dk_service *service)
 {
     pthread_mutex_lock(&service->lock);
-    json_t *report = json_deep_copy(service->report);
+    json_t *report = json_incref(service->report);
     pthread_mutex_unlock(&service->lock);
     return report;
 }
@@ -145,15 +145,33 @@ json_t *dk_service_report(dk_service *service)
 json_t *dk_service_model(dk_service *service)
 {
     pthread_mutex_lock(&service->lock);
-    json_t *model = json_deep_copy(service->model);
+    json_t *model = json_incref(service->model);
     pthread_mutex_unlock(&service->lock);
     return model;
+}
+
+/* The order as the store would give it back. */
+static void submit_order(dk_service *service, const dk_job_order *order, char *id)
+{
+    dk_job_output *outputs = dk_alloc((size_t)order->output_count * sizeof *outputs);
+    for (int i = 0; i < order->output_count; i++) {
+        outputs[i] = (dk_job_output){.index = i, .seed = order->seeds[i]};
+    }
+    const dk_job_record record = {.id = id,
+                                  .kind = (char *)(uintptr_t)order->kind,
+                                  .owner = (char *)(uintptr_t)order->owner,
+                                  .request = (char *)(uintptr_t)order->request,
+                                  .priority = order->priority,
+                                  .deadline_ms = order->deadline_ms,
+                                  .output_count = order->output_count,
+                                  .outputs = outputs};
+    dk_service_submit_stored(service, &record);
+    dk_free(outputs);
 }
 
 dk_status dk_service_submit(dk_service *service, const dk_job_order *order, char **id,
                             bool *again, dk_error *err)
 {
-    dk_job_record record = {0};
     char labels[64];
     int waiting = dk_watch_count(service->watch);
     if (atomic_load(&service->draining)) {
@@ -170,13 +188,7 @@ dk_status dk_service_submit(dk_service *service, const dk_job_order *order, char
     }
     snprintf(labels, sizeof labels, "kind=\"%s\"", order->kind);
     dk_metrics_add(service->metrics, "darkroom_jobs_accepted_total", labels, 1);
-    dk_status status = dk_jobs_get(service->options.jobs, *id, NULL, &record, err);
-    if (status != DK_OK) {
-        dk_free(*id);
-        return status;
-    }
-    dk_service_submit_stored(service, &record);
-    dk_job_record_release(&record);
+    submit_order(service, order, *id);
     return DK_OK;
 }
 

@@ -49,7 +49,8 @@ bool dk_service_is_ready(dk_service *service);
 dk_status dk_service_fatal(dk_service *service, dk_error *err);
 
 /* The scheduler's last report (see docs/protocol.md), and what the first worker told of itself
-   ("model", "device", "pipeline", "defaults"). Owned copies; NULL: nothing yet. */
+   ("model", "device", "pipeline", "defaults"). Owned references to what must not be changed;
+   NULL: nothing yet. */
 json_t *dk_service_report(dk_service *service);
 json_t *dk_service_model(dk_service *service);
 
