@@ -65,6 +65,10 @@ class Ends(unittest.TestCase):
         self.gone(*pids)
 
     def test_nothing_is_left_behind(self):
+        own = tempfile.TemporaryDirectory()  # other programs leave things in the common one
+        self.addCleanup(own.cleanup)
+        self.addCleanup(setattr, tempfile, "tempdir", tempfile.tempdir)
+        tempfile.tempdir = own.name
         threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
         folders = len(glob.glob(os.path.join(tempfile.gettempdir(), "darkroom-*")))
         for _ in range(3):

@@ -387,7 +387,8 @@ class SoakTest(unittest.TestCase):
 
     def test_soak(self):
         samples, begun = [], time.monotonic()
-        with Server("--model-path", SMALL, "--num-gpus", 2, "--threads", 1, "--max-store-gb", "0.05") as server:
+        with Server("--model-path", SMALL, "--num-gpus", 2, "--threads", 1, "--max-store-gb", "0.05",
+                    "--embedding-cache-mb", 1) as server:
             generator = subprocess.Popen(
                 [PROGRAM, "bench", "serve", "--json", "--base-url", server.url, "--sizes", "32x32x1:4,64x48x1:2,32x32x5:1",
                  "--num-inference-steps", "2", "--max-concurrency", "4", "--duration-s", str(SOAK_S)],

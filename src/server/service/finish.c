@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -130,6 +131,23 @@ static dk_status store(dk_service *service, const dk_finish_work *work,
                            : status;
 }
 
+/* Not every library says why a write failed: where there is hardly any space, that is why. */
+static bool is_for_space(const dk_service *service, const char *id, dk_status status)
+{
+    enum { HARDLY_ANY = 1024 * 1024 };
+    struct statvfs space;
+    char *path = dk_jobs_path(service->options.jobs, id, "output");
+    char *slash = path != NULL ? strrchr(path, '/') : NULL;
+    bool full = false;
+    if (slash != NULL) {
+        *slash = '\0';
+        full = statvfs(path, &space) == 0 &&
+               (double)space.f_bavail * (double)space.f_frsize < HARDLY_ANY;
+    }
+    dk_free(path);
+    return status == DK_NO_SPACE || (status == DK_IO && full);
+}
+
 static void hold(dk_service *service, bool on)
 {
     bool before = atomic_exchange(&service->full, on);
@@ -183,7 +201,7 @@ static bool finish(dk_service *service, const dk_finish_work *work)
         dk_metrics_observe(service->metrics, "darkroom_finish_seconds", "",
                            (dk_now_ms() - start) / 1000.0);
         hold(service, false);
-    } else if (status == DK_NO_SPACE) {
+    } else if (is_for_space(service, work->id, status)) {
         hold(service, true);
         over = false;
     } else {

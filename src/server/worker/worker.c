@@ -14,7 +14,7 @@
 #include "server/wire/request.h"
 #include "server/worker/tell.h"
 
-enum { MAX_BATCH = 64, ALIVE_MS = 500, STEP_MS = 20 };
+enum { MAX_BATCH = 64, ALIVE_MS = 500 };
 
 /* A task of the running batch. */
 typedef struct item {
@@ -22,7 +22,6 @@ typedef struct item {
     dk_request request;
     dk_cancel *cancel;
     char *checkpoint;
-    double stepped_ms; /* when a step was told */
     struct worker *worker;
 } item;
 
@@ -44,7 +43,7 @@ typedef struct worker {
 
 /* What is worth a message: not the ends of stages, which the result tells again with their
    times, nor the stages of a moment, nor more steps than an eye follows. */
-static bool is_worth_telling(item *i, const dk_event *event)
+static bool is_worth_telling(const dk_event *event)
 {
     static const char *const moments[] = {"input validation", "timestep preparation",
                                           "latent preparation"};
@@ -53,18 +52,13 @@ static bool is_worth_telling(item *i, const dk_event *event)
         worth = worth &&
                 (event->kind != DK_EVENT_STAGE_BEGIN || strcmp(event->stage, moments[m]) != 0);
     }
-    if (event->kind == DK_EVENT_STEP) {
-        double now = dk_now_ms();
-        worth = now - i->stepped_ms >= STEP_MS;
-        i->stepped_ms = worth ? now : i->stepped_ms;
-    }
     return worth;
 }
 
 static void on_event(void *context, const dk_event *event)
 {
-    item *i = context;
-    if (is_worth_telling(i, event)) {
+    const item *i = context;
+    if (is_worth_telling(event)) {
         dk_tell_event(i->worker->pipe, i->task, event);
     }
 }

@@ -100,7 +100,7 @@ static void test_least_served_owner_goes_first(void **state)
 {
     (void)state;
     dk_queue *queue = dk_queue_create();
-    char id[8];
+    char id[16];
     for (int i = 0; i < 3; i++) {
         snprintf(id, sizeof id, "a%d", i);
         add(queue, id, (details){.owner = "a"});
