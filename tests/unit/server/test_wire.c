@@ -148,12 +148,12 @@ static void test_messages_arrive_in_order(void **state)
     dk_message message;
     assert_false(receive(e.near, &message));
     for (int i = 0; i < 50; i++) {
-        char text[16];
+        char text[24];
         snprintf(text, sizeof text, "number %d", i);
         send_text(e.far, text, -1);
     }
     for (int i = 0; i < 50; i++) {
-        char text[16];
+        char text[24];
         snprintf(text, sizeof text, "number %d", i);
         assert_true(receive(e.near, &message));
         assert_string_equal(dk_message_type(&message), "text");
