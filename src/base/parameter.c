@@ -302,6 +302,21 @@ json_t *dk_parameter_get_json(const dk_parameter *parameter, const void *object)
     return value;
 }
 
+json_t *dk_parameter_choices_json(const dk_parameter *parameter)
+{
+    if (parameter->choices == NULL) {
+        return json_null();
+    }
+    json_t *list = json_array();
+    for (const char *at = parameter->choices; *at != '\0';) {
+        size_t length = strcspn(at, ",");
+        json_array_append_new(list, json_stringn(at, length));
+        at += length;
+        at += strspn(at, ", ");
+    }
+    return list;
+}
+
 void dk_parameter_flag(dk_string *out, const dk_parameter *parameter)
 {
     dk_string_puts(out, "--");

@@ -60,6 +60,9 @@ DK_MUST_USE dk_status dk_parameter_check_all(const dk_parameter_table *table,
    Owned. */
 json_t *dk_parameter_get_json(const dk_parameter *parameter, const void *object);
 
+/* The accepted words as a list; null when it is not one of a list. Owned. */
+json_t *dk_parameter_choices_json(const dk_parameter *parameter);
+
 /* "--num-frames" into out (owned by the caller's string). */
 void dk_parameter_flag(dk_string *out, const dk_parameter *parameter);
 /* "TEXT", "PIXELS", "N": what stands for the value in a usage line. */

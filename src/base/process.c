@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -83,6 +84,19 @@ dk_status dk_process_bind(int parent, dk_error *err)
     return getppid() == parent
                ? DK_OK
                : dk_fail(err, DK_CANCELLED, "the parent process %d is gone", parent);
+}
+
+double dk_process_resident_bytes(void)
+{
+    long total = 0, resident = 0;
+    char line[128];
+    FILE *file = fopen("/proc/self/statm", "re");
+    bool read = file != NULL && fgets(line, sizeof line, file) != NULL &&
+                sscanf(line, "%ld %ld", &total, &resident) == 2;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return read ? (double)resident * (double)sysconf(_SC_PAGESIZE) : 0;
 }
 
 void dk_process_share_cores(int index, int of)

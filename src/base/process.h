@@ -28,6 +28,9 @@ bool dk_process_has_ended(pid_t *pid);
    it was told, is gone already. */
 DK_MUST_USE dk_status dk_process_bind(int parent, dk_error *err);
 
+/* Bytes of memory that this process holds now; 0: not known. */
+double dk_process_resident_bytes(void);
+
 /* In the child `index` of `of`: runs on its share of the cores that it may use. */
 void dk_process_share_cores(int index, int of);
 

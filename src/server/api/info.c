@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/process.h"
 #include "darkroom/darkroom.h"
 #include "pipeline/request_parameters.h"
 #include "server/api/state.h"
@@ -102,21 +103,6 @@ void dk_api_model_info(void *context, dk_http_exchange *exchange,
     json_decref(model);
 }
 
-static json_t *choices_json(const dk_parameter *parameter)
-{
-    if (parameter->choices == NULL) {
-        return json_null();
-    }
-    json_t *list = json_array();
-    for (const char *at = parameter->choices; *at != '\0';) {
-        size_t length = strcspn(at, ",");
-        json_array_append_new(list, json_stringn(at, length));
-        at += length;
-        at += strspn(at, ", ");
-    }
-    return list;
-}
-
 static json_t *parameter_json(const dk_parameter *parameter, const json_t *defaults,
                               const char *kind)
 {
@@ -128,8 +114,8 @@ static json_t *parameter_json(const dk_parameter *parameter, const json_t *defau
     json_t *value = json_object_get(defaults, parameter->name);
     return json_pack("{s:s, s:s, s:f, s:f, s:o, s:O, s:s?, s:s, s:s, s:s?}", "name",
                      parameter->name, "type", types[parameter->type], "min", parameter->min,
-                     "max", parameter->max, "choices", choices_json(parameter), "default",
-                     value != NULL ? value : json_null(), "default_text",
+                     "max", parameter->max, "choices", dk_parameter_choices_json(parameter),
+                     "default", value != NULL ? value : json_null(), "default_text",
                      parameter->default_text, "help", parameter->help, "unit",
                      dk_parameter_unit(parameter), "kind", kind);
 }
@@ -216,19 +202,6 @@ static void set_store_metrics(dk_api *api, dk_metrics *metrics)
     dk_metrics_set(metrics, "darkroom_store_bytes", "", (double)usage.bytes);
 }
 
-static double resident_bytes(void)
-{
-    long total = 0, resident = 0;
-    char line[128];
-    FILE *file = fopen("/proc/self/statm", "re");
-    bool read = file != NULL && fgets(line, sizeof line, file) != NULL &&
-                sscanf(line, "%ld %ld", &total, &resident) == 2;
-    if (file != NULL) {
-        fclose(file);
-    }
-    return read ? (double)resident * (double)sysconf(_SC_PAGESIZE) : 0;
-}
-
 void dk_api_metrics(void *context, dk_http_exchange *exchange, const dk_http_request *request)
 {
     (void)request;
@@ -243,7 +216,7 @@ void dk_api_metrics(void *context, dk_http_exchange *exchange, const dk_http_req
         set_worker_metrics(metrics, worker);
     }
     dk_metrics_set(metrics, "darkroom_queue_depth", "", number_at(report, "depth"));
-    dk_metrics_set(metrics, "darkroom_memory_bytes", "", resident_bytes());
+    dk_metrics_set(metrics, "darkroom_memory_bytes", "", dk_process_resident_bytes());
     dk_metrics_set(metrics, "darkroom_http_connections", "",
                    dk_http_server_connections(*api->options->http));
     set_store_metrics(api, metrics);

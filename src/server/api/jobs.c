@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "server/api/state.h"
+#include "server/service/job_code.h"
 
 void dk_api_reply_job(dk_api *api, dk_http_exchange *exchange, const char *id, int http_status)
 {
@@ -36,7 +37,7 @@ void dk_api_fail_ended(dk_http_exchange *exchange, const dk_job_record *record)
 {
     dk_error error = {0};
     if (record->state == DK_JOB_FAILED) {
-        dk_fail(&error, dk_api_status_of_code(record->code), "%s",
+        dk_fail(&error, dk_job_code_status(record->code), "%s",
                 record->error != NULL ? record->error : "the job failed");
     } else if (record->state == DK_JOB_CANCELLED) {
         dk_fail(&error, DK_CANCELLED, "the job was cancelled");
@@ -45,21 +46,6 @@ void dk_api_fail_ended(dk_http_exchange *exchange, const dk_job_record *record)
                 record->id);
     }
     dk_api_fail(exchange, &error, NULL, record->code);
-}
-
-dk_status dk_api_status_of_code(const char *code)
-{
-    for (int status = 1; code != NULL && status < DK_STATUS_COUNT; status++) {
-        char text[64];
-        snprintf(text, sizeof text, "%s", dk_status_text((dk_status)status));
-        for (char *c = text; *c != '\0'; c++) {
-            *c = *c == ' ' ? '_' : *c;
-        }
-        if (strcmp(text, code) == 0) {
-            return (dk_status)status;
-        }
-    }
-    return DK_INTERNAL;
 }
 
 static void reply_after(dk_api *api, dk_http_exchange *exchange, char *const *ids, int count)

@@ -10,18 +10,6 @@
 #define JOB_ID     "^(image|video)_[0-9a-f]{32}$"
 #define MODEL_NAME "^[^\\x00-\\x1f\\x7f]+$"
 
-static json_t *choices_of(const dk_parameter *parameter)
-{
-    json_t *list = json_array();
-    for (const char *at = parameter->choices; *at != '\0';) {
-        size_t length = strcspn(at, ",");
-        json_array_append_new(list, json_stringn(at, length));
-        at += length;
-        at += strspn(at, ", ");
-    }
-    return list;
-}
-
 static json_t *seed_schema(void)
 {
     return json_pack("{s:[{s:s, s:i}, {s:s, s:s}, {s:s, s:i, s:i, s:{s:s, s:i}}]}", "oneOf",
@@ -40,7 +28,8 @@ static json_t *schema_of(const dk_parameter *parameter)
         break;
     case DK_PARAMETER_CHOICE:
     case DK_PARAMETER_LEVEL:
-        schema = json_pack("{s:s, s:o}", "type", "string", "enum", choices_of(parameter));
+        schema = json_pack("{s:s, s:o}", "type", "string", "enum",
+                           dk_parameter_choices_json(parameter));
         break;
     case DK_PARAMETER_INT:
         schema = json_pack("{s:s, s:i, s:i}", "type", "integer", "minimum", (int)parameter->min,

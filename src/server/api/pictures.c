@@ -1,7 +1,6 @@
 /* Pictures that come with a body: in a form as files, in JSON as data: URLs or base64, and from
    allowed hosts by URL. A child decodes them; the job keeps them as PNG files of our own, so
    that no other process ever reads a stranger's bytes. */
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -54,35 +53,20 @@ static dk_status fetch(const dk_api *api, const char *url, dk_string *out, dk_er
     return status;
 }
 
-/* Base64 without the data: URL around it, as some clients send it. */
-static dk_status decode_base64(const char *text, dk_string *out, dk_error *err)
-{
-    size_t size = strlen(text);
-    unsigned char *bytes = dk_alloc(size / 4 * 3 + 4);
-    int got =
-        size % 4 == 0 ? EVP_DecodeBlock(bytes, (const unsigned char *)text, (int)size) : -1;
-    size_t padding = size >= 4 && got > 0
-                         ? (size_t)(text[size - 1] == '=') + (size_t)(text[size - 2] == '=')
-                         : 0;
-    if (got > 0) {
-        dk_string_append(out, (const char *)bytes, (size_t)got - padding);
-    }
-    dk_free(bytes);
-    return got > 0 ? DK_OK
-                   : dk_fail(err, DK_INVALID,
-                             "accepted are a file in a form, a data: URL and "
-                             "base64");
-}
-
 static dk_status read_text(const dk_api *api, const char *text, dk_string *out, dk_error *err)
 {
     enum { MOST = 32 * 1024 * 1024 };
+    if (text[0] == '\0') {
+        return dk_fail(err, DK_INVALID,
+                       "nothing is there, accepted are a file in a form, a "
+                       "data: URL and base64");
+    }
     if (dk_starts_with(text, "data:")) {
         return dk_upload_data_url(out, text, MOST, err);
     }
     return dk_starts_with(text, "http://") || dk_starts_with(text, "https://")
                ? fetch(api, text, out, err)
-               : decode_base64(text, out, err);
+               : dk_upload_base64(out, text, strlen(text), MOST, err);
 }
 
 /* A member of a JSON body: a text, {"image_url": text}, or a list of one of these. */

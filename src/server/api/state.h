@@ -64,7 +64,6 @@ bool dk_api_query_number(dk_http_exchange *exchange, const char *name, int min, 
 void dk_api_reply_job(dk_api *api, dk_http_exchange *exchange, const char *id, int http_status);
 /* For a job that ended without a result: its error. */
 void dk_api_fail_ended(dk_http_exchange *exchange, const dk_job_record *record);
-dk_status dk_api_status_of_code(const char *code);
 void dk_api_add_times(dk_http_exchange *exchange, const dk_job_record *record);
 
 /* submit.c: reads the body, checks, plans and stores. On failure the exchange was answered and

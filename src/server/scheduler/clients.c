@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "server/scheduler/state.h"
+#include "server/wire/request.h"
 
 void dk_scheduler_send(dk_scheduler *s, const dk_link_peer *peer, dk_message *message)
 {
@@ -51,19 +52,6 @@ static void say_hello(dk_scheduler *s, const dk_link_peer *peer)
     dk_scheduler_report(s, peer);
 }
 
-/* All of a request but what may differ within a batch. */
-static char *signature_of(const json_t *request)
-{
-    json_t *rest = json_copy((json_t *)(uintptr_t)request);
-    json_object_del(rest, "prompt");
-    json_object_del(rest, "negative_prompt");
-    json_object_del(rest, "seed");
-    char *text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS), *copy = dk_strdup(text);
-    json_decref(rest);
-    free(text);
-    return copy;
-}
-
 static char *text_of(const dk_message *message, const char *key)
 {
     return dk_strdup(dk_message_text(message, key));
@@ -83,17 +71,17 @@ static void submit(dk_scheduler *s, const dk_link_peer *peer, const dk_message *
     const json_t *request = json_object_get(message->header, "request");
     dk_task *task = dk_alloc(sizeof *task);
     bool joins = json_is_true(json_object_get(message->header, "joins"));
-    *task =
-        (dk_task){.id = text_of(message, "task"),
-                  .peer = *peer,
-                  .request = json_incref((json_t *)(uintptr_t)request),
-                  .owner = text_of(message, "owner"),
-                  .signature = joins && json_is_object(request) ? signature_of(request) : NULL,
-                  .priority = (int)dk_message_number(message, "priority", 0),
-                  .deadline_ms = dk_message_number(message, "deadline_ms", 0),
-                  .step_seconds = dk_message_number(message, "step_seconds", 0),
-                  .attempts = (int)dk_message_number(message, "attempts", 0),
-                  .queued_ms = dk_now_ms()};
+    *task = (dk_task){.id = text_of(message, "task"),
+                      .peer = *peer,
+                      .request = json_incref((json_t *)(uintptr_t)request),
+                      .owner = text_of(message, "owner"),
+                      .signature =
+                          joins && json_is_object(request) ? dk_request_kind(request) : NULL,
+                      .priority = (int)dk_message_number(message, "priority", 0),
+                      .deadline_ms = dk_message_number(message, "deadline_ms", 0),
+                      .step_seconds = dk_message_number(message, "step_seconds", 0),
+                      .attempts = (int)dk_message_number(message, "attempts", 0),
+                      .queued_ms = dk_now_ms()};
     if (dk_message_text(message, "checkpoint")[0] != '\0') {
         task->checkpoint = text_of(message, "checkpoint");
     }

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "server/service/job_code.h"
 #include "server/service/state.h"
 
 char *dk_service_task_job(const char *task, int *output)
@@ -150,11 +151,8 @@ void dk_service_end_failed(dk_service *service, const char *id, dk_status status
 {
     bool ended = false;
     dk_error error;
-    char code[64], labels[96];
-    snprintf(code, sizeof code, "%s", dk_status_text(status));
-    for (char *c = code; *c != '\0'; c++) {
-        *c = *c == ' ' ? '_' : *c;
-    }
+    char code[DK_JOB_CODE_BYTES], labels[96];
+    dk_job_code(code, status);
     dk_status stored =
         status == DK_CANCELLED
             ? dk_jobs_cancel(service->options.jobs, id, &ended, &error)

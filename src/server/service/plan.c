@@ -9,21 +9,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "server/service/state.h"
+#include "server/wire/request.h"
 
 enum { WAIT_S = 20, KEPT = 512, PATIENCE_MS = 5000, AGAIN_MS = 100, FRESH_MS = 60000 };
-
-/* What a plan depends on. */
-static char *key_of(const json_t *parameters)
-{
-    json_t *rest = json_copy((json_t *)(uintptr_t)parameters);
-    json_object_del(rest, "prompt");
-    json_object_del(rest, "negative_prompt");
-    json_object_del(rest, "seed");
-    char *text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS), *key = dk_strdup(text);
-    json_decref(rest);
-    free(text);
-    return key;
-}
 
 /* With the lock held. The expected seconds change as the engine learns: a plan is kept for a
    while only. */
@@ -156,7 +144,7 @@ static json_t *ask_patiently(dk_service *service, const json_t *parameters)
 dk_status dk_service_plan(dk_service *service, const json_t *parameters, json_t **plan,
                           dk_error *err)
 {
-    char *key = key_of(parameters);
+    char *key = dk_request_kind(parameters);
     pthread_mutex_lock(&service->lock);
     json_t *found = kept_plan(service, key);
     pthread_mutex_unlock(&service->lock);

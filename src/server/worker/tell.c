@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/process.h"
 #include "server/wire/request.h"
 
 static void tell(dk_pipe *pipe, dk_message *message)
@@ -44,23 +45,6 @@ void dk_tell_failed(dk_pipe *pipe, const dk_error *error)
     tell(pipe, &message);
 }
 
-/* Bytes of memory that the process holds now. */
-static double resident_bytes(void)
-{
-    char line[128];
-    long total = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL) {
-        return 0;
-    }
-    if (fgets(line, sizeof line, file) == NULL ||
-        sscanf(line, "%ld %ld", &total, &resident) != 2) {
-        resident = 0;
-    }
-    fclose(file);
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
-}
-
 void dk_tell_alive(dk_pipe *pipe, const dk_engine *engine)
 {
     dk_message message;
@@ -72,8 +56,8 @@ void dk_tell_alive(dk_pipe *pipe, const dk_engine *engine)
     }
     dk_message_pack(&message, "alive", "{s:b, s:I, s:f, s:{s:I, s:I, s:I, s:I, s:I}}",
                     "loading", engine == NULL, "pulse", (json_int_t)pulse, "resident_bytes",
-                    resident_bytes(), "embedding_cache", "hits", (json_int_t)stats.hits,
-                    "disk_hits", (json_int_t)stats.disk_hits, "misses",
+                    dk_process_resident_bytes(), "embedding_cache", "hits",
+                    (json_int_t)stats.hits, "disk_hits", (json_int_t)stats.disk_hits, "misses",
                     (json_int_t)stats.misses, "entries", (json_int_t)stats.entries, "bytes",
                     (json_int_t)stats.bytes);
     tell(pipe, &message);
