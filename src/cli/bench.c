@@ -98,7 +98,7 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
     if (!exact && strcmp(dtype, "bf16") != 0) {
         return dk_fail(err, DK_INVALID, "--dtype is '%s', accepted are bf16, f32", dtype);
     }
-    dk_cpu_device_options options = {
+    dk_device_options options = {
         .threads = flags->threads, .level = flags->cpu, .exact = exact};
     DK_TRY(dk_attention_backend_from_name(&options.attention, flags->attention_backend, exact,
                                           err));

@@ -1,6 +1,7 @@
 /* The device's front: counts work, honours the dry run and a kept failure, then dispatches. */
 #include "device/device.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -11,6 +12,13 @@ const char *const dk_device_op_names[DK_OP_COUNT] = {
     [DK_OP_NORM_ROPE] = "norm_rope", [DK_OP_MAP] = "map",
     [DK_OP_COMBINE] = "combine",     [DK_OP_PERMUTE] = "permute",
     [DK_OP_EMBEDDING] = "embedding",
+};
+
+const char *const dk_component_names[DK_COMPONENT_COUNT] = {
+    [DK_COMPONENT_TEXT_ENCODER] = "text_encoder",
+    [DK_COMPONENT_IMAGE_ENCODER] = "image_encoder",
+    [DK_COMPONENT_TRANSFORMER] = "transformer",
+    [DK_COMPONENT_VAE] = "vae",
 };
 
 static const char *const backend_names[] = {
@@ -79,11 +87,28 @@ static void end(dk_device *device, dk_device_op op, double started_ms)
     device->work[op].seconds += (dk_now_ms() - started_ms) * 1e-3;
 }
 
-void dk_device_close(dk_device **device)
+size_t dk_device_scratch_bytes(const dk_device *device)
 {
-    if (*device != NULL) {
-        (*device)->ops->close(*device);
-        *device = NULL;
+    return device->ops->scratch_bytes(device);
+}
+
+void dk_device_forget_scratch(dk_device *device)
+{
+    assert(device->plans_only);
+    device->ops->forget_scratch(device);
+}
+
+void dk_device_adopt(dk_device *device, const dk_adoption *adoption)
+{
+    if (device->ops->adopt != NULL && !device->plans_only) {
+        device->ops->adopt(device, adoption);
+    }
+}
+
+void dk_device_disown(dk_device *device, const void *host)
+{
+    if (device->ops->disown != NULL && !device->plans_only) {
+        device->ops->disown(device, host);
     }
 }
 
@@ -94,6 +119,9 @@ void dk_device_set_dry(dk_device *device, bool dry)
 
 dk_status dk_device_sync(dk_device *device, dk_error *err)
 {
+    if (device->failed == DK_OK && device->ops->sync != NULL && !device->plans_only) {
+        DK_TRY(device->ops->sync(device, err));
+    }
     dk_status status = device->failed;
     device->failed = DK_OK;
     return status == DK_OK ? DK_OK : dk_fail(err, status, "%s", device->failure.message);

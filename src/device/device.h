@@ -16,6 +16,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "device/residency.h"
 #include "kernels/attention.h"
 #include "kernels/conv.h"
 #include "kernels/elementwise.h"
@@ -23,6 +25,20 @@
 #include "kernels/norm.h"
 
 typedef struct dk_device dk_device;
+
+/* What is opened, and how. */
+typedef struct dk_device_options {
+    const char *name;  /* "cpu" (or NULL); of modules: "xpu", "xpu:1", "xpu:cpu" */
+    int threads;       /* cpu; 0: one per available core */
+    const char *level; /* cpu: highest instruction set to use ("avx2"), NULL: what it has */
+    const char *pin;   /* cpu: where threads may run, see dk_pin_from_name */
+    bool exact;        /* f32 arithmetic throughout */
+    dk_attention_backend attention;
+    bool plans_only; /* a device for dry runs beside another one: `threads` are counted with,
+                        but there is one, and scratch is measured, not allocated */
+    dk_residency_options residency;
+    const dk_log *log; /* borrowed, may be NULL */
+} dk_device_options;
 
 /* dst[shape] = src[shape], both walked with their own strides (in elements), cast between F32
    and BF16. Patchify, transposes and channel moves are all this. */
@@ -68,6 +84,13 @@ typedef struct dk_device_work {
 typedef struct dk_device_ops {
     const char *kind; /* "cpu" */
     void (*close)(dk_device *device);
+    /* Waits for what is enqueued; NULL: every operation is done when it returns. */
+    dk_status (*sync)(dk_device *device, dk_error *err);
+    size_t (*scratch_bytes)(const dk_device *device);
+    void (*forget_scratch)(dk_device *device);
+    /* NULL: operations read weights where they lie. */
+    void (*adopt)(dk_device *device, const dk_adoption *adoption);
+    void (*disown)(dk_device *device, const void *host);
     dk_status (*alloc)(dk_device *device, void **out, size_t bytes, const char *what,
                        dk_error *err);
     void (*free)(dk_device *device, void *memory);
@@ -95,13 +118,17 @@ typedef struct dk_device_ops {
 /* The common head of every device; each kind extends it. */
 struct dk_device {
     const dk_device_ops *ops;
+    void *module;          /* handle of the loaded module it came from; NULL: built in */
+    char name[32];         /* as it was asked for: "cpu", "xpu:cpu" */
     char description[128]; /* "cpu, avx2, 2 threads" */
+    const char *level;     /* of the CPU: "avx2"; of a module: what it computes on */
+    int threads;           /* of the CPU: the team's, or those that a plan is for */
     bool exact;            /* f32 arithmetic throughout: --dtype f32 */
     int64_t direct_rows; /* linear layers of up to so many rows sum in another order: above it,
                             a row's result does not depend on how many rows there are */
     dk_attention_backend attention; /* of all attentions */
     bool dry;
-    bool plans_only; /* always dry, and no scratch is allocated: see dk_cpu_device_options */
+    bool plans_only; /* always dry, and no scratch is allocated: see dk_device_options */
     double computed; /* floating-point operations that were no dry run's */
     _Atomic size_t packed_bytes; /* of weights in the device's own layout, made so far; read by
                                     other threads */
@@ -119,7 +146,19 @@ DK_MUST_USE dk_status dk_attention_backend_from_name(dk_attention_backend *out,
 
 const char *dk_attention_backend_name(dk_attention_backend backend);
 
+/* Opens what options->name says; modules are loaded (device/module.h). Owned. */
+DK_MUST_USE dk_status dk_device_open(dk_device **out, const dk_device_options *options,
+                                     dk_error *err);
 void dk_device_close(dk_device **device);
+/* Scratch of all operations so far; the second begins anew, of a device that plans only. */
+size_t dk_device_scratch_bytes(const dk_device *device);
+void dk_device_forget_scratch(dk_device *device);
+
+/* Host memory that operations will name as weights until it is disowned, by the address that it
+   was adopted with. */
+void dk_device_adopt(dk_device *device, const dk_adoption *adoption);
+void dk_device_disown(dk_device *device, const void *host);
+
 /* Floating-point operations of all calls so far. */
 double dk_device_flops(const dk_device *device);
 /* Grows with every operation that computes; from any thread. */

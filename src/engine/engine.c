@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "device/cpu/cpu_device.h"
 #include "engine/engine_state.h"
 #include "engine/option_parameters.h"
 #include "engine/recipe.h"
@@ -81,13 +80,15 @@ static bool wants_int8(const dk_engine_options *options)
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
-    dk_cpu_device_options cpu = {.threads = options->threads,
-                                 .level = options->cpu_level,
-                                 .exact = exact,
-                                 .pin = options->pin_threads};
-    DK_TRY(
-        dk_attention_backend_from_name(&cpu.attention, options->attention_backend, exact, err));
-    DK_TRY(dk_cpu_device_open(&engine->device, &cpu, err));
+    dk_device_options device = {.name = options->device,
+                                .threads = options->threads,
+                                .level = options->cpu_level,
+                                .exact = exact,
+                                .pin = options->pin_threads,
+                                .log = &engine->log};
+    DK_TRY(dk_attention_backend_from_name(&device.attention, options->attention_backend, exact,
+                                          err));
+    DK_TRY(dk_device_open(&engine->device, &device, err));
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
     return DK_OK;
@@ -220,7 +221,7 @@ const char *dk_engine_quantization(const dk_engine *engine)
 
 const char *dk_engine_cpu_level(const dk_engine *engine)
 {
-    return dk_cpu_device_level(engine->device);
+    return engine->device->level;
 }
 
 dk_status dk_request_check(dk_request *request, dk_engine *engine, dk_event_fn *events,

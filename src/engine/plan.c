@@ -5,7 +5,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "device/cpu/cpu_device.h"
 #include "engine/engine_state.h"
 #include "engine/recipe.h"
 #include "pipeline/planning.h"
@@ -38,51 +37,72 @@ void dk_planner_destroy(dk_planner **planner)
     }
 }
 
-static dk_cpu_device_options options_of(const dk_engine *engine)
+/* A device like the engine's, beside it. */
+static dk_device_options options_of(const dk_engine *engine)
 {
-    return (dk_cpu_device_options){.threads = dk_cpu_device_threads(engine->device),
-                                   .level = dk_engine_cpu_level(engine),
-                                   .exact = engine->device->exact,
-                                   .attention = engine->device->attention};
+    return (dk_device_options){.name = engine->device->name,
+                               .threads = engine->device->threads,
+                               .level = engine->device->level,
+                               .exact = engine->device->exact,
+                               .attention = engine->device->attention};
 }
 
-/* A linear layer of 512 x 1024 x 1024: what the cores do at their best. */
+enum { ROWS = 512, SIDE = 1024, TIMES = 3 };
+
+/* The best rate of a linear layer of this weight, [SIDE][SIDE], on rows of src; the first call
+   prepares. */
+static dk_status best_rate(double *out, dk_device *device, const float *weight, float *src,
+                           dk_error *err)
+{
+    const dk_linear_args args = {.rows = ROWS,
+                                 .cols = SIDE,
+                                 .depth = SIDE,
+                                 .src = src,
+                                 .src_type = DK_F32,
+                                 .src_stride = SIDE,
+                                 .weight = weight,
+                                 .weight_type = DK_F32,
+                                 .dst = src + ROWS * SIDE,
+                                 .dst_type = DK_F32,
+                                 .dst_stride = SIDE};
+    *out = 0;
+    dk_device_linear(device, &args);
+    for (int i = 0; i < TIMES; i++) {
+        DK_TRY(dk_device_sync(device, err));
+        double start = dk_now_ms();
+        dk_device_linear(device, &args);
+        DK_TRY(dk_device_sync(device, err));
+        double rate = 2.0 * ROWS * SIDE * SIDE / ((dk_now_ms() - start) * 1e-3);
+        *out = rate > *out ? rate : *out;
+    }
+    return DK_OK;
+}
+
+/* A linear layer of 512 x 1024 x 1024: what the device does at its best. */
 static dk_status measure(double *out, const dk_engine *engine, dk_error *err)
 {
-    enum { ROWS = 512, SIDE = 1024, TIMES = 3 };
     dk_device *device = NULL;
-    const dk_cpu_device_options options = options_of(engine);
-    void *memory = NULL;
-    DK_TRY(dk_cpu_device_open(&device, &options, err));
-    size_t floats = (size_t)(2 * ROWS + SIDE) * SIDE;
-    dk_status status = dk_try_alloc(&memory, floats * sizeof(float), "a measurement", err);
+    const dk_device_options options = options_of(engine);
+    const size_t weights = (size_t)SIDE * SIDE * sizeof(float);
+    const size_t rows = (size_t)2 * ROWS * SIDE * sizeof(float);
+    void *weight = NULL, *src = NULL;
+    DK_TRY(dk_device_open(&device, &options, err));
+    dk_status status = dk_try_alloc(&weight, weights, "a measurement", err);
+    if (status == DK_OK) {
+        status = dk_device_alloc(device, &src, rows, "a measurement", err);
+    }
     if (status == DK_OK) {
         dk_generator generator;
-        float *values = memory;
-        double best = 0;
         dk_generator_init(&generator, DK_NOISE_PHILOX, 1);
-        dk_generator_randn(&generator, values, (int64_t)floats);
-        const dk_linear_args args = {.rows = ROWS,
-                                     .cols = SIDE,
-                                     .depth = SIDE,
-                                     .src = values,
-                                     .src_type = DK_F32,
-                                     .src_stride = SIDE,
-                                     .weight = values + 2 * ROWS * SIDE,
-                                     .weight_type = DK_F32,
-                                     .dst = values + ROWS * SIDE,
-                                     .dst_type = DK_F32,
-                                     .dst_stride = SIDE};
-        for (int i = 0; i < TIMES; i++) {
-            double start = dk_now_ms();
-            dk_device_linear(device, &args);
-            double rate = 2.0 * ROWS * SIDE * SIDE / ((dk_now_ms() - start) * 1e-3);
-            best = rate > best ? rate : best;
-        }
-        status = dk_device_sync(device, err);
-        *out = best;
+        dk_generator_randn(&generator, weight, (int64_t)SIDE * SIDE);
+        dk_device_adopt(device,
+                        &(dk_adoption){.host = weight, .bytes = weights, .name = "measured"});
+        dk_device_write(device, src, weight, rows);
+        status = best_rate(out, device, weight, src, err);
+        dk_device_disown(device, weight);
     }
-    dk_free(memory);
+    dk_device_free(device, src);
+    dk_free(weight);
     dk_device_close(&device);
     return status;
 }
@@ -91,10 +111,10 @@ static dk_status prepare(dk_engine *engine, const dk_request *request, dk_error 
 {
     dk_planner *p = engine->planner;
     if (p->device == NULL) {
-        dk_cpu_device_options options = options_of(engine);
+        dk_device_options options = options_of(engine);
         options.plans_only = true;
         DK_TRY(measure(&p->first_rate, engine, err));
-        DK_TRY(dk_cpu_device_open(&p->device, &options, err));
+        DK_TRY(dk_device_open(&p->device, &options, err));
         dk_nn_init(&p->nn, p->device, engine->nn.type, NULL);
     }
     if (request->image_path != NULL && p->encoder == NULL) {
@@ -131,14 +151,14 @@ static dk_status plan(dk_engine *engine, dk_request *request, dk_plan *out, dk_e
     dk_job job = {.pipeline = engine->pipeline, .nn = &p->nn, .request = *request};
     DK_TRY(prepare(engine, request, err));
     planning.encoder = p->encoder;
-    dk_cpu_device_forget_scratch(p->device);
+    dk_device_forget_scratch(p->device);
     dk_status status = dk_job_plan(&job, &planning, err);
     if (status == DK_OK) {
         *request = job.request;
         *out = (dk_plan){.weight_bytes = weight_bytes(engine),
                          .peak_bytes = planning.temp_bytes + planning.keep_bytes +
                                        planning.host_bytes +
-                                       dk_cpu_device_scratch_bytes(p->device),
+                                       dk_device_scratch_bytes(p->device),
                          .step_flops = planning.step_flops,
                          .step_seconds = planning.step_flops / rate_of(engine, DK_RATE_STEPS)};
         for (int i = DK_RATE_NONE + 1; i < DK_RATE_COUNT; i++) {

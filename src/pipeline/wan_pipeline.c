@@ -70,24 +70,27 @@ static void release(component *c)
     dk_weights_unref(c->weights);
 }
 
-static dk_status open_component(component *c, const dk_model_folder *folder, const char *name,
-                                const char *const *classes, dk_error *err)
+static dk_status open_component(component *c, const dk_model_folder *folder, dk_component kind,
+                                dk_device *device, const char *const *classes, dk_error *err)
 {
+    const char *name = dk_component_names[kind];
     *c = (component){0};
     DK_TRY(dk_model_folder_component(folder, name, classes, &c->path, err));
     DK_TRY(dk_model_folder_config(folder, name, "config.json", &c->config, &c->where, err));
-    return dk_weights_open(&c->weights, c->path, err);
+    DK_TRY(dk_weights_open(&c->weights, c->path, err));
+    dk_weights_attach(c->weights, device, kind);
+    return DK_OK;
 }
 
 static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder *folder,
-                                   dk_error *err)
+                                   dk_device *device, dk_error *err)
 {
     static const char *const classes[] = {"UMT5EncoderModel", "T5EncoderModel", NULL};
     static const char *const tokenizers[] = {"T5TokenizerFast", "T5Tokenizer", NULL};
     component c;
     dk_t5_config config;
     char *tokenizer = NULL;
-    dk_status status = open_component(&c, folder, "text_encoder", classes, err);
+    dk_status status = open_component(&c, folder, DK_COMPONENT_TEXT_ENCODER, device, classes, err);
     if (status == DK_OK) {
         status = dk_t5_config_parse(&config, c.config, c.where, err);
     }
@@ -113,12 +116,12 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
 }
 
 static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *folder,
-                                  dk_error *err)
+                                  dk_device *device, dk_error *err)
 {
     static const char *const classes[] = {"WanTransformer3DModel", NULL};
     component c;
     dk_wan_dit_config config;
-    dk_status status = open_component(&c, folder, "transformer", classes, err);
+    dk_status status = open_component(&c, folder, DK_COMPONENT_TRANSFORMER, device, classes, err);
     if (status == DK_OK) {
         status = dk_wan_dit_config_parse(&config, c.config, c.where, err);
     }
@@ -136,7 +139,7 @@ static dk_status open_vae(dk_pipeline *pipeline, const dk_model_folder *folder,
     static const char *const classes[] = {"AutoencoderKLWan", NULL};
     component c;
     dk_wan_vae_config config;
-    dk_status status = open_component(&c, folder, "vae", classes, err);
+    dk_status status = open_component(&c, folder, DK_COMPONENT_VAE, device, classes, err);
     if (status == DK_OK) {
         status = dk_wan_vae_config_parse(&config, c.config, c.where, err);
     }
@@ -226,13 +229,13 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
         dk_model_folder_config(folder, "scheduler", "scheduler_config.json",
                                &pipeline->scheduler_config, &pipeline->scheduler_where, err);
     if (status == DK_OK) {
-        status = open_text_encoder(pipeline, folder, err);
+        status = open_text_encoder(pipeline, folder, device, err);
     }
     if (status == DK_OK) {
         status = check_cancel(cancel, err);
     }
     if (status == DK_OK) {
-        status = open_transformer(pipeline, folder, err);
+        status = open_transformer(pipeline, folder, device, err);
     }
     if (status == DK_OK) {
         status = quantize(pipeline, device, options, err);

@@ -12,6 +12,10 @@ enum { NAMED_PROBLEMS = 8, NAME_BYTES = 256 };
 
 void dk_bound_release(dk_bound *bound)
 {
+    for (int i = 0; i < bound->adopted_count; i++) {
+        dk_device_disown(bound->device, bound->adopted[i]);
+    }
+    dk_free(bound->adopted);
     for (int i = 0; i < bound->count; i++) {
         dk_free(bound->values[i]);
     }
@@ -23,6 +27,7 @@ void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, con
 {
     *binder = (dk_binder){.weights = weights, .bound = bound, .where = where};
     binder->used = dk_alloc((size_t)dk_weights_count(weights) + 1);
+    bound->device = dk_weights_device(weights, &binder->component);
 }
 
 bool dk_binder_has(const dk_binder *binder, const char *name)
@@ -108,6 +113,24 @@ static void keep(dk_bound *bound, void *values)
     bound->values[bound->count++] = values;
 }
 
+/* Tells the device, when there is one, what operations will name. */
+static void adopt(dk_binder *binder, const void *host, size_t bytes, const char *name,
+                  bool vectors)
+{
+    dk_bound *bound = binder->bound;
+    if (bound->device == NULL) {
+        return;
+    }
+    dk_device_adopt(bound->device, &(dk_adoption){.host = host,
+                                                  .bytes = bytes,
+                                                  .name = name,
+                                                  .component = binder->component,
+                                                  .vectors = vectors});
+    bound->adopted = dk_realloc(bound->adopted, ((size_t)bound->adopted_count + 1) *
+                                                    sizeof *bound->adopted);
+    bound->adopted[bound->adopted_count++] = host;
+}
+
 /* Old writers did not pad the header: kernels must not see pointers off their type's grid. */
 static void align(dk_binder *binder, dk_tensor *tensor, const char *name)
 {
@@ -147,6 +170,9 @@ void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *
     }
     *out = weight->tensor;
     align(binder, out, name);
+    if (out->data != NULL) {
+        adopt(binder, out->data, dk_tensor_bytes(out), name, false);
+    }
 }
 
 /* Compares shapes without their unit axes. */
@@ -185,6 +211,7 @@ static void bind_values(dk_binder *binder, const float **out, int rank, const in
     float *values = dk_alloc((size_t)count * sizeof *values);
     dk_convert_to_f32(values, weight->tensor.data, weight->tensor.dtype, count);
     keep(binder->bound, values);
+    adopt(binder, values, (size_t)count * sizeof *values, name, true);
     *out = values;
 }
 

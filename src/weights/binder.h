@@ -6,16 +6,21 @@
 #include "base/string.h"
 #include "weights/weights.h"
 
-/* Owns the copies; lives as long as the model. Zero is a valid empty value. */
+/* Owns the copies, and what a device made of the weights; lives as long as the model. Zero is a
+   valid empty value. */
 typedef struct dk_bound {
     void **values;
     int count;
+    dk_device *device; /* borrowed: adopted what follows; NULL: none did */
+    const void **adopted;
+    int adopted_count;
 } dk_bound;
 void dk_bound_release(dk_bound *bound);
 
 typedef struct dk_binder {
     dk_weights *weights; /* borrowed */
     dk_bound *bound;
+    dk_component component;
     const char *where;
     unsigned char *used; /* [dk_weights_count] */
     dk_string problems;
@@ -23,7 +28,8 @@ typedef struct dk_binder {
     dk_status status;
 } dk_binder;
 
-/* where: names the component in messages; borrowed until the finish. */
+/* where: names the component in messages; borrowed until the finish. What is bound is adopted by
+   the device that the weights are attached to. */
 void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, const char *where);
 bool dk_binder_has(const dk_binder *binder, const char *name);
 

@@ -24,6 +24,8 @@ struct dk_weights {
     bool random;
     dk_dtype random_dtype;
     uint64_t seed;
+    dk_device *device; /* borrowed, may be NULL */
+    dk_component component;
 };
 
 static int by_name(const void *a, const void *b)
@@ -227,6 +229,18 @@ void dk_weights_unref(dk_weights *weights)
     dk_free(weights->files);
     dk_free(weights->all);
     dk_free(weights);
+}
+
+void dk_weights_attach(dk_weights *weights, dk_device *device, dk_component component)
+{
+    weights->device = device;
+    weights->component = component;
+}
+
+dk_device *dk_weights_device(const dk_weights *weights, dk_component *component)
+{
+    *component = weights->component;
+    return weights->device;
 }
 
 const dk_weight *dk_weights_find(const dk_weights *weights, const char *name)

@@ -3,6 +3,7 @@
 #ifndef DK_WEIGHTS_WEIGHTS_H
 #define DK_WEIGHTS_WEIGHTS_H
 
+#include "device/device.h"
 #include "weights/safetensors.h"
 
 typedef struct dk_weights dk_weights;
@@ -17,6 +18,11 @@ dk_weights *dk_weights_create_random(dk_dtype dtype, uint64_t seed);
 
 dk_weights *dk_weights_ref(dk_weights *weights); /* returns weights */
 void dk_weights_unref(dk_weights *weights);      /* NULL is fine */
+
+/* Models that bind these weights tell this device (borrowed; NULL: none, as at first) about
+   them, as those of a component. */
+void dk_weights_attach(dk_weights *weights, dk_device *device, dk_component component);
+dk_device *dk_weights_device(const dk_weights *weights, dk_component *component);
 
 /* Borrowed until the last reference goes; NULL when absent. */
 const dk_weight *dk_weights_find(const dk_weights *weights, const char *name);

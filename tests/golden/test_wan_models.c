@@ -27,7 +27,7 @@ static void set_up(fixture *f, const char *component)
 {
     char path[256];
     dk_error err;
-    const dk_cpu_device_options options = {
+    const dk_device_options options = {
         .threads = 2, .exact = true, .level = golden_cpu_level()};
     *f = (fixture){0};
     assert_ok(dk_cpu_device_open(&f->device, &options, &err), err);

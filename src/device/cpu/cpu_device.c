@@ -47,9 +47,24 @@ static void zero_memory(dk_device *device, void *dst, size_t bytes)
     memset(dst, 0, bytes);
 }
 
+static void forget_scratch(dk_device *device)
+{
+    dk_cpu_device *cpu = dk_cpu_device_of(device);
+    cpu->scratch_bytes = cpu->shared_bytes = 0;
+}
+
+/* Of all threads together. */
+static size_t scratch_bytes(const dk_device *device)
+{
+    const dk_cpu_device *cpu = (const dk_cpu_device *)device;
+    return (size_t)device->threads * cpu->scratch_bytes + cpu->shared_bytes;
+}
+
 static const dk_device_ops cpu_ops = {
     .kind = "cpu",
     .close = close_device,
+    .scratch_bytes = scratch_bytes,
+    .forget_scratch = forget_scratch,
     .alloc = alloc_memory,
     .free = free_memory,
     .write = copy_memory,
@@ -75,7 +90,7 @@ static int64_t direct_rows(const dk_gemm_kernels *gemm)
     return gemm->int8.direct_most > most ? gemm->int8.direct_most : most;
 }
 
-dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *options,
+dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options,
                              dk_error *err)
 {
     unsigned flags = dk_cpu_flags_detect();
@@ -97,43 +112,20 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_cpu_device_options *optio
         dk_free(cpu);
         return status;
     }
-    cpu->threads = options->plans_only ? options->threads : dk_team_threads(cpu->team);
+    cpu->head.threads = options->plans_only ? options->threads : dk_team_threads(cpu->team);
     cpu->head.plans_only = cpu->head.dry = options->plans_only;
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
     cpu->head.attention = options->exact ? DK_ATTENTION_REFERENCE : options->attention;
-    cpu->level = dk_cpu_flags_name(flags);
+    cpu->head.level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);
     cpu->head.direct_rows = direct_rows(&cpu->linear.gemm);
     dk_attention_kernels_init(&cpu->attention, flags);
     dk_norm_kernels_init(&cpu->norm, flags);
     dk_elementwise_kernels_init(&cpu->elementwise, flags);
     snprintf(cpu->head.description, sizeof cpu->head.description, "cpu, %s, %d thread%s",
-             cpu->level, dk_team_threads(cpu->team),
+             cpu->head.level, dk_team_threads(cpu->team),
              dk_team_threads(cpu->team) == 1 ? "" : "s");
     *out = &cpu->head;
     return DK_OK;
-}
-
-int dk_cpu_device_threads(const dk_device *device)
-{
-    return dk_team_threads(((const dk_cpu_device *)device)->team);
-}
-
-void dk_cpu_device_forget_scratch(dk_device *device)
-{
-    dk_cpu_device *cpu = dk_cpu_device_of(device);
-    assert(device->plans_only);
-    cpu->scratch_bytes = cpu->shared_bytes = 0;
-}
-
-size_t dk_cpu_device_scratch_bytes(const dk_device *device)
-{
-    const dk_cpu_device *cpu = (const dk_cpu_device *)device;
-    return (size_t)cpu->threads * cpu->scratch_bytes + cpu->shared_bytes;
-}
-
-const char *dk_cpu_device_level(const dk_device *device)
-{
-    return ((const dk_cpu_device *)device)->level;
 }

@@ -10,8 +10,6 @@ typedef struct dk_cpu_device {
     dk_device head; /* first: a dk_device pointer is a dk_cpu_device pointer */
     dk_topology topology;
     dk_team *team;
-    int threads; /* the team's, or those that a plan is for */
-    const char *level;
     dk_linear_kernels linear;
     dk_attention_kernels attention;
     dk_norm_kernels norm;

@@ -92,7 +92,7 @@ void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count)
     for (int i = 0; i < count; i++) {
         linear_job job = {.cpu = cpu, .args = &args[i]};
         const dk_linear_plan *plan = &job.plan;
-        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact, cpu->threads);
+        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact, cpu->head.threads);
         size_t held = cpu->shared_bytes;
         if (!dk_cpu_reserve(cpu, plan->scratch_bytes, plan->shared_bytes) || device->dry) {
             continue;
@@ -191,7 +191,7 @@ static void conv_task(void *context, int task, int thread)
 void dk_cpu_conv(dk_device *device, const dk_conv_args *args)
 {
     conv_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args, job.cpu->threads);
+    dk_conv_plan_init(&job.plan, conv_kernel(job.cpu), args, job.cpu->head.threads);
     if (dk_cpu_reserve(job.cpu, job.plan.scratch_bytes, 0) && !device->dry) {
         dk_team_run(job.cpu->team, job.plan.tasks, conv_task, &job);
     }

@@ -288,6 +288,7 @@ dk_status dk_wan_vae_bind(dk_wan_vae *vae, unsigned parts, const char *where, dk
     static const char *const none[] = {NULL};
     dk_binder b;
     dk_binder_init(&b, vae->weights, &vae->bound, where);
+    vae->bound.device = vae->device != NULL ? vae->bound.device : NULL;
     if (parts & DK_WAN_VAE_DECODER) {
         bind_decoder(vae, &b);
     }

@@ -45,7 +45,7 @@ static void use_layer(const dk_weights *weights, const char *name)
     const dk_weight *weight = dk_weights_find(weights, name);
     assert_non_null(weight);
     dk_nn_linear layer = {.weight = weight->tensor};
-    assert_ok(dk_cpu_device_open(&device, &(dk_cpu_device_options){.threads = 1}, &err), err);
+    assert_ok(dk_cpu_device_open(&device, &(dk_device_options){.threads = 1}, &err), err);
     dk_nn_init(&nn, device, DK_BF16, NULL);
     for (int dry = 1; dry >= 0; dry--) {
         if (dry) {

@@ -53,7 +53,7 @@ static void open_model(model *m, const char *component, dk_dtype type)
 {
     char path[128];
     dk_error err;
-    const dk_cpu_device_options options = {.threads = 2, .exact = type == DK_F32};
+    const dk_device_options options = {.threads = 2, .exact = type == DK_F32};
     assert_ok(dk_cpu_device_open(&m->device, &options, &err), err);
     dk_nn_init(&m->nn, m->device, type, NULL);
     snprintf(path, sizeof path, CHECKPOINT "%s/config.json", component);

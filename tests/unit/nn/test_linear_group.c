@@ -31,7 +31,7 @@ static void check_group(bool exact, int64_t rows)
     dk_device *device;
     dk_nn nn;
     dk_dtype type = exact ? DK_F32 : DK_BF16;
-    const dk_cpu_device_options options = {.threads = 2, .exact = exact};
+    const dk_device_options options = {.threads = 2, .exact = exact};
     dk_tensor src = random_tensor(type, rows, DEPTH, 1), one[LAYERS], group[LAYERS];
     dk_nn_linear layers[LAYERS] = {0};
     dk_nn_linear_call calls[LAYERS];

@@ -40,7 +40,7 @@ static dk_nn_linear random_layer(uint64_t seed)
 static int set_up(void **state)
 {
     dk_error err;
-    const dk_cpu_device_options options = {.threads = 2};
+    const dk_device_options options = {.threads = 2};
     fixture *f = dk_alloc(sizeof *f);
     assert_ok(dk_cpu_device_open(&f->device, &options, &err), err);
     f->plain = random_layer(3);

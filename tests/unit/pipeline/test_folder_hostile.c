@@ -42,7 +42,7 @@ static int setup(void **state)
     }
     scratch_link(f.folder, "transformer/diffusion_pytorch_model.safetensors",
                  GOOD "transformer/diffusion_pytorch_model.safetensors");
-    assert_ok(dk_cpu_device_open(&f.device, &(dk_cpu_device_options){.threads = 1}, &err), err);
+    assert_ok(dk_cpu_device_open(&f.device, &(dk_device_options){.threads = 1}, &err), err);
     *state = &f;
     return 0;
 }
