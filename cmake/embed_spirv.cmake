@@ -1,0 +1,11 @@
+# Writes a C file that holds compiled kernels: cmake -DOUT=file.c -DFOLDER=dir "-DNAMES=norm,attention" -P embed_spirv.cmake
+string(REPLACE "," ";" names "${NAMES}")
+set(arrays "")
+set(table "")
+foreach(name IN LISTS names)
+  file(READ "${FOLDER}/${name}.spv" hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND arrays "static const unsigned char ${name}[] = {\n${bytes}};\n")
+  string(APPEND table "    {\"${name}\", ${name}, sizeof ${name}},\n")
+endforeach()
+file(WRITE "${OUT}" "#include \"device/xpu/kernels.h\"\n\n${arrays}\nconst dk_xpu_spirv dk_xpu_spirv_files[] = {\n${table}};\n")

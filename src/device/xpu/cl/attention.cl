@@ -1,0 +1,44 @@
+/* Attention's softmax for the path that multiplies with oneDNN; kernels/attention.h says what is
+   computed. */
+#include "common.h"
+
+/* Probabilities of rows of scores [heads][queries][keys], a sub-group each. The first query of a
+   block is number `first` of all. */
+#define SOFTMAX(type)                                                                          \
+    ONE_ROW_PER_SUB_GROUP kernel void softmax_##type(                                          \
+        global type *dst, global float *scores, global const float *bias, global float *lse,   \
+        float scale, int causal, long heads, long queries, long keys, long first, long q_len,  \
+        long bias_head, long bias_q, long bias_k)                                              \
+    {                                                                                          \
+        long row = get_global_id(1), lane = get_sub_group_local_id();                          \
+        if (row >= heads * queries) {                                                          \
+            return;                                                                            \
+        }                                                                                      \
+        long h = row / queries, q = first + row % queries;                                     \
+        long seen = causal ? min(keys, q + keys - q_len + 1) : keys;                           \
+        global float *s = scores + row * keys;                                                 \
+        float most = -INFINITY, sum = 0;                                                       \
+        for (long k = lane; k < seen; k += LANES) {                                            \
+            float v = s[k] * scale;                                                            \
+            v = bias != 0 ? v + bias[h * bias_head + q * bias_q + k * bias_k] : v;             \
+            s[k] = v;                                                                          \
+            most = fmax(most, v);                                                              \
+        }                                                                                      \
+        most = sub_group_reduce_max(most);                                                     \
+        for (long k = lane; k < seen; k += LANES) {                                            \
+            float v = exp(s[k] - most);                                                        \
+            s[k] = v;                                                                          \
+            sum += v;                                                                          \
+        }                                                                                      \
+        sum = sub_group_reduce_add(sum);                                                       \
+        float factor = seen > 0 ? 1.0f / sum : 0.0f;                                           \
+        for (long k = lane; k < keys; k += LANES) {                                            \
+            dst[row * keys + k] = STORE_##type(k < seen ? s[k] * factor : 0.0f);               \
+        }                                                                                      \
+        if (lse != 0 && lane == 0) {                                                           \
+            lse[h * q_len + q] = most + log(sum);                                              \
+        }                                                                                      \
+    }
+
+SOFTMAX(f32)
+SOFTMAX(bf16)

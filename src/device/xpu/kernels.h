@@ -1,0 +1,122 @@
+/* OpenCL C kernels of our own: compiled to SPIR-V with the program (folder cl), finished by the
+   device's driver when one of their file is first needed. */
+#ifndef DK_DEVICE_XPU_KERNELS_H
+#define DK_DEVICE_XPU_KERNELS_H
+
+#include <dpctl_sycl_kernel_bundle_interface.h>
+#include <dpctl_sycl_kernel_interface.h>
+#include <dpctl_sycl_queue_interface.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+typedef struct dk_xpu dk_xpu;
+
+/* KERNEL(id, file, name) */
+#define DK_XPU_KERNEL_MAP(KERNEL)                                                              \
+    KERNEL(MAP_F32_F32, ELEMENTWISE, "map_f32_f32")                                            \
+    KERNEL(MAP_F32_BF16, ELEMENTWISE, "map_f32_bf16") /* to, from */                           \
+    KERNEL(MAP_BF16_F32, ELEMENTWISE, "map_bf16_f32")                                          \
+    KERNEL(MAP_BF16_BF16, ELEMENTWISE, "map_bf16_bf16")                                        \
+    KERNEL(COMBINE, ELEMENTWISE, "combine")                                                    \
+    KERNEL(PERMUTE_F32_F32, ELEMENTWISE, "permute_f32_f32")                                    \
+    KERNEL(PERMUTE_F32_BF16, ELEMENTWISE, "permute_f32_bf16")                                  \
+    KERNEL(PERMUTE_BF16_F32, ELEMENTWISE, "permute_bf16_f32")                                  \
+    KERNEL(PERMUTE_BF16_BF16, ELEMENTWISE, "permute_bf16_bf16")                                \
+    KERNEL(EPILOGUE_F32, ELEMENTWISE, "epilogue_f32")                                          \
+    KERNEL(EPILOGUE_BF16, ELEMENTWISE, "epilogue_bf16")                                        \
+    KERNEL(GATHER_F32_F32, ELEMENTWISE, "gather_f32_f32")                                      \
+    KERNEL(GATHER_F32_BF16, ELEMENTWISE, "gather_f32_bf16")                                    \
+    KERNEL(GATHER_BF16_F32, ELEMENTWISE, "gather_bf16_f32")                                    \
+    KERNEL(GATHER_BF16_BF16, ELEMENTWISE, "gather_bf16_bf16")                                  \
+    KERNEL(NORM_F32_F32, NORM, "norm_f32_f32")                                                 \
+    KERNEL(NORM_F32_BF16, NORM, "norm_f32_bf16")                                               \
+    KERNEL(NORM_BF16_F32, NORM, "norm_bf16_f32")                                               \
+    KERNEL(NORM_BF16_BF16, NORM, "norm_bf16_bf16")                                             \
+    KERNEL(NORM_ROPE_F32, NORM, "norm_rope_f32")                                               \
+    KERNEL(NORM_ROPE_BF16, NORM, "norm_rope_bf16")                                             \
+    KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
+    KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")
+
+typedef enum dk_xpu_kernel {
+#define DK_XPU_KERNEL_ID(id, file, name) DK_XPU_##id,
+    DK_XPU_KERNEL_MAP(DK_XPU_KERNEL_ID)
+#undef DK_XPU_KERNEL_ID
+        DK_XPU_KERNEL_COUNT
+} dk_xpu_kernel;
+
+typedef enum dk_xpu_file {
+    DK_XPU_FILE_ELEMENTWISE,
+    DK_XPU_FILE_NORM,
+    DK_XPU_FILE_ATTENTION,
+    DK_XPU_FILE_COUNT
+} dk_xpu_file;
+
+/* The SPIR-V of a file, generated with the program; in the order of dk_xpu_file. */
+typedef struct dk_xpu_spirv {
+    const char *name;
+    const unsigned char *bytes;
+    size_t size;
+} dk_xpu_spirv;
+extern const dk_xpu_spirv dk_xpu_spirv_files[];
+
+typedef struct dk_xpu_kernels {
+    DPCTLSyclKernelBundleRef bundle[DK_XPU_FILE_COUNT]; /* NULL: not needed so far */
+    DPCTLSyclKernelRef kernel[DK_XPU_KERNEL_COUNT];
+} dk_xpu_kernels;
+
+void dk_xpu_kernels_release(dk_xpu_kernels *kernels);
+
+/* A kernel's arguments in order; values are copied. */
+enum { DK_XPU_MOST_ARGS = 48 };
+typedef union dk_xpu_value {
+    void *pointer;
+    int64_t i64;
+    int32_t i32;
+    float f32;
+} dk_xpu_value;
+typedef struct dk_xpu_args {
+    dk_xpu_value values[DK_XPU_MOST_ARGS];
+    DPCTLKernelArgType types[DK_XPU_MOST_ARGS];
+    size_t count;
+} dk_xpu_args;
+
+static inline void dk_xpu_arg_pointer(dk_xpu_args *args, void *device)
+{
+    args->values[args->count].pointer = device;
+    args->types[args->count++] = DPCTL_VOID_PTR;
+}
+static inline void dk_xpu_arg_i64(dk_xpu_args *args, int64_t value)
+{
+    args->values[args->count].i64 = value;
+    args->types[args->count++] = DPCTL_INT64_T;
+}
+static inline void dk_xpu_arg_i32(dk_xpu_args *args, int32_t value)
+{
+    args->values[args->count].i32 = value;
+    args->types[args->count++] = DPCTL_INT32_T;
+}
+static inline void dk_xpu_arg_f32(dk_xpu_args *args, float value)
+{
+    args->values[args->count].f32 = value;
+    args->types[args->count++] = DPCTL_FLOAT32_T;
+}
+
+/* Makes a kernel ready, which may take a second the first time; false after a failure. */
+bool dk_xpu_kernel_ready(dk_xpu *xpu, dk_xpu_kernel kernel);
+
+/* Enqueues `groups` work-groups of `local` work-items each, in OpenCL's order of dimensions (the
+   first is the fastest); after a failure, or when dry, only
+   makes the kernel ready. */
+void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args,
+                   const size_t groups[3], const size_t local[3]);
+
+/* The id of a family's variant, which are in the order f32 f32, f32 bf16, bf16 f32, bf16 bf16. */
+static inline dk_xpu_kernel dk_xpu_variant(dk_xpu_kernel first, bool to_bf16, bool from_bf16)
+{
+    return (dk_xpu_kernel)((int)first + 2 * to_bf16 + from_bf16);
+}
+
+#endif

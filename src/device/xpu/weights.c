@@ -1,0 +1,312 @@
+/* Adopted host memory and what has become of it on the device. */
+#include "device/xpu/weights.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "device/xpu/xpu.h"
+#include "tensor/convert.h"
+
+/* The first adopted piece that starts after the address. */
+static int adopted_place(const dk_xpu_weights *weights, const void *address)
+{
+    int low = 0, high = weights->adopted_count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if ((uintptr_t)weights->adopted[middle].host <= (uintptr_t)address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+const dk_xpu_adopted *dk_xpu_adopted_at(const dk_xpu *xpu, const void *address)
+{
+    const dk_xpu_weights *weights = &xpu->weights;
+    int at = adopted_place(weights, address) - 1;
+    if (at < 0 || (uintptr_t)address - (uintptr_t)weights->adopted[at].host >=
+                      weights->adopted[at].bytes) {
+        return NULL;
+    }
+    return &weights->adopted[at];
+}
+
+void dk_xpu_adopt(dk_device *device, const dk_adoption *adoption)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    dk_xpu_weights *weights = &xpu->weights;
+    dk_error err;
+    if (weights->adopted_count == weights->adopted_room) {
+        weights->adopted_room = weights->adopted_room > 0 ? 2 * weights->adopted_room : 256;
+        weights->adopted = dk_realloc(
+            weights->adopted, (size_t)weights->adopted_room * sizeof *weights->adopted);
+    }
+    int at = adopted_place(weights, adoption->host);
+    memmove(&weights->adopted[at + 1], &weights->adopted[at],
+            (size_t)(weights->adopted_count - at) * sizeof *weights->adopted);
+    weights->adopted[at] = (dk_xpu_adopted){.host = adoption->host,
+                                            .bytes = adoption->bytes,
+                                            .name = dk_strdup(adoption->name),
+                                            .component = adoption->component,
+                                            .vectors = adoption->vectors};
+    weights->adopted_count++;
+    if (adoption->vectors) {
+        dk_status status = dk_xpu_mirror(xpu, adoption->host, adoption->bytes, &err);
+        if (status != DK_OK) {
+            dk_xpu_fail(xpu, status, "%s: %s", adoption->name, err.message);
+        }
+    }
+}
+
+/* The first used weight that starts at or after the address. */
+static int used_place(const dk_xpu_weights *weights, const void *address)
+{
+    int low = 0, high = weights->used_count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if ((uintptr_t)weights->used[middle].host < (uintptr_t)address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static void release_weight(dk_xpu *xpu, dk_xpu_weight *weight)
+{
+    for (int i = 0; i < weight->form_count; i++) {
+        dk_xpu_free(xpu, weight->forms[i].device);
+        xpu->head.packed_bytes -= weight->forms[i].bytes;
+        dnnl_memory_desc_destroy(weight->forms[i].desc);
+    }
+}
+
+/* All that was made of weights inside this memory. */
+static void release_inside(dk_xpu *xpu, const char *host, size_t bytes)
+{
+    dk_xpu_weights *weights = &xpu->weights;
+    int first = used_place(weights, host), last = used_place(weights, host + bytes);
+    for (int i = first; i < last; i++) {
+        release_weight(xpu, &weights->used[i]);
+    }
+    memmove(&weights->used[first], &weights->used[last],
+            (size_t)(weights->used_count - last) * sizeof *weights->used);
+    weights->used_count -= last - first;
+}
+
+void dk_xpu_disown(dk_device *device, const void *host)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    dk_xpu_weights *weights = &xpu->weights;
+    int at = adopted_place(weights, host) - 1;
+    if (at < 0 || weights->adopted[at].host != host) {
+        return;
+    }
+    dk_xpu_adopted *gone = &weights->adopted[at];
+    if (gone->vectors) {
+        dk_xpu_unmirror(xpu, host);
+    } else {
+        release_inside(xpu, host, gone->bytes);
+    }
+    dk_free(gone->name);
+    weights->adopted_count--;
+    memmove(gone, gone + 1, (size_t)(weights->adopted_count - at) * sizeof *gone);
+}
+
+void dk_xpu_weights_release(dk_xpu *xpu)
+{
+    dk_xpu_weights *weights = &xpu->weights;
+    for (int i = 0; i < weights->used_count; i++) {
+        release_weight(xpu, &weights->used[i]);
+    }
+    for (int i = 0; i < weights->adopted_count; i++) {
+        dk_free(weights->adopted[i].name);
+    }
+    dk_free(weights->used);
+    dk_free(weights->adopted);
+    *weights = (dk_xpu_weights){0};
+}
+
+static dk_xpu_weight *used_weight(dk_xpu *xpu, const void *host)
+{
+    dk_xpu_weights *weights = &xpu->weights;
+    int at = used_place(weights, host);
+    if (at < weights->used_count && weights->used[at].host == host) {
+        return &weights->used[at];
+    }
+    if (weights->used_count == weights->used_room) {
+        weights->used_room = weights->used_room > 0 ? 2 * weights->used_room : 256;
+        weights->used =
+            dk_realloc(weights->used, (size_t)weights->used_room * sizeof *weights->used);
+    }
+    memmove(&weights->used[at + 1], &weights->used[at],
+            (size_t)(weights->used_count - at) * sizeof *weights->used);
+    weights->used[at] = (dk_xpu_weight){.host = host};
+    weights->used_count++;
+    return &weights->used[at];
+}
+
+static int64_t count_of(const dk_xpu_stored *stored)
+{
+    int64_t count = 1;
+    for (int i = 0; i < stored->rank; i++) {
+        count *= stored->dims[i];
+    }
+    return count;
+}
+
+/* The weight's numbers in `type`, one behind the other as stored: the file's own bytes where
+   the type is the same, else owned memory in *made. */
+static const void *converted(dk_xpu *xpu, const dk_xpu_stored *stored, dk_dtype type,
+                             void **made)
+{
+    enum { CHUNK = 16 * 1024 };
+    dk_error err;
+    float values[CHUNK];
+    *made = NULL;
+    if (stored->type == type) {
+        return stored->host;
+    }
+    int64_t count = count_of(stored);
+    size_t width = dk_dtype_bytes(type), from = dk_dtype_bytes(stored->type);
+    dk_status status = dk_try_alloc(made, (size_t)count * width, "a converted weight", &err);
+    if (status != DK_OK) {
+        dk_xpu_fail(xpu, status, "%s", err.message);
+        return NULL;
+    }
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        int64_t some = count - i < CHUNK ? count - i : CHUNK;
+        dk_convert_to_f32(values, (const char *)stored->host + (size_t)i * from, stored->type,
+                          some);
+        dk_convert_from_f32((char *)*made + (size_t)i * width, type, values, some);
+    }
+    return *made;
+}
+
+static bool reorder(dk_xpu *xpu, void *dst, const_dnnl_memory_desc_t to, void *src,
+                    const_dnnl_memory_desc_t from)
+{
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_memory_t source = NULL, target = NULL;
+    bool done =
+        dk_xpu_dnnl_ok(xpu,
+                       dnnl_reorder_primitive_desc_create(&desc, from, xpu->engine, to,
+                                                          xpu->engine, NULL),
+                       "reordering a weight") &&
+        dk_xpu_dnnl_ok(xpu, dnnl_primitive_create(&primitive, desc), "reordering a weight") &&
+        dk_xpu_dnnl_ok(xpu,
+                       dnnl_sycl_interop_memory_create(&source, from, xpu->engine,
+                                                       dnnl_sycl_interop_usm, src),
+                       "reordering a weight") &&
+        dk_xpu_dnnl_ok(xpu,
+                       dnnl_sycl_interop_memory_create(&target, to, xpu->engine,
+                                                       dnnl_sycl_interop_usm, dst),
+                       "reordering a weight");
+    if (done) {
+        const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}};
+        done = dk_xpu_dnnl_ok(xpu, dnnl_primitive_execute(primitive, xpu->stream, 2, args),
+                              "reordering a weight") &&
+               dk_xpu_dnnl_ok(xpu, dnnl_stream_wait(xpu->stream), "reordering a weight");
+    }
+    dnnl_memory_destroy(source);
+    dnnl_memory_destroy(target);
+    dnnl_primitive_destroy(primitive);
+    dnnl_primitive_desc_destroy(desc);
+    return done;
+}
+
+/* Sends the weight as it is stored, then lets the device put it into its layout. */
+static bool fill(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored)
+{
+    dnnl_data_type_t type;
+    dnnl_memory_desc_query(form->desc, dnnl_query_data_type, &type);
+    dk_dtype wanted = type == dnnl_bf16 ? DK_BF16 : DK_F32;
+    void *made = NULL, *plain = NULL;
+    dk_error err;
+    const void *values = converted(xpu, stored, wanted, &made);
+    size_t bytes = (size_t)count_of(stored) * dk_dtype_bytes(wanted);
+    bool done = values != NULL;
+    if (done && dk_xpu_alloc(xpu, &plain, bytes, "a weight on its way", &err) != DK_OK) {
+        dk_xpu_fail(xpu, err.status, "%s", err.message);
+        done = false;
+    }
+    if (done) {
+        dnnl_memory_desc_t from =
+            dk_xpu_desc(xpu, stored->rank, stored->dims, stored->strides, type);
+        dk_xpu_write(xpu, plain, values, bytes);
+        done = from != NULL && reorder(xpu, form->device, form->desc, plain, from);
+        dnnl_memory_desc_destroy(from);
+    }
+    dk_xpu_free(xpu, plain);
+    dk_free(made);
+    return done;
+}
+
+static void *add_form(dk_xpu *xpu, dk_xpu_weight *weight, const dk_xpu_stored *stored,
+                      const_dnnl_memory_desc_t desc)
+{
+    const dk_xpu_adopted *adopted = dk_xpu_adopted_at(xpu, stored->host);
+    const char *name = adopted != NULL ? adopted->name : "a weight";
+    dk_error err;
+    if (adopted == NULL) {
+        dk_xpu_fail(xpu, DK_INTERNAL, "a weight was not adopted by the device");
+        return NULL;
+    }
+    if (weight->form_count == DK_XPU_MOST_FORMS) { /* an old layout goes */
+        dk_xpu_free(xpu, weight->forms[0].device);
+        dnnl_memory_desc_destroy(weight->forms[0].desc);
+        xpu->head.packed_bytes -= weight->forms[0].bytes;
+        memmove(&weight->forms[0], &weight->forms[1],
+                (DK_XPU_MOST_FORMS - 1) * sizeof *weight->forms);
+        weight->form_count--;
+    }
+    dk_xpu_form form = {.bytes = dnnl_memory_desc_get_size(desc)};
+    dk_status status = dk_xpu_alloc(xpu, &form.device, form.bytes, name, &err);
+    if (status != DK_OK) {
+        dk_xpu_fail(xpu, status, "%s", err.message);
+        return NULL;
+    }
+    if (!dk_xpu_dnnl_ok(xpu, dnnl_memory_desc_clone(&form.desc, desc), "describing a weight") ||
+        !fill(xpu, &form, stored)) {
+        dk_xpu_free(xpu, form.device);
+        dnnl_memory_desc_destroy(form.desc);
+        return NULL;
+    }
+    weight->forms[weight->form_count++] = form;
+    xpu->head.packed_bytes += form.bytes;
+    return form.device;
+}
+
+void *dk_xpu_weight_in(dk_xpu *xpu, const dk_xpu_stored *stored, const_dnnl_memory_desc_t desc)
+{
+    dk_xpu_weight *weight = used_weight(xpu, stored->host);
+    for (int i = 0; i < weight->form_count; i++) {
+        if (dnnl_memory_desc_equal(weight->forms[i].desc, desc)) {
+            return weight->forms[i].device;
+        }
+    }
+    return add_form(xpu, weight, stored, desc);
+}
+
+const_dnnl_memory_desc_t dk_xpu_weight_layout(dk_xpu *xpu, const void *host,
+                                              dnnl_data_type_t type)
+{
+    const dk_xpu_weights *weights = &xpu->weights;
+    int at = used_place(weights, host);
+    if (at == weights->used_count || weights->used[at].host != host) {
+        return NULL;
+    }
+    const dk_xpu_weight *weight = &weights->used[at];
+    for (int i = 0; i < weight->form_count; i++) {
+        dnnl_data_type_t has;
+        dnnl_memory_desc_query(weight->forms[i].desc, dnnl_query_data_type, &has);
+        if (has == type) {
+            return weight->forms[i].desc;
+        }
+    }
+    return NULL;
+}
