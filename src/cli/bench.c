@@ -14,7 +14,6 @@
 #endif
 #include "cli/machine.h"
 #include "darkroom/darkroom.h"
-#include "device/cpu/cpu_device.h"
 
 /* What only a build with the server says. */
 #ifdef DK_SERVING
@@ -62,6 +61,13 @@ static const dk_parameter parameters[] = {
     NUMBER(num_frames, "1, model: 9", "conv2d, conv3d, model: frames"),
     NUMBER(tokens, "512", "model: prompt tokens"),
     CHOICE(dtype, "bf16, f32", "bf16", "arithmetic"),
+    {.name = "device",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(dk_bench_flags, device),
+     .max = 31,
+     .unit = "cpu|xpu|xpu:N|xpu:cpu",
+     .default_text = "cpu",
+     .help = "where to compute"},
     CHOICE(cpu, "c, avx2, avxvnni, avx512, avx512bf16, amx", "what the processor has",
            "highest instruction set to use"),
     CHOICE(quantization, "none, int8", "none", "model: int8 quantises the transformer"),
@@ -99,10 +105,10 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
         return dk_fail(err, DK_INVALID, "--dtype is '%s', accepted are bf16, f32", dtype);
     }
     dk_device_options options = {
-        .threads = flags->threads, .level = flags->cpu, .exact = exact};
+        .name = flags->device, .threads = flags->threads, .level = flags->cpu, .exact = exact};
     DK_TRY(dk_attention_backend_from_name(&options.attention, flags->attention_backend, exact,
                                           err));
-    return dk_cpu_device_open(out, &options, err);
+    return dk_device_open(out, &options, err);
 }
 
 dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)
@@ -158,8 +164,7 @@ void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *tim
                      double flops, bool int8, bool json)
 {
     double peak_mb = dk_peak_memory_mb(); /* before the roofline's panels */
-    double gflops = flops / times->median_s * 1e-9,
-           roofline = dk_bench_roofline_gflops(device, int8);
+    double gflops = flops / times->median_s * 1e-9;
     json_object_set_new(facts, "device", json_string(device->description));
     json_object_set_new(facts, "engine", json_string(dk_version()));
     json_object_set_new(facts, "seconds", json_real(times->median_s));
@@ -168,8 +173,11 @@ void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *tim
     json_object_set_new(facts, "repeats", json_integer(times->repeats));
     json_object_set_new(facts, "gflop", json_real(flops * 1e-9));
     json_object_set_new(facts, "gflops", json_real(gflops));
-    json_object_set_new(facts, "roofline_gflops", json_real(roofline));
-    json_object_set_new(facts, "roofline_share", json_real(gflops / roofline));
+    if (strcmp(device->ops->kind, "cpu") == 0) {
+        double roofline = dk_bench_roofline_gflops(device, int8);
+        json_object_set_new(facts, "roofline_gflops", json_real(roofline));
+        json_object_set_new(facts, "roofline_share", json_real(gflops / roofline));
+    }
     json_object_set_new(facts, "peak_memory_mb", json_real(peak_mb));
     if (json) {
         json_dumpf(facts, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));

@@ -10,7 +10,8 @@
 
 /* Every flag of every bench; 0 and NULL where absent. */
 typedef struct dk_bench_flags {
-    const char *config, *part, *dtype, *cpu, *weights_dtype, *attention_backend, *quantization;
+    const char *config, *part, *dtype, *device, *cpu, *weights_dtype, *attention_backend,
+        *quantization;
     int threads, repeats;
     bool json;
     int m, n, k;                                     /* linear */
@@ -20,7 +21,7 @@ typedef struct dk_bench_flags {
     int tokens;                                      /* model --part text */
 } dk_bench_flags;
 
-/* The CPU device that the flags ask for; owned. */
+/* The device that the flags ask for; owned. */
 DK_MUST_USE dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags,
                                            dk_error *err);
 

@@ -255,6 +255,14 @@ static dk_status check(const model_bench *b, dk_error *err)
     return DK_OK;
 }
 
+static dk_component component_of(const char *part)
+{
+    if (strcmp(part, "text") == 0) {
+        return DK_COMPONENT_TEXT_ENCODER;
+    }
+    return strcmp(part, "dit") == 0 ? DK_COMPONENT_TRANSFORMER : DK_COMPONENT_VAE;
+}
+
 dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
 {
     dk_bench_flags flags = *given;
@@ -283,6 +291,7 @@ dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
     }
     if (status == DK_OK) {
         b->weights = dk_weights_create_random(stored, 1);
+        dk_weights_attach(b->weights, device, component_of(flags.part));
         dk_nn_init(&b->nn, device, device->exact ? DK_F32 : DK_BF16, NULL);
         status = open_part(b, err);
     }

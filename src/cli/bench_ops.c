@@ -31,6 +31,33 @@ static dk_status random_values(void **out, dk_dtype type, int64_t count, dk_erro
     return DK_OK;
 }
 
+/* The same in the device's memory; owned by it. */
+static dk_status device_values(void **out, dk_device *device, dk_dtype type, int64_t count,
+                               dk_error *err)
+{
+    void *values = NULL;
+    size_t bytes = (size_t)count * dk_dtype_bytes(type);
+    DK_TRY(random_values(&values, type, count, err));
+    dk_status status = dk_device_alloc(device, out, bytes, "bench operands", err);
+    if (status == DK_OK) {
+        dk_device_write(device, *out, values, bytes);
+    }
+    dk_free(values);
+    return status;
+}
+
+/* A weight, which stays on the host and is the device's to bring in. */
+static dk_status adopted_values(void **out, dk_device *device, dk_dtype type, int64_t count,
+                                dk_error *err)
+{
+    DK_TRY(random_values(out, type, count, err));
+    dk_device_adopt(device, &(dk_adoption){.host = *out,
+                                           .bytes = (size_t)count * dk_dtype_bytes(type),
+                                           .name = "weight",
+                                           .component = DK_COMPONENT_TRANSFORMER});
+    return DK_OK;
+}
+
 static dk_dtype activations(const dk_device *device)
 {
     return device->exact ? DK_F32 : DK_BF16;
@@ -94,10 +121,10 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
             "--weights-dtype is 'i8' and --dtype is 'f32', accepted with i8 is bf16");
     }
     dk_dtype type = activations(device), made = stored == DK_I8 ? DK_BF16 : stored;
-    dk_status status = random_values(&src, type, (int64_t)m * k, err);
+    dk_status status = device_values(&src, device, type, (int64_t)m * k, err);
     DK_TRY_DONE(status);
-    DK_TRY_DONE(random_values(&weight, made, (int64_t)n * k, err));
-    DK_TRY_DONE(random_values(&dst, type, (int64_t)m * n, err));
+    DK_TRY_DONE(adopted_values(&weight, device, made, (int64_t)n * k, err));
+    DK_TRY_DONE(device_values(&dst, device, type, (int64_t)m * n, err));
     if (stored == DK_I8) {
         DK_TRY_DONE(dk_device_linear_quantize(device, &int8, weight, made, n, k, err));
     }
@@ -118,9 +145,10 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
     status =
         time_and_report(facts, flags, &(operation){.device = device, .linear = &args}, err);
 done:
-    dk_free(src);
+    dk_device_free(device, src);
+    dk_device_disown(device, weight);
     dk_free(weight);
-    dk_free(dst);
+    dk_device_free(device, dst);
     dk_device_free(device, int8);
     dk_device_close(&device);
     return status;
@@ -138,11 +166,11 @@ dk_status dk_bench_attention(const dk_bench_flags *flags, dk_error *err)
     void *q = NULL, *k = NULL, *v = NULL, *dst = NULL;
     DK_TRY(dk_bench_open_device(&device, flags, err));
     dk_dtype type = activations(device);
-    dk_status status = random_values(&q, type, q_len * row, err);
+    dk_status status = device_values(&q, device, type, q_len * row, err);
     DK_TRY_DONE(status);
-    DK_TRY_DONE(random_values(&k, type, kv_len * row, err));
-    DK_TRY_DONE(random_values(&v, type, kv_len * row, err));
-    DK_TRY_DONE(random_values(&dst, type, q_len * row, err));
+    DK_TRY_DONE(device_values(&k, device, type, kv_len * row, err));
+    DK_TRY_DONE(device_values(&v, device, type, kv_len * row, err));
+    DK_TRY_DONE(device_values(&dst, device, type, q_len * row, err));
     const dk_attention_args args = {.heads = heads,
                                     .head_dim = head_dim,
                                     .q_len = q_len,
@@ -162,10 +190,10 @@ dk_status dk_bench_attention(const dk_bench_flags *flags, dk_error *err)
     status =
         time_and_report(facts, flags, &(operation){.device = device, .attention = &args}, err);
 done:
-    dk_free(q);
-    dk_free(k);
-    dk_free(v);
-    dk_free(dst);
+    dk_device_free(device, q);
+    dk_device_free(device, k);
+    dk_device_free(device, v);
+    dk_device_free(device, dst);
     dk_device_close(&device);
     return status;
 }
@@ -190,10 +218,10 @@ dk_status dk_bench_conv(const dk_bench_flags *flags, dk_error *err)
     const void *list[MOST_FRAMES + MOST_KERNEL];
     DK_TRY(dk_bench_open_device(&device, flags, err));
     dk_dtype type = activations(device);
-    dk_status status = random_values(&src, type, pixels * in, err);
+    dk_status status = device_values(&src, device, type, pixels * in, err);
     DK_TRY_DONE(status);
-    DK_TRY_DONE(random_values(&weight, DK_BF16, taps * in * out, err));
-    DK_TRY_DONE(random_values(&dst, type, frames * pixels * out, err));
+    DK_TRY_DONE(adopted_values(&weight, device, DK_BF16, taps * in * out, err));
+    DK_TRY_DONE(device_values(&dst, device, type, frames * pixels * out, err));
     DK_TRY_DONE(dk_device_conv_prepare(device, &packed, weight, DK_BF16, shape, err));
     for (int i = 0; i < frames - 1 + flags->kernel_t; i++) {
         list[i] = src;
@@ -226,9 +254,10 @@ dk_status dk_bench_conv(const dk_bench_flags *flags, dk_error *err)
                   height, "num_frames", frames);
     status = time_and_report(facts, flags, &(operation){.device = device, .conv = &args}, err);
 done:
-    dk_free(src);
+    dk_device_free(device, src);
+    dk_device_disown(device, weight);
     dk_free(weight);
-    dk_free(dst);
+    dk_device_free(device, dst);
     dk_device_free(device, packed);
     dk_device_close(&device);
     return status;

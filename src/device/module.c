@@ -12,7 +12,8 @@
 #include "base/string.h"
 #include "device/cpu/cpu_device.h"
 
-/* Folders to look in, as owned paths: the user's, or the program's own and the installed one. */
+/* Folders to look in, as owned paths: the user's, or the program's own and the installed one.
+ */
 static int list_folders(char *folders[2])
 {
     const char *given = getenv("DARKROOM_MODULE_PATH");
@@ -132,7 +133,7 @@ dk_status dk_device_open(dk_device **out, const dk_device_options *options, dk_e
                        name);
     }
     DK_TRY(xpu ? open_xpu(out, options, err) : dk_cpu_device_open(out, options, err));
-    snprintf((*out)->name, sizeof (*out)->name, "%s", name);
+    snprintf((*out)->name, sizeof(*out)->name, "%s", name);
     return DK_OK;
 }
 

@@ -1,5 +1,5 @@
-/* Devices that are modules: shared objects beside the program, loaded when their device is asked
-   for, so that the program runs on machines without their libraries. */
+/* Devices that are modules: shared objects beside the program, loaded when their device is
+   asked for, so that the program runs on machines without their libraries. */
 #ifndef DK_DEVICE_MODULE_H
 #define DK_DEVICE_MODULE_H
 
@@ -8,12 +8,12 @@
 /* One device that a module found. */
 typedef struct dk_device_info {
     char name[128], backend[32], kind[16], uuid[40], driver[64];
-    char asked[32]; /* as --device takes it: "xpu:0", "xpu:cpu" */
+    char asked[32];                    /* as --device takes it: "xpu:0", "xpu:cpu" */
     uint64_t memory_bytes, free_bytes; /* free_bytes: 0 where the driver does not tell */
     uint64_t local_bytes;              /* of a work-group */
     int compute_units, clock_mhz;
-    char sub_groups[32];       /* "8 16 32" */
-    bool bf16, f16, f64, usm;  /* matrix arithmetic that its library has; memory shared */
+    char sub_groups[32];      /* "8 16 32" */
+    bool bf16, f16, f64, usm; /* matrix arithmetic that its library has; memory shared */
 } dk_device_info;
 
 /* Grows with every change of this interface or of a struct that crosses it. */
@@ -21,7 +21,7 @@ enum { DK_DEVICE_MODULE_VERSION = 1 };
 
 typedef struct dk_device_module {
     int version;
-    size_t device_bytes; /* sizeof(dk_device): a module of another build is refused */
+    size_t device_bytes;   /* sizeof(dk_device): a module of another build is refused */
     const char *libraries; /* what it was linked with, for reports: "oneDNN 3.13.0, …" */
     dk_status (*open)(dk_device **out, const dk_device_options *options, dk_error *err);
     /* Up to `most` devices; returns how many there are. */

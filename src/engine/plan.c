@@ -157,8 +157,7 @@ static dk_status plan(dk_engine *engine, dk_request *request, dk_plan *out, dk_e
         *request = job.request;
         *out = (dk_plan){.weight_bytes = weight_bytes(engine),
                          .peak_bytes = planning.temp_bytes + planning.keep_bytes +
-                                       planning.host_bytes +
-                                       dk_device_scratch_bytes(p->device),
+                                       planning.host_bytes + dk_device_scratch_bytes(p->device),
                          .step_flops = planning.step_flops,
                          .step_seconds = planning.step_flops / rate_of(engine, DK_RATE_STEPS)};
         for (int i = DK_RATE_NONE + 1; i < DK_RATE_COUNT; i++) {

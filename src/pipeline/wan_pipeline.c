@@ -90,7 +90,8 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
     component c;
     dk_t5_config config;
     char *tokenizer = NULL;
-    dk_status status = open_component(&c, folder, DK_COMPONENT_TEXT_ENCODER, device, classes, err);
+    dk_status status =
+        open_component(&c, folder, DK_COMPONENT_TEXT_ENCODER, device, classes, err);
     if (status == DK_OK) {
         status = dk_t5_config_parse(&config, c.config, c.where, err);
     }
@@ -121,7 +122,8 @@ static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *
     static const char *const classes[] = {"WanTransformer3DModel", NULL};
     component c;
     dk_wan_dit_config config;
-    dk_status status = open_component(&c, folder, DK_COMPONENT_TRANSFORMER, device, classes, err);
+    dk_status status =
+        open_component(&c, folder, DK_COMPONENT_TRANSFORMER, device, classes, err);
     if (status == DK_OK) {
         status = dk_wan_dit_config_parse(&config, c.config, c.where, err);
     }

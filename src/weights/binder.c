@@ -126,8 +126,8 @@ static void adopt(dk_binder *binder, const void *host, size_t bytes, const char 
                                                   .name = name,
                                                   .component = binder->component,
                                                   .vectors = vectors});
-    bound->adopted = dk_realloc(bound->adopted, ((size_t)bound->adopted_count + 1) *
-                                                    sizeof *bound->adopted);
+    bound->adopted =
+        dk_realloc(bound->adopted, ((size_t)bound->adopted_count + 1) * sizeof *bound->adopted);
     bound->adopted[bound->adopted_count++] = host;
 }
 

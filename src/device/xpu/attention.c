@@ -34,10 +34,10 @@ static dk_xpu_primitive *product(dk_xpu *xpu, int kind, const matrices *dst, con
     dnnl_post_ops_t ops = NULL;
     dk_xpu_dnnl_ok(xpu, dnnl_post_ops_create(&ops), "attention");
     if (xpu->head.failed == DK_OK && dk_xpu_attr(xpu, &attr, ops) &&
-        dk_xpu_dnnl_ok(xpu,
-                       dnnl_matmul_primitive_desc_create(&desc, xpu->engine, left, right, NULL,
-                                                         out, attr),
-                       "attention")) {
+        dk_xpu_dnnl_ok(
+            xpu,
+            dnnl_matmul_primitive_desc_create(&desc, xpu->engine, left, right, NULL, out, attr),
+            "attention")) {
         primitive = dk_xpu_primitive_add(xpu, &key, desc);
     }
     if (primitive != NULL) {
@@ -94,8 +94,8 @@ static void softmax(dk_xpu *xpu, const call *c, int64_t first, int64_t count)
     dk_xpu_arg_i64(&args, a->bias_head);
     dk_xpu_arg_i64(&args, a->bias_q);
     dk_xpu_arg_i64(&args, a->bias_k);
-    dk_xpu_launch_rows(xpu, c->type == DK_BF16 ? DK_XPU_SOFTMAX_BF16 : DK_XPU_SOFTMAX_F32, &args,
-                       a->heads * count);
+    dk_xpu_launch_rows(xpu, c->type == DK_BF16 ? DK_XPU_SOFTMAX_BF16 : DK_XPU_SOFTMAX_F32,
+                       &args, a->heads * count);
 }
 
 /* Queries [first, first + count) of all heads. */

@@ -1,6 +1,6 @@
 /* Convolutions of channels-last clips by oneDNN. Its source is one piece of memory: frames that
-   lie apart, of another type or to be enlarged are gathered first. Pictures (no taps in time) are
-   a batch for a two-dimensional convolution. */
+   lie apart, of another type or to be enlarged are gathered first. Pictures (no taps in time)
+   are a batch for a two-dimensional convolution. */
 #include <assert.h>
 #include <string.h>
 
@@ -9,8 +9,8 @@
 
 enum { KIND_CONV = 2, MOST_FRAMES = 16 };
 
-/* What dk_device_conv_prepare gives, freed by dk_xpu_free: the weight stays where it is until its
-   first use. */
+/* What dk_device_conv_prepare gives, freed by dk_xpu_free: the weight stays where it is until
+   its first use. */
 typedef struct conv_weight {
     dk_xpu_stored stored;
 } conv_weight;
@@ -55,7 +55,8 @@ static bool lie_together(const dk_conv_args *a, int frames)
 {
     for (int i = 0; i < frames; i++) {
         if (a->frames[i] == NULL ||
-            (const char *)a->frames[i] != (const char *)a->frames[0] + (size_t)i * frame_bytes(a)) {
+            (const char *)a->frames[i] !=
+                (const char *)a->frames[0] + (size_t)i * frame_bytes(a)) {
             return false;
         }
     }
@@ -84,12 +85,27 @@ static dk_xpu_key key_of(const plan *p)
 {
     const dk_conv_args *a = p->args;
     int residual = a->residual == NULL ? 0 : a->residual == a->dst ? 1 : 2;
-    return (dk_xpu_key){{KIND_CONV, p->up_height, p->up_width, a->in_channels,
-                         p->by_frame ? 1 : a->out_frames, a->out_height, a->out_width,
-                         a->out_channels, a->kernel_t, a->kernel_h, a->kernel_w, a->stride_t,
-                         a->stride, a->pad_top, a->pad_left, (int64_t)p->type,
-                         (int64_t)a->dst_type, p->wide, a->bias != NULL,
-                         p->wide ? 0 : (int64_t)a->activation, p->wide ? 0 : residual}};
+    return (dk_xpu_key){{KIND_CONV,
+                         p->up_height,
+                         p->up_width,
+                         a->in_channels,
+                         p->by_frame ? 1 : a->out_frames,
+                         a->out_height,
+                         a->out_width,
+                         a->out_channels,
+                         a->kernel_t,
+                         a->kernel_h,
+                         a->kernel_w,
+                         a->stride_t,
+                         a->stride,
+                         a->pad_top,
+                         a->pad_left,
+                         (int64_t)p->type,
+                         (int64_t)a->dst_type,
+                         p->wide,
+                         a->bias != NULL,
+                         p->wide ? 0 : (int64_t)a->activation,
+                         p->wide ? 0 : residual}};
 }
 
 /* Dimensions of a clip as oneDNN counts them, and its strides: channels last. */
@@ -119,8 +135,8 @@ static dnnl_primitive_desc_t describe(dk_xpu *xpu, const plan *p, int frames,
     const dk_conv_args *a = p->args;
     int64_t bottom = beyond(a->out_height, a->stride, a->kernel_h, p->up_height, a->pad_top);
     int64_t right = beyond(a->out_width, a->stride, a->kernel_w, p->up_width, a->pad_left);
-    int64_t late = beyond(frames, a->stride_t, a->kernel_t,
-                          (frames - 1) * a->stride_t + a->kernel_t, 0);
+    int64_t late =
+        beyond(frames, a->stride_t, a->kernel_t, (frames - 1) * a->stride_t + a->kernel_t, 0);
     const dnnl_dims_t strides = {a->stride_t, a->stride, a->stride}, dilates = {0, 0, 0};
     const dnnl_dims_t before = {0, a->pad_top, a->pad_left}, after = {late, bottom, right};
     int skip = p->flat ? 1 : 0;
@@ -146,10 +162,10 @@ static dk_xpu_primitive *make(dk_xpu *xpu, const dk_xpu_key *key, const plan *p,
     dnnl_dims_t dims;
     memcpy(dims, stored->dims, (size_t)stored->rank * sizeof *dims);
     dk_xpu_dnnl_ok(xpu, dnnl_post_ops_create(&ops), "an epilogue");
-    dk_xpu_dnnl_ok(xpu,
-                   dnnl_memory_desc_create_with_tag(&any, stored->rank, dims, type,
-                                                    dnnl_format_tag_any),
-                   "describing a weight");
+    dk_xpu_dnnl_ok(
+        xpu,
+        dnnl_memory_desc_create_with_tag(&any, stored->rank, dims, type, dnnl_format_tag_any),
+        "describing a weight");
     dnnl_memory_desc_t desc[4] = {
         clip_desc(xpu, p->flat, in_frames, a->in_channels, p->up_height, p->up_width, type),
         any,
@@ -213,8 +229,7 @@ static void gather(dk_xpu *xpu, const plan *p, void *scratch)
     dk_xpu_arg_i64(&args, pixels);
     dk_xpu_arg_i32(&args, a->upsample);
     dk_xpu_launch(
-        xpu,
-        dk_xpu_variant(DK_XPU_GATHER_F32_F32, p->type == DK_BF16, a->src_type == DK_BF16),
+        xpu, dk_xpu_variant(DK_XPU_GATHER_F32_F32, p->type == DK_BF16, a->src_type == DK_BF16),
         &args,
         (size_t[]){(size_t)(a->in_channels + 31) / 32, (size_t)(pixels + 7) / 8,
                    (size_t)p->in_frames},
@@ -272,9 +287,9 @@ static void run(dk_xpu *xpu, const dk_conv_args *a)
     char *src = NULL;
     void *sums = NULL;
     if (p.gathers) {
-        src = dk_xpu_scratch(xpu, (size_t)p.in_frames * (size_t)p.up_height *
-                                      (size_t)p.up_width * (size_t)a->in_channels *
-                                      dk_dtype_bytes(p.type));
+        src =
+            dk_xpu_scratch(xpu, (size_t)p.in_frames * (size_t)p.up_height * (size_t)p.up_width *
+                                    (size_t)a->in_channels * dk_dtype_bytes(p.type));
         gather(xpu, &p, src);
     } else if (!xpu->head.dry) {
         src = dk_xpu_operand(xpu, a->frames[0]);
@@ -290,9 +305,8 @@ static void run(dk_xpu *xpu, const dk_conv_args *a)
     dk_xpu_key key = key_of(&p);
     dk_xpu_primitive *primitive = dk_xpu_primitive_find(xpu, &key);
     primitive = primitive != NULL ? primitive : make(xpu, &key, &p, &weight->stored);
-    void *made = primitive != NULL
-                     ? dk_xpu_weight_in(xpu, &weight->stored, primitive->weights)
-                     : NULL;
+    void *made =
+        primitive != NULL ? dk_xpu_weight_in(xpu, &weight->stored, primitive->weights) : NULL;
     if (made != NULL) {
         execute(xpu, &p, primitive, src, made, sums);
     }

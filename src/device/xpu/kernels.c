@@ -46,8 +46,8 @@ bool dk_xpu_kernel_ready(dk_xpu *xpu, dk_xpu_kernel kernel)
     return kernels->kernel[kernel] != NULL;
 }
 
-void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args,
-                   const size_t groups[3], const size_t local[3])
+void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, const size_t groups[3],
+                   const size_t local[3])
 {
     void *pointers[DK_XPU_MOST_ARGS];
     if (xpu->head.failed != DK_OK || xpu->head.plans_only ||

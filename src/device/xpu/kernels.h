@@ -107,13 +107,13 @@ static inline void dk_xpu_arg_f32(dk_xpu_args *args, float value)
 /* Makes a kernel ready, which may take a second the first time; false after a failure. */
 bool dk_xpu_kernel_ready(dk_xpu *xpu, dk_xpu_kernel kernel);
 
-/* Enqueues `groups` work-groups of `local` work-items each, in OpenCL's order of dimensions (the
-   first is the fastest); after a failure, or when dry, only
-   makes the kernel ready. */
-void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args,
-                   const size_t groups[3], const size_t local[3]);
+/* Enqueues `groups` work-groups of `local` work-items each, in OpenCL's order of dimensions
+   (the first is the fastest); after a failure, or when dry, only makes the kernel ready. */
+void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, const size_t groups[3],
+                   const size_t local[3]);
 
-/* The id of a family's variant, which are in the order f32 f32, f32 bf16, bf16 f32, bf16 bf16. */
+/* The id of a family's variant, which are in the order f32 f32, f32 bf16, bf16 f32, bf16 bf16.
+ */
 static inline dk_xpu_kernel dk_xpu_variant(dk_xpu_kernel first, bool to_bf16, bool from_bf16)
 {
     return (dk_xpu_kernel)((int)first + 2 * to_bf16 + from_bf16);

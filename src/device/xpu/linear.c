@@ -27,13 +27,11 @@ static dk_xpu_key key_of(const plan *p)
 {
     const dk_linear_args *a = p->args;
     int residual = a->residual == NULL ? 0 : a->residual == a->dst ? 1 : 2;
-    return (dk_xpu_key){{KIND_LINEAR, a->rows, a->cols, a->depth, p->casts ? 0 : a->src_stride,
-                         p->wide ? 0 : a->dst_stride, (int64_t)p->type,
-                         (int64_t)a->dst_type, p->casts, p->wide, a->bias != NULL,
-                         p->wide ? 0 : (int64_t)a->activation,
-                         !p->wide && a->multiply != NULL,
-                         p->wide || a->gate == NULL ? -1 : a->gate_stride,
-                         p->wide ? 0 : residual}};
+    return (dk_xpu_key){
+        {KIND_LINEAR, a->rows, a->cols, a->depth, p->casts ? 0 : a->src_stride,
+         p->wide ? 0 : a->dst_stride, (int64_t)p->type, (int64_t)a->dst_type, p->casts, p->wide,
+         a->bias != NULL, p->wide ? 0 : (int64_t)a->activation, !p->wide && a->multiply != NULL,
+         p->wide || a->gate == NULL ? -1 : a->gate_stride, p->wide ? 0 : residual}};
 }
 
 /* What follows the product, in the order of dk_linear_args; the descriptors of its operands. */
@@ -85,8 +83,7 @@ static void make_tail(dk_xpu *xpu, tail *t, const plan *p)
         append_binary(xpu, t, 1, dnnl_binary_mul, rows, gates, DK_F32);
     }
     if (a->residual != NULL && a->residual == a->dst) {
-        dk_xpu_dnnl_ok(xpu,
-                       dnnl_post_ops_append_sum(t->ops, 1.0f, 0, dnnl_data_type_undef),
+        dk_xpu_dnnl_ok(xpu, dnnl_post_ops_append_sum(t->ops, 1.0f, 0, dnnl_data_type_undef),
                        "an epilogue");
     } else if (a->residual != NULL) {
         append_binary(xpu, t, 2, dnnl_binary_add, all, strides, a->dst_type);
@@ -115,14 +112,13 @@ static dnnl_primitive_desc_t describe(dk_xpu *xpu, const dk_linear_args *a, dk_d
     dnnl_memory_desc_t any = NULL;
     dnnl_dims_t dims = {a->depth, a->cols};
     bool fine =
-        dk_xpu_dnnl_ok(xpu,
-                       dnnl_memory_desc_create_with_tag(&any, 2, dims, wanted,
-                                                        dnnl_format_tag_any),
-                       "describing a weight") &&
-        dk_xpu_dnnl_ok(xpu,
-                       dnnl_matmul_primitive_desc_create(&desc, xpu->engine, src, any, bias,
-                                                         dst, attr),
-                       "a linear layer");
+        dk_xpu_dnnl_ok(
+            xpu, dnnl_memory_desc_create_with_tag(&any, 2, dims, wanted, dnnl_format_tag_any),
+            "describing a weight") &&
+        dk_xpu_dnnl_ok(
+            xpu,
+            dnnl_matmul_primitive_desc_create(&desc, xpu->engine, src, any, bias, dst, attr),
+            "a linear layer");
     dnnl_memory_desc_destroy(any);
     return fine ? desc : NULL;
 }
@@ -138,10 +134,9 @@ static dk_xpu_primitive *make(dk_xpu *xpu, const dk_xpu_key *key, const plan *p)
     dnnl_memory_desc_t dst =
         dk_xpu_desc(xpu, 2, (int64_t[]){a->rows, a->cols},
                     (int64_t[]){p->wide ? a->cols : a->dst_stride, 1}, out);
-    dnnl_memory_desc_t bias =
-        a->bias != NULL ? dk_xpu_desc(xpu, 2, (int64_t[]){1, a->cols},
-                                      (int64_t[]){a->cols, 1}, dnnl_f32)
-                        : NULL;
+    dnnl_memory_desc_t bias = a->bias != NULL ? dk_xpu_desc(xpu, 2, (int64_t[]){1, a->cols},
+                                                            (int64_t[]){a->cols, 1}, dnnl_f32)
+                                              : NULL;
     dnnl_primitive_attr_t attr = NULL;
     dk_xpu_primitive *made = NULL;
     tail t;
@@ -165,8 +160,7 @@ static dk_xpu_primitive *make(dk_xpu *xpu, const dk_xpu_key *key, const plan *p)
             for (int i = 0; i < 3; i++) {
                 if (t.desc[i] != NULL) {
                     dk_xpu_primitive_operand(
-                        made,
-                        DNNL_ARG_ATTR_MULTIPLE_POST_OP(t.index[i]) | DNNL_ARG_SRC_1,
+                        made, DNNL_ARG_ATTR_MULTIPLE_POST_OP(t.index[i]) | DNNL_ARG_SRC_1,
                         t.desc[i]);
                 }
             }

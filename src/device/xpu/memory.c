@@ -151,6 +151,23 @@ void *dk_xpu_operand(dk_xpu *xpu, const void *address)
     return memory->ranges[at].device + offset;
 }
 
+/* Memory of its own for one piece, until the operation ends. */
+static void *extra_piece(dk_xpu *xpu, size_t bytes)
+{
+    dk_xpu_memory *memory = &xpu->memory;
+    void *made = NULL;
+    dk_error err;
+    dk_status status = dk_xpu_alloc(xpu, &made, bytes, "scratch", &err);
+    if (status != DK_OK) {
+        dk_xpu_fail(xpu, status, "%s", err.message);
+        return NULL;
+    }
+    memory->extra =
+        dk_realloc(memory->extra, ((size_t)memory->extra_count + 1) * sizeof *memory->extra);
+    memory->extra[memory->extra_count++] = made;
+    return made;
+}
+
 void *dk_xpu_scratch(dk_xpu *xpu, size_t bytes)
 {
     dk_xpu_memory *memory = &xpu->memory;
@@ -159,15 +176,23 @@ void *dk_xpu_scratch(dk_xpu *xpu, size_t bytes)
     if (memory->scratch_used > memory->scratch_peak) {
         memory->scratch_peak = memory->scratch_used;
     }
-    if (xpu->head.plans_only) {
+    if (xpu->head.dry) {
         return NULL;
     }
-    if (memory->scratch_used <= memory->scratch_bytes) {
-        return memory->scratch + start;
+    return memory->scratch_used <= memory->scratch_bytes ? memory->scratch + start
+                                                         : extra_piece(xpu, bytes);
+}
+
+void dk_xpu_scratch_end(dk_xpu *xpu)
+{
+    dk_xpu_memory *memory = &xpu->memory;
+    for (int i = 0; i < memory->extra_count; i++) {
+        dk_xpu_free(xpu, memory->extra[i]);
     }
-    if (start > 0 && !xpu->head.dry) { /* the pieces before would move */
-        dk_xpu_fail(xpu, DK_INTERNAL, "an operation needs more scratch than its dry run");
-        return NULL;
+    memory->extra_count = 0;
+    memory->scratch_used = 0;
+    if (memory->scratch_peak <= memory->scratch_bytes || xpu->head.plans_only) {
+        return;
     }
     dk_xpu_free(xpu, memory->scratch);
     memory->scratch = NULL;
@@ -177,22 +202,17 @@ void *dk_xpu_scratch(dk_xpu *xpu, size_t bytes)
     dk_status status = dk_xpu_alloc(xpu, &made, memory->scratch_peak, "scratch", &err);
     if (status != DK_OK) {
         dk_xpu_fail(xpu, status, "%s", err.message);
-        return NULL;
+        return;
     }
     memory->scratch = made;
     memory->scratch_bytes = memory->scratch_peak;
-    return memory->scratch + start;
-}
-
-void dk_xpu_scratch_end(dk_xpu *xpu)
-{
-    xpu->memory.scratch_used = 0;
 }
 
 void dk_xpu_memory_release(dk_xpu *xpu)
 {
     dk_xpu_memory *memory = &xpu->memory;
     dk_xpu_free(xpu, memory->scratch);
+    dk_free(memory->extra);
     while (memory->count > 0) { /* what owners forgot: there should be none */
         const dk_xpu_range *last = &memory->ranges[memory->count - 1];
         bool device = (uintptr_t)last->device == last->start;
@@ -235,8 +255,8 @@ void dk_xpu_zero(dk_xpu *xpu, void *dst, size_t bytes)
 {
     DPCTLSyclEventRef event = DPCTLQueue_Memset(xpu->queue, dst, 0, bytes);
     if (event == NULL) {
-        dk_xpu_fail(xpu, DK_DEVICE, "%s: filling %zu bytes was refused",
-                    xpu->head.description, bytes);
+        dk_xpu_fail(xpu, DK_DEVICE, "%s: filling %zu bytes was refused", xpu->head.description,
+                    bytes);
         return;
     }
     DPCTLEvent_Delete(event);

@@ -33,6 +33,8 @@ typedef struct dk_xpu_memory {
     uint64_t allocations;     /* so far */
     char *scratch;
     size_t scratch_bytes, scratch_used, scratch_peak;
+    void **extra; /* [extra_count]: pieces that scratch was too small for */
+    int extra_count;
     dk_xpu_slab *slabs; /* [slab_count] */
     int slab_count;
 } dk_xpu_memory;
@@ -47,16 +49,15 @@ DK_MUST_USE dk_status dk_xpu_alloc(dk_xpu *xpu, void **out, size_t bytes, const 
 void dk_xpu_free(dk_xpu *xpu, void *memory);
 
 /* Copies small host memory to the device; its addresses become operands. */
-DK_MUST_USE dk_status dk_xpu_mirror(dk_xpu *xpu, const void *host, size_t bytes,
-                                    dk_error *err);
+DK_MUST_USE dk_status dk_xpu_mirror(dk_xpu *xpu, const void *host, size_t bytes, dk_error *err);
 void dk_xpu_unmirror(dk_xpu *xpu, const void *host);
 
 /* The device address of an operand; NULL for NULL, and after a failure that is kept: an address
    that is neither device memory nor mirrored. */
 void *dk_xpu_operand(dk_xpu *xpu, const void *address);
 
-/* Scratch of the operation that runs, until dk_xpu_scratch_end; aligned to 64. In a dry run of a
-   planning device it is counted and NULL. */
+/* Scratch of the operation that runs, until dk_xpu_scratch_end; aligned to 64. In a dry run of
+   a planning device it is counted and NULL. */
 void *dk_xpu_scratch(dk_xpu *xpu, size_t bytes);
 void dk_xpu_scratch_end(dk_xpu *xpu);
 

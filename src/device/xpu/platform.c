@@ -85,8 +85,7 @@ static void describe(dk_device_info *out, DPCTLSyclDeviceRef device)
    ONEAPI_DEVICE_SELECTOR and ZE_AFFINITY_MASK have already narrowed it. */
 static bool is_ours(DPCTLSyclDeviceRef device, bool gpu)
 {
-    return gpu ? DPCTLDevice_IsGPU(device) &&
-                     DPCTLDevice_GetBackend(device) == DPCTL_LEVEL_ZERO
+    return gpu ? DPCTLDevice_IsGPU(device) && DPCTLDevice_GetBackend(device) == DPCTL_LEVEL_ZERO
                : DPCTLDevice_IsCPU(device) && DPCTLDevice_GetBackend(device) == DPCTL_OPENCL;
 }
 

@@ -16,7 +16,7 @@ int dk_xpu_list(dk_device_info *out, int most);
 #define DK_XPU_TEXT_OF(x) #x
 #define DK_XPU_TEXT(x)    DK_XPU_TEXT_OF(x)
 #define DK_XPU_LIBRARIES                                                                       \
-    "oneDNN " DK_XPU_TEXT(DNNL_VERSION_MAJOR) "." DK_XPU_TEXT(DNNL_VERSION_MINOR) "." DK_XPU_TEXT( \
-        DNNL_VERSION_PATCH)
+    "oneDNN " DK_XPU_TEXT(DNNL_VERSION_MAJOR) "." DK_XPU_TEXT(                                 \
+        DNNL_VERSION_MINOR) "." DK_XPU_TEXT(DNNL_VERSION_PATCH)
 
 #endif

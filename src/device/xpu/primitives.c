@@ -22,8 +22,8 @@ bool dk_xpu_dnnl_ok(dk_xpu *xpu, dnnl_status_t status, const char *what)
         return true;
     }
     bool known = (int)status > 0 && (size_t)status < sizeof names / sizeof *names;
-    dk_xpu_fail(xpu, status == dnnl_out_of_memory ? DK_MEMORY : DK_DEVICE,
-                "%s: oneDNN: %s: %s", xpu->head.description, what,
+    dk_xpu_fail(xpu, status == dnnl_out_of_memory ? DK_MEMORY : DK_DEVICE, "%s: oneDNN: %s: %s",
+                xpu->head.description, what,
                 known && names[status] != NULL ? names[status] : "unknown failure");
     return false;
 }
@@ -234,7 +234,8 @@ void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addre
     if (scratch && !add_view(xpu, &args[count++], &primitive->scratch, room)) {
         return;
     }
-    dnnl_status_t status = dnnl_primitive_execute(primitive->primitive, xpu->stream, count, args);
+    dnnl_status_t status =
+        dnnl_primitive_execute(primitive->primitive, xpu->stream, count, args);
     if (dk_xpu_dnnl_ok(xpu, status, primitive->implementation)) {
         primitive->calls++;
         xpu->enqueued++;

@@ -41,7 +41,7 @@ typedef struct dk_xpu_primitive {
     dnnl_memory_desc_t weights; /* the layout that it asks for; owned; NULL: it has none */
     size_t scratch_bytes;
     dk_xpu_operand_slot scratch; /* when scratch_bytes > 0 */
-    const char *implementation; /* oneDNN's name for it */
+    const char *implementation;  /* oneDNN's name for it */
     uint64_t calls;
 } dk_xpu_primitive;
 

@@ -42,9 +42,9 @@ void dk_xpu_cast(dk_xpu *xpu, void *scratch, dk_dtype dst_type, const void *src,
     if (stride == cols) {
         dk_xpu_arg_i32(&args, DK_ACT_NONE);
         dk_xpu_arg_i64(&args, rows * cols);
-        launch_flat(xpu, dk_xpu_variant(DK_XPU_MAP_F32_F32, dst_type == DK_BF16,
-                                        src_type == DK_BF16),
-                    &args, rows * cols);
+        launch_flat(
+            xpu, dk_xpu_variant(DK_XPU_MAP_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
+            &args, rows * cols);
         return;
     }
     for (int i = 0; i < 8; i++) {
@@ -57,9 +57,9 @@ void dk_xpu_cast(dk_xpu *xpu, void *scratch, dk_dtype dst_type, const void *src,
         dk_xpu_arg_i64(&args, to[i]);
     }
     dk_xpu_arg_i64(&args, rows * cols);
-    launch_flat(xpu, dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, dst_type == DK_BF16,
-                                    src_type == DK_BF16),
-                &args, rows * cols);
+    launch_flat(
+        xpu, dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
+        &args, rows * cols);
 }
 
 void dk_xpu_epilogue(dk_xpu *xpu, const dk_xpu_epilogue_args *args)
@@ -77,7 +77,8 @@ void dk_xpu_epilogue(dk_xpu *xpu, const dk_xpu_epilogue_args *args)
     dk_xpu_arg_i64(&a, args->block);
     dk_xpu_arg_i64(&a, args->block_stride);
     dk_xpu_arg_i64(&a, args->stride);
-    dk_xpu_launch(xpu, args->dst_type == DK_BF16 ? DK_XPU_EPILOGUE_BF16 : DK_XPU_EPILOGUE_F32, &a,
+    dk_xpu_launch(xpu, args->dst_type == DK_BF16 ? DK_XPU_EPILOGUE_BF16 : DK_XPU_EPILOGUE_F32,
+                  &a,
                   (size_t[]){(size_t)(args->cols + 63) / 64, (size_t)(args->rows + 3) / 4, 1},
                   (size_t[]){64, 4, 1});
 }
@@ -91,7 +92,8 @@ void dk_xpu_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src
     operand(xpu, &args, src);
     dk_xpu_arg_i32(&args, (int32_t)activation);
     dk_xpu_arg_i64(&args, count);
-    launch_flat(xpu, dk_xpu_variant(DK_XPU_MAP_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
+    launch_flat(xpu,
+                dk_xpu_variant(DK_XPU_MAP_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
                 &args, count);
 }
 
@@ -134,8 +136,9 @@ void dk_xpu_permute(dk_device *device, const dk_permute_args *args)
         dk_xpu_arg_i64(&a, i < first ? 0 : args->dst_stride[i - first]);
     }
     dk_xpu_arg_i64(&a, count);
-    launch_flat(xpu, dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, args->dst_type == DK_BF16,
-                                    args->src_type == DK_BF16),
+    launch_flat(xpu,
+                dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, args->dst_type == DK_BF16,
+                               args->src_type == DK_BF16),
                 &a, count);
 }
 
@@ -155,8 +158,9 @@ void dk_xpu_norm(dk_device *device, const dk_norm_args *args)
     dk_xpu_arg_i64(&a, args->cols);
     dk_xpu_arg_i64(&a, args->modulation_stride);
     dk_xpu_arg_f32(&a, args->eps);
-    dk_xpu_launch_rows(xpu, dk_xpu_variant(DK_XPU_NORM_F32_F32, args->dst_type == DK_BF16,
-                                           args->src_type == DK_BF16),
+    dk_xpu_launch_rows(xpu,
+                       dk_xpu_variant(DK_XPU_NORM_F32_F32, args->dst_type == DK_BF16,
+                                      args->src_type == DK_BF16),
                        &a, args->rows);
 }
 
@@ -174,8 +178,9 @@ void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
     dk_xpu_arg_i64(&a, args->rows);
     dk_xpu_arg_i64(&a, args->stride);
     dk_xpu_arg_f32(&a, args->eps);
-    dk_xpu_launch_rows(xpu, args->type == DK_BF16 ? DK_XPU_NORM_ROPE_BF16 : DK_XPU_NORM_ROPE_F32,
-                       &a, args->rows);
+    dk_xpu_launch_rows(xpu,
+                       args->type == DK_BF16 ? DK_XPU_NORM_ROPE_BF16 : DK_XPU_NORM_ROPE_F32, &a,
+                       args->rows);
 }
 
 /* The rows of a vocabulary's table that are wanted are converted here and sent; the table, of

@@ -40,8 +40,8 @@ void dk_xpu_adopt(dk_device *device, const dk_adoption *adoption)
     dk_error err;
     if (weights->adopted_count == weights->adopted_room) {
         weights->adopted_room = weights->adopted_room > 0 ? 2 * weights->adopted_room : 256;
-        weights->adopted = dk_realloc(
-            weights->adopted, (size_t)weights->adopted_room * sizeof *weights->adopted);
+        weights->adopted = dk_realloc(weights->adopted,
+                                      (size_t)weights->adopted_room * sizeof *weights->adopted);
     }
     int at = adopted_place(weights, adoption->host);
     memmove(&weights->adopted[at + 1], &weights->adopted[at],
@@ -193,10 +193,10 @@ static bool reorder(dk_xpu *xpu, void *dst, const_dnnl_memory_desc_t to, void *s
     dnnl_primitive_t primitive = NULL;
     dnnl_memory_t source = NULL, target = NULL;
     bool done =
-        dk_xpu_dnnl_ok(xpu,
-                       dnnl_reorder_primitive_desc_create(&desc, from, xpu->engine, to,
-                                                          xpu->engine, NULL),
-                       "reordering a weight") &&
+        dk_xpu_dnnl_ok(
+            xpu,
+            dnnl_reorder_primitive_desc_create(&desc, from, xpu->engine, to, xpu->engine, NULL),
+            "reordering a weight") &&
         dk_xpu_dnnl_ok(xpu, dnnl_primitive_create(&primitive, desc), "reordering a weight") &&
         dk_xpu_dnnl_ok(xpu,
                        dnnl_sycl_interop_memory_create(&source, from, xpu->engine,

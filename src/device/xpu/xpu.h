@@ -69,7 +69,8 @@ typedef struct dk_xpu_epilogue_args {
     const void *residual;
     void *dst;
     dk_dtype dst_type;
-    int64_t block, block_stride, stride; /* row r at r / block * block_stride + r % block * stride */
+    int64_t block, block_stride,
+        stride; /* row r at r / block * block_stride + r % block * stride */
 } dk_xpu_epilogue_args;
 void dk_xpu_epilogue(dk_xpu *xpu, const dk_xpu_epilogue_args *args);
 

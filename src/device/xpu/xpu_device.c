@@ -139,8 +139,7 @@ static bool multiplies(dk_xpu *xpu, dnnl_data_type_t type)
         status = dnnl_memory_desc_create_with_tag(&c, 2, dims, dnnl_f32, dnnl_ab);
     }
     if (status == dnnl_success) {
-        status =
-            dnnl_matmul_primitive_desc_create(&desc, xpu->engine, a, b, NULL, c, NULL);
+        status = dnnl_matmul_primitive_desc_create(&desc, xpu->engine, a, b, NULL, c, NULL);
     }
     dnnl_primitive_desc_destroy(desc);
     dnnl_memory_desc_destroy(a);
