@@ -31,7 +31,7 @@ void dk_cancel_request(dk_cancel *cancel); /* from any thread and from signal ha
 typedef struct dk_engine_options {
     const char *model_path;        /* a folder in diffusers layout, or a hub name "org/model" */
     const char *model_name;        /* what recipes call the model; NULL: model_path */
-    const char *device;            /* "cpu" */
+    const char *device;            /* "cpu", "xpu", "xpu:N", "xpu:cpu": docs/xpu.md */
     const char *dtype;             /* "bf16": fast; "f32": for comparisons */
     const char *quantization;      /* "int8": the transformer's linear layers; "none" or NULL */
     double quantization_max_error; /* layers that err more (relative RMS of the output) keep
@@ -43,6 +43,12 @@ typedef struct dk_engine_options {
     int threads;                   /* 0: one per core */
     const char *pin_threads;       /* "none", "nodes" (NUMA), "cores"; "auto" or NULL: nodes
                                       where there are several */
+    /* Weights that are on the device only while they are needed (xpu; the CPU reads them where
+       they lie): of a component as a whole, or layer by layer, ahead of use. */
+    bool text_encoder_cpu_offload, image_encoder_cpu_offload, vae_cpu_offload, dit_cpu_offload;
+    bool dit_layerwise_offload;
+    bool pin_cpu_memory;   /* their copies on the host in memory that the device reads itself */
+    int offload_budget_mb; /* device memory for layers; 0: a quarter of the weights */
     int embedding_cache_mb; /* memory for embeddings of prompts that come again; 0: off */
     const char *embedding_cache_path; /* folder for more of them; NULL: none */
     const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */

@@ -73,6 +73,14 @@ static const dk_parameter parameters[] = {
     CHOICE(quantization, "none, int8", "none", "model: int8 quantises the transformer"),
     CHOICE(attention_backend, "flash, sage, reference", "flash",
            "attention, model: how attention is computed"),
+    CHOICE(offload, "none, component, layers", "none",
+           "model, xpu: weights that come and go as a whole or layer by layer"),
+    NUMBER(offload_budget_mb, "0, a quarter of the weights", "model, xpu: memory of those"),
+    {.name = "pin_cpu_memory",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_bench_flags, pin_cpu_memory),
+     .default_text = "false",
+     .help = "model, xpu: their copies on the host in memory that the device reads itself"},
     NUMBER(threads, "0", "threads; 0: one per core"),
     NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
     {.name = "json",
@@ -106,6 +114,15 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
     }
     dk_device_options options = {
         .name = flags->device, .threads = flags->threads, .level = flags->cpu, .exact = exact};
+    dk_residency_options *residency = &options.residency;
+    const char *offload = flags->offload != NULL ? flags->offload : "none";
+    residency->budget_bytes = (uint64_t)flags->offload_budget_mb * 1000 * 1000;
+    residency->pin = flags->pin_cpu_memory;
+    for (int i = 0; i < DK_COMPONENT_COUNT; i++) {
+        residency->of[i] = strcmp(offload, "layers") == 0      ? DK_OFFLOAD_LAYERS
+                           : strcmp(offload, "component") == 0 ? DK_OFFLOAD_COMPONENT
+                                                               : DK_RESIDENT;
+    }
     DK_TRY(dk_attention_backend_from_name(&options.attention, flags->attention_backend, exact,
                                           err));
     return dk_device_open(out, &options, err);

@@ -11,7 +11,9 @@
 /* Every flag of every bench; 0 and NULL where absent. */
 typedef struct dk_bench_flags {
     const char *config, *part, *dtype, *device, *cpu, *weights_dtype, *attention_backend,
-        *quantization;
+        *quantization, *offload;
+    int offload_budget_mb;
+    bool pin_cpu_memory;
     int threads, repeats;
     bool json;
     int m, n, k;                                     /* linear */

@@ -191,6 +191,18 @@ static json_t *operations(const dk_device *device, const dk_device_work *before,
     return out;
 }
 
+/* Of one pass. */
+static json_t *traffic(const dk_device_traffic *now, const dk_device_traffic *before,
+                       int passes)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "copies",
+                     (double)(now->copies - before->copies) / passes, "late",
+                     (double)(now->late - before->late) / passes, "mb",
+                     (now->bytes - before->bytes) * 1e-6 / passes, "seconds",
+                     (now->seconds - before->seconds) / passes, "stalled_seconds",
+                     (now->stalled - before->stalled) / passes);
+}
+
 static dk_status measure(model_bench *b, dk_error *err)
 {
     dk_nn *nn = &b->nn;
@@ -207,6 +219,7 @@ static dk_status measure(model_bench *b, dk_error *err)
     dk_bench_times times;
     dk_device_work work[DK_OP_COUNT];
     memcpy(work, nn->device->work, sizeof work);
+    const dk_device_traffic moved = nn->device->traffic;
     DK_TRY(dk_bench_time(&times, b->flags->repeats, forward, b, err));
     json_t *facts = json_pack("{s:s, s:s, s:s}", "bench", "model", "part", b->flags->part,
                               "config", b->flags->config);
@@ -222,6 +235,10 @@ static dk_status measure(model_bench *b, dk_error *err)
     }
     /* dk_bench_time runs one pass more than it reports. */
     json_object_set_new(facts, "operations", operations(nn->device, work, times.repeats + 1));
+    if (nn->device->traffic.copies > 0) {
+        json_object_set_new(facts, "offload",
+                            traffic(&nn->device->traffic, &moved, times.repeats + 1));
+    }
     double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
     json_object_set_new(facts, "activations_mb", json_real(activations_mb));
     dk_bench_report(facts, nn->device, &times, flops, false, b->flags->json != 0);

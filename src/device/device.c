@@ -56,6 +56,13 @@ dk_status dk_attention_backend_from_name(dk_attention_backend *out, const char *
     return DK_OK;
 }
 
+void dk_device_rest(dk_device *device, dk_component component)
+{
+    if (device->ops->rest != NULL && !device->plans_only) {
+        device->ops->rest(device, component);
+    }
+}
+
 double dk_device_flops(const dk_device *device)
 {
     double flops = 0;

@@ -81,6 +81,15 @@ typedef struct dk_device_work {
     double seconds; /* in the calls: all the time on devices that finish before returning */
 } dk_device_work;
 
+/* What weights that come and go have cost so far. */
+typedef struct dk_device_traffic {
+    uint64_t copies; /* to the device */
+    uint64_t late;   /* of them, only asked for when an operation needed them */
+    double bytes;
+    double seconds; /* that the copies took */
+    double stalled; /* of that, seconds in which no operation ran */
+} dk_device_traffic;
+
 typedef struct dk_device_ops {
     const char *kind; /* "cpu" */
     void (*close)(dk_device *device);
@@ -91,6 +100,7 @@ typedef struct dk_device_ops {
     /* NULL: operations read weights where they lie. */
     void (*adopt)(dk_device *device, const dk_adoption *adoption);
     void (*disown)(dk_device *device, const void *host);
+    void (*rest)(dk_device *device, dk_component component); /* NULL: nothing to do */
     dk_status (*alloc)(dk_device *device, void **out, size_t bytes, const char *what,
                        dk_error *err);
     void (*free)(dk_device *device, void *memory);
@@ -134,6 +144,7 @@ struct dk_device {
                                     other threads */
     _Atomic uint64_t pulse;      /* operations so far, dry ones aside; read by other threads */
     dk_device_work work[DK_OP_COUNT];
+    dk_device_traffic traffic;
     dk_status failed; /* first failure since the last sync */
     dk_error failure;
 };
@@ -158,6 +169,10 @@ void dk_device_forget_scratch(dk_device *device);
    was adopted with. */
 void dk_device_adopt(dk_device *device, const dk_adoption *adoption);
 void dk_device_disown(dk_device *device, const void *host);
+
+/* The stages that use a component are over for now: what OFFLOAD_COMPONENT brought in is given
+   up. */
+void dk_device_rest(dk_device *device, dk_component component);
 
 /* Floating-point operations of all calls so far. */
 double dk_device_flops(const dk_device *device);

@@ -77,6 +77,45 @@ static bool wants_int8(const dk_engine_options *options)
     return options->quantization != NULL && strcmp(options->quantization, "int8") == 0;
 }
 
+static dk_residency_options residency_of(const dk_engine_options *options)
+{
+    dk_residency_options r = {.pin = options->pin_cpu_memory,
+                              .budget_bytes =
+                                  (uint64_t)options->offload_budget_mb * 1000 * 1000};
+    const struct {
+        dk_component component;
+        bool offload;
+    } components[] = {
+        {DK_COMPONENT_TEXT_ENCODER, options->text_encoder_cpu_offload},
+        {DK_COMPONENT_IMAGE_ENCODER, options->image_encoder_cpu_offload},
+        {DK_COMPONENT_TRANSFORMER, options->dit_cpu_offload},
+        {DK_COMPONENT_VAE, options->vae_cpu_offload},
+    };
+    for (size_t i = 0; i < sizeof components / sizeof *components; i++) {
+        r.of[components[i].component] =
+            components[i].offload ? DK_OFFLOAD_COMPONENT : DK_RESIDENT;
+    }
+    if (options->dit_layerwise_offload) {
+        r.of[DK_COMPONENT_TRANSFORMER] = DK_OFFLOAD_LAYERS;
+    }
+    return r;
+}
+
+/* The CPU reads weights where they lie: there is nothing to move. */
+static void note_offload(const dk_engine *engine, const dk_residency_options *residency)
+{
+    bool any = false;
+    for (int i = 0; i < DK_COMPONENT_COUNT; i++) {
+        any = any || residency->of[i] != DK_RESIDENT;
+    }
+    if (any && engine->device->ops->rest == NULL) {
+        dk_log_warn(&engine->log,
+                    "offload changes nothing on %s: weights are read where they "
+                    "are mapped",
+                    engine->device->description);
+    }
+}
+
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
@@ -85,10 +124,12 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
                                 .level = options->cpu_level,
                                 .exact = exact,
                                 .pin = options->pin_threads,
+                                .residency = residency_of(options),
                                 .log = &engine->log};
     DK_TRY(dk_attention_backend_from_name(&device.attention, options->attention_backend, exact,
                                           err));
     DK_TRY(dk_device_open(&engine->device, &device, err));
+    note_offload(engine, &device.residency);
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
     return DK_OK;

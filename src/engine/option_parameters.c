@@ -5,6 +5,12 @@
 
 #define AT(field) .offset = offsetof(dk_engine_options, field)
 
+#define FLAG(field, line)                                                                      \
+    {                                                                                          \
+        .name = #field, .type = DK_PARAMETER_BOOL, AT(field), .default_text = "false",         \
+        .help = line                                                                           \
+    }
+
 static const dk_parameter parameters[] = {
     {.name = "model_path",
      .type = DK_PARAMETER_TEXT,
@@ -49,6 +55,24 @@ static const dk_parameter parameters[] = {
      .default_text = "auto, which is flash",
      .help = "how attention is computed; sage multiplies queries and keys as int8: faster, "
              "slightly other pixels"},
+    FLAG(text_encoder_cpu_offload,
+         "xpu: the text encoder's weights are on the device only while prompts are encoded"),
+    FLAG(image_encoder_cpu_offload,
+         "xpu: the same of what encodes pictures, the first half of the VAE"),
+    FLAG(vae_cpu_offload, "xpu: the same of what decodes frames, the second half of the VAE"),
+    FLAG(dit_cpu_offload, "xpu: the same of the transformer"),
+    FLAG(dit_layerwise_offload,
+         "xpu: the transformer's weights come and go layer by layer, each on its way while the "
+         "one before computes"),
+    FLAG(pin_cpu_memory,
+         "xpu: weights that come and go wait in memory that the device reads by itself"),
+    {.name = "offload_budget_mb",
+     .type = DK_PARAMETER_INT,
+     AT(offload_budget_mb),
+     .max = 1 << 24,
+     .unit = "MB",
+     .default_text = "0, which is a quarter of the transformer's weights",
+     .help = "device memory that layers take turns in with dit_layerwise_offload"},
     {.name = "threads",
      .type = DK_PARAMETER_INT,
      AT(threads),

@@ -141,5 +141,9 @@ static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
     return DK_OK;
 }
 
-const dk_stage dk_stage_decoding = {
-    .name = "decoding", .per_output = true, .run = run, .plan = plan, .rate = DK_RATE_DECODING};
+const dk_stage dk_stage_decoding = {.name = "decoding",
+                                    .per_output = true,
+                                    .run = run,
+                                    .plan = plan,
+                                    .rate = DK_RATE_DECODING,
+                                    .component = DK_COMPONENT_VAE};

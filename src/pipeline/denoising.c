@@ -330,4 +330,5 @@ const dk_stage dk_stage_denoising = {.name = "denoising",
                                      .per_output = true,
                                      .run_together = run_together,
                                      .plan = plan_request,
-                                     .rate = DK_RATE_STEPS};
+                                     .rate = DK_RATE_STEPS,
+                                     .component = DK_COMPONENT_TRANSFORMER};

@@ -9,6 +9,7 @@ static dk_status open_encoder(const dk_job *job, dk_error *err)
     if (encoder->vae != NULL) {
         return DK_OK;
     }
+    dk_weights_attach(encoder->weights, job->nn->device, DK_COMPONENT_IMAGE_ENCODER);
     return dk_wan_vae_create(&encoder->vae, dk_wan_vae_get_config(job->pipeline->vae),
                              encoder->weights, job->nn->device, DK_WAN_VAE_ENCODER,
                              encoder->where, err);
@@ -109,4 +110,5 @@ const dk_stage dk_stage_image_encoding = {.name = "image encoding",
                                           .applies = applies,
                                           .run = run,
                                           .plan = plan,
-                                          .rate = DK_RATE_IMAGE};
+                                          .rate = DK_RATE_IMAGE,
+                                          .component = DK_COMPONENT_IMAGE_ENCODER};

@@ -114,10 +114,13 @@ static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
     }
     if (stage->run_together != NULL && left > 0) {
         run_together(well, left, stage);
-        return;
+    } else {
+        for (int i = 0; i < left; i++) {
+            run_alone(well[i], stage);
+        }
     }
-    for (int i = 0; i < left; i++) {
-        run_alone(well[i], stage);
+    if (stage->rate != DK_RATE_NONE && left > 0) {
+        dk_device_rest(well[0]->nn->device, stage->component);
     }
 }
 

@@ -18,7 +18,8 @@ typedef struct dk_stage {
     /* Dry, in a context of its own: adds up what the stage will take for the whole request; see
        planning.h. NULL: next to nothing. */
     dk_status (*plan)(dk_job *job, dk_planning *planning, dk_error *err);
-    dk_rate rate; /* at which its operations are computed */
+    dk_rate rate;           /* at which its operations are computed; none: it uses no weights */
+    dk_component component; /* whose weights it uses */
 } dk_stage;
 
 /* The stages of WanPipeline, in order. */

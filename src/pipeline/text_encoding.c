@@ -120,5 +120,8 @@ static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
     return DK_OK;
 }
 
-const dk_stage dk_stage_text_encoding = {
-    .name = "text encoding", .run = run, .plan = plan, .rate = DK_RATE_TEXT};
+const dk_stage dk_stage_text_encoding = {.name = "text encoding",
+                                         .run = run,
+                                         .plan = plan,
+                                         .rate = DK_RATE_TEXT,
+                                         .component = DK_COMPONENT_TEXT_ENCODER};

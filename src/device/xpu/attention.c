@@ -118,11 +118,13 @@ static void run_block(dk_xpu *xpu, const call *c, int64_t first, int64_t count)
     bool dry = xpu->head.dry;
     dk_xpu_execute(
         xpu, score,
-        (void *[]){dry ? NULL : c->q.data + first * c->q.stride * width, c->k.data, c->scores});
+        (void *[]){dry ? NULL : c->q.data + first * c->q.stride * width, c->k.data, c->scores},
+        NULL);
     softmax(xpu, c, first, count);
     dk_xpu_execute(xpu, mix,
                    (void *[]){c->weights, c->v.data,
-                              dry ? NULL : c->dst.data + first * c->dst.stride * width});
+                              dry ? NULL : c->dst.data + first * c->dst.stride * width},
+                   NULL);
 }
 
 /* Scores in memory, a block of queries at a time, by oneDNN's products. */

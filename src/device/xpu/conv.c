@@ -253,14 +253,16 @@ static void finish(dk_xpu *xpu, const dk_conv_args *a, void *sums)
 
 /* One call, or one for each frame of the result. */
 static void execute(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive, char *src,
-                    void *weight, char *sums)
+                    dk_xpu_form *form, char *sums)
 {
+    void *weight = dk_xpu_form_begin(xpu, form);
+    DPCTLSyclEventRef event = NULL;
     const dk_conv_args *a = p->args;
     int calls = p->by_frame ? a->out_frames : 1;
     size_t in_frame = (size_t)p->up_height * (size_t)p->up_width * (size_t)a->in_channels *
                       dk_dtype_bytes(p->type);
     size_t out_frame = (size_t)a->dst_frame_stride * dk_dtype_bytes(a->dst_type);
-    for (int t = 0; t < calls; t++) {
+    for (int t = 0; t < calls && (weight != NULL || xpu->head.dry); t++) {
         void *addresses[DK_XPU_MOST_OPERANDS];
         int count = 0;
         if (!xpu->head.dry) {
@@ -276,8 +278,9 @@ static void execute(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive, cha
                     (char *)dk_xpu_operand(xpu, a->residual) + (size_t)t * out_frame;
             }
         }
-        dk_xpu_execute(xpu, primitive, addresses);
+        dk_xpu_execute(xpu, primitive, addresses, dk_xpu_form_moves(form) ? &event : NULL);
     }
+    dk_xpu_form_end(xpu, form, event);
 }
 
 static void run(dk_xpu *xpu, const dk_conv_args *a)
@@ -305,10 +308,10 @@ static void run(dk_xpu *xpu, const dk_conv_args *a)
     dk_xpu_key key = key_of(&p);
     dk_xpu_primitive *primitive = dk_xpu_primitive_find(xpu, &key);
     primitive = primitive != NULL ? primitive : make(xpu, &key, &p, &weight->stored);
-    void *made =
+    dk_xpu_form *form =
         primitive != NULL ? dk_xpu_weight_in(xpu, &weight->stored, primitive->weights) : NULL;
-    if (made != NULL) {
-        execute(xpu, &p, primitive, src, made, sums);
+    if (form != NULL) {
+        execute(xpu, &p, primitive, src, form, sums);
     }
     if (p.wide) {
         finish(xpu, a, sums);

@@ -227,7 +227,12 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
         return;
     }
     dk_xpu_stored stored = stored_of(a);
-    void *weight = dk_xpu_weight_in(xpu, &stored, primitive->weights);
+    dk_xpu_form *form = dk_xpu_weight_in(xpu, &stored, primitive->weights);
+    void *weight = form != NULL ? dk_xpu_form_begin(xpu, form) : NULL;
+    DPCTLSyclEventRef event = NULL;
+    if (form == NULL || (weight == NULL && !xpu->head.dry)) {
+        return;
+    }
     if (!xpu->head.dry) {
         addresses[count++] = rows;
         addresses[count++] = p.wide ? sums : dk_xpu_operand(xpu, a->dst);
@@ -240,7 +245,8 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
             }
         }
     }
-    dk_xpu_execute(xpu, primitive, addresses);
+    dk_xpu_execute(xpu, primitive, addresses, dk_xpu_form_moves(form) ? &event : NULL);
+    dk_xpu_form_end(xpu, form, event);
     if (p.wide) {
         finish(xpu, a, sums);
     }

@@ -217,7 +217,22 @@ static bool add_view(dk_xpu *xpu, dnnl_exec_arg_t *arg, dk_xpu_operand_slot *slo
     return arg->memory != NULL;
 }
 
-void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addresses)
+/* oneDNN fills in an event that there is already. */
+static dnnl_status_t enqueue(dk_xpu *xpu, const dk_xpu_primitive *primitive, int count,
+                             const dnnl_exec_arg_t *args, DPCTLSyclEventRef *event)
+{
+    if (event == NULL) {
+        return dnnl_primitive_execute(primitive->primitive, xpu->stream, count, args);
+    }
+    if (*event == NULL) {
+        *event = DPCTLEvent_Create();
+    }
+    return dnnl_sycl_interop_primitive_execute(primitive->primitive, xpu->stream, count, args,
+                                               NULL, *event);
+}
+
+void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addresses,
+                    DPCTLSyclEventRef *event)
 {
     dnnl_exec_arg_t args[DK_XPU_MOST_OPERANDS + 1];
     int count = primitive->operand_count;
@@ -234,8 +249,7 @@ void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addre
     if (scratch && !add_view(xpu, &args[count++], &primitive->scratch, room)) {
         return;
     }
-    dnnl_status_t status =
-        dnnl_primitive_execute(primitive->primitive, xpu->stream, count, args);
+    dnnl_status_t status = enqueue(xpu, primitive, count, args, event);
     if (dk_xpu_dnnl_ok(xpu, status, primitive->implementation)) {
         primitive->calls++;
         xpu->enqueued++;

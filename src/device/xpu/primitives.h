@@ -2,6 +2,7 @@
 #ifndef DK_DEVICE_XPU_PRIMITIVES_H
 #define DK_DEVICE_XPU_PRIMITIVES_H
 
+#include <dpctl_sycl_event_interface.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -62,8 +63,10 @@ dk_xpu_primitive *dk_xpu_primitive_add(dk_xpu *xpu, const dk_xpu_key *key,
 void dk_xpu_primitive_operand(dk_xpu_primitive *primitive, int arg, dnnl_memory_desc_t desc);
 
 /* Enqueues it with one device address per operand, in the order of their adding. Its scratch is
-   taken from the operation's; that is all that a dry run does. */
-void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addresses);
+   taken from the operation's; that is all that a dry run does. event: where its event goes
+   (owned, the one before is deleted), or NULL. */
+void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addresses,
+                    DPCTLSyclEventRef *event);
 
 /* Keeps what a call of oneDNN reports; returns whether all is well. */
 bool dk_xpu_dnnl_ok(dk_xpu *xpu, dnnl_status_t status, const char *what);

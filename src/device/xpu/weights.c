@@ -78,9 +78,8 @@ static int used_place(const dk_xpu_weights *weights, const void *address)
 static void release_weight(dk_xpu *xpu, dk_xpu_weight *weight)
 {
     for (int i = 0; i < weight->form_count; i++) {
-        dk_xpu_free(xpu, weight->forms[i].device);
-        xpu->head.packed_bytes -= weight->forms[i].bytes;
-        dnnl_memory_desc_destroy(weight->forms[i].desc);
+        xpu->head.packed_bytes -= weight->forms[i]->bytes;
+        dk_xpu_form_release(xpu, weight->forms[i]);
     }
 }
 
@@ -125,6 +124,7 @@ void dk_xpu_weights_release(dk_xpu *xpu)
     for (int i = 0; i < weights->adopted_count; i++) {
         dk_free(weights->adopted[i].name);
     }
+    dk_xpu_rings_release(xpu);
     dk_free(weights->used);
     dk_free(weights->adopted);
     *weights = (dk_xpu_weights){0};
@@ -246,47 +246,55 @@ static bool fill(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored)
     return done;
 }
 
-static void *add_form(dk_xpu *xpu, dk_xpu_weight *weight, const dk_xpu_stored *stored,
-                      const_dnnl_memory_desc_t desc)
+/* Makes room for one more form of a weight: the oldest goes. */
+static void make_room(dk_xpu *xpu, dk_xpu_weight *weight)
+{
+    if (weight->form_count == DK_XPU_MOST_FORMS) {
+        xpu->head.packed_bytes -= weight->forms[0]->bytes;
+        dk_xpu_form_release(xpu, weight->forms[0]);
+        weight->form_count--;
+        memmove(&weight->forms[0], &weight->forms[1],
+                (size_t)weight->form_count * sizeof *weight->forms);
+    }
+}
+
+static dk_xpu_form *add_form(dk_xpu *xpu, dk_xpu_weight *weight, const dk_xpu_stored *stored,
+                             const_dnnl_memory_desc_t desc)
 {
     const dk_xpu_adopted *adopted = dk_xpu_adopted_at(xpu, stored->host);
-    const char *name = adopted != NULL ? adopted->name : "a weight";
     dk_error err;
     if (adopted == NULL) {
         dk_xpu_fail(xpu, DK_INTERNAL, "a weight was not adopted by the device");
         return NULL;
     }
-    if (weight->form_count == DK_XPU_MOST_FORMS) { /* an old layout goes */
-        dk_xpu_free(xpu, weight->forms[0].device);
-        dnnl_memory_desc_destroy(weight->forms[0].desc);
-        xpu->head.packed_bytes -= weight->forms[0].bytes;
-        memmove(&weight->forms[0], &weight->forms[1],
-                (DK_XPU_MOST_FORMS - 1) * sizeof *weight->forms);
-        weight->form_count--;
-    }
-    dk_xpu_form form = {.bytes = dnnl_memory_desc_get_size(desc)};
-    dk_status status = dk_xpu_alloc(xpu, &form.device, form.bytes, name, &err);
+    make_room(xpu, weight);
+    dk_xpu_form *form = dk_alloc(sizeof *form);
+    form->component = adopted->component;
+    form->residency = xpu->weights.options.of[adopted->component];
+    form->bytes = dnnl_memory_desc_get_size(desc);
+    form->desc = dk_xpu_clone(desc);
+    dk_status status = dk_xpu_alloc(xpu, &form->device, form->bytes, adopted->name, &err);
     if (status != DK_OK) {
         dk_xpu_fail(xpu, status, "%s", err.message);
-        return NULL;
     }
-    if (!dk_xpu_dnnl_ok(xpu, dnnl_memory_desc_clone(&form.desc, desc), "describing a weight") ||
-        !fill(xpu, &form, stored)) {
-        dk_xpu_free(xpu, form.device);
-        dnnl_memory_desc_destroy(form.desc);
+    if (status != DK_OK || !fill(xpu, form, stored) || !dk_xpu_form_settle(xpu, form, stored)) {
+        dk_xpu_free(xpu, form->device);
+        form->device = NULL;
+        dk_xpu_form_release(xpu, form);
         return NULL;
     }
     weight->forms[weight->form_count++] = form;
-    xpu->head.packed_bytes += form.bytes;
-    return form.device;
+    xpu->head.packed_bytes += form->bytes;
+    return form;
 }
 
-void *dk_xpu_weight_in(dk_xpu *xpu, const dk_xpu_stored *stored, const_dnnl_memory_desc_t desc)
+dk_xpu_form *dk_xpu_weight_in(dk_xpu *xpu, const dk_xpu_stored *stored,
+                              const_dnnl_memory_desc_t desc)
 {
     dk_xpu_weight *weight = used_weight(xpu, stored->host);
     for (int i = 0; i < weight->form_count; i++) {
-        if (dnnl_memory_desc_equal(weight->forms[i].desc, desc)) {
-            return weight->forms[i].device;
+        if (dnnl_memory_desc_equal(weight->forms[i]->desc, desc)) {
+            return weight->forms[i];
         }
     }
     return add_form(xpu, weight, stored, desc);
@@ -303,9 +311,9 @@ const_dnnl_memory_desc_t dk_xpu_weight_layout(dk_xpu *xpu, const void *host,
     const dk_xpu_weight *weight = &weights->used[at];
     for (int i = 0; i < weight->form_count; i++) {
         dnnl_data_type_t has;
-        dnnl_memory_desc_query(weight->forms[i].desc, dnnl_query_data_type, &has);
+        dnnl_memory_desc_query(weight->forms[i]->desc, dnnl_query_data_type, &has);
         if (has == type) {
-            return weight->forms[i].desc;
+            return weight->forms[i]->desc;
         }
     }
     return NULL;

@@ -23,7 +23,8 @@ typedef struct dk_xpu {
     const dk_log *log;
     DPCTLSyclDeviceRef device;
     DPCTLSyclContextRef context;
-    DPCTLSyclQueueRef queue; /* in order: compute */
+    DPCTLSyclQueueRef queue;    /* in order: compute */
+    DPCTLSyclQueueRef transfer; /* in order: weights that come and go */
     dnnl_engine_t engine;
     dnnl_stream_t stream; /* of queue */
     bool multiplies_bf16; /* oneDNN has matrix products of bf16 on this device */

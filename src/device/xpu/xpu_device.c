@@ -26,6 +26,7 @@ static void close_device(dk_device *device)
     dk_xpu *xpu = dk_xpu_of(device);
     if (xpu->queue != NULL) {
         DPCTLQueue_Wait(xpu->queue);
+        DPCTLQueue_Wait(xpu->transfer);
     }
     dk_xpu_weights_release(xpu);
     dk_xpu_primitives_release(xpu);
@@ -33,6 +34,7 @@ static void close_device(dk_device *device)
     dk_xpu_kernels_release(&xpu->kernels);
     dnnl_stream_destroy(xpu->stream);
     dnnl_engine_destroy(xpu->engine);
+    DPCTLQueue_Delete(xpu->transfer);
     DPCTLQueue_Delete(xpu->queue);
     DPCTLContext_Delete(xpu->context);
     DPCTLDevice_Delete(xpu->device);
@@ -48,6 +50,7 @@ static dk_status sync_device(dk_device *device, dk_error *err)
                        "failed (dmesg may say more)",
                        device->description);
     }
+    dk_xpu_count_arrivals(xpu);
     return DK_OK;
 }
 
@@ -105,6 +108,7 @@ static const dk_device_ops xpu_ops = {
     .sync = sync_device,
     .scratch_bytes = scratch_bytes,
     .forget_scratch = forget_scratch,
+    .rest = dk_xpu_rest,
     .adopt = dk_xpu_adopt,
     .disown = dk_xpu_disown,
     .alloc = alloc_memory,
@@ -148,14 +152,30 @@ static bool multiplies(dk_xpu *xpu, dnnl_data_type_t type)
     return status == dnnl_success;
 }
 
-static dk_status open_queue(dk_xpu *xpu, const char *name, dk_error *err)
+/* Whether something is to be timed by its events. */
+static bool wants_times(const dk_device_options *options)
 {
+    for (int i = 0; i < DK_COMPONENT_COUNT; i++) {
+        if (options->residency.of[i] != DK_RESIDENT) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static dk_status open_queue(dk_xpu *xpu, const dk_device_options *options, dk_error *err)
+{
+    const char *name = options->name;
+    int properties = DPCTL_IN_ORDER | (wants_times(options) ? DPCTL_ENABLE_PROFILING : 0);
     DK_TRY(dk_xpu_find(&xpu->device, name, err));
-    xpu->queue = DPCTLQueue_CreateForDevice(xpu->device, NULL, DPCTL_IN_ORDER);
-    if (xpu->queue == NULL) {
+    xpu->queue = DPCTLQueue_CreateForDevice(xpu->device, NULL, properties);
+    xpu->context = xpu->queue != NULL ? DPCTLQueue_GetContext(xpu->queue) : NULL;
+    if (xpu->context != NULL) {
+        xpu->transfer = DPCTLQueue_Create(xpu->context, xpu->device, NULL, properties);
+    }
+    if (xpu->transfer == NULL) {
         return dk_fail(err, DK_DEVICE, "device %s: SYCL makes no queue on it", name);
     }
-    xpu->context = DPCTLQueue_GetContext(xpu->queue);
     if (dnnl_sycl_interop_engine_create(&xpu->engine, xpu->device, xpu->context) !=
             dnnl_success ||
         dnnl_sycl_interop_stream_create(&xpu->stream, xpu->engine, xpu->queue) !=
@@ -195,9 +215,10 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     xpu->head.attention = options->attention;
     xpu->head.level = strcmp(options->name, "xpu:cpu") == 0 ? "xpu:cpu" : "xpu";
     xpu->head.threads = 1;
+    xpu->weights.options = options->residency;
     xpu->head.direct_rows = INT64_MAX; /* oneDNN's sums depend on the number of rows */
     if (!options->plans_only) {
-        dk_status status = open_queue(xpu, options->name, err);
+        dk_status status = open_queue(xpu, options, err);
         if (status != DK_OK) {
             close_device(&xpu->head);
             return status;
