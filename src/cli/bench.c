@@ -81,6 +81,12 @@ static const dk_parameter parameters[] = {
      .offset = offsetof(dk_bench_flags, pin_cpu_memory),
      .default_text = "false",
      .help = "model, xpu: their copies on the host in memory that the device reads itself"},
+    {.name = "wait",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_bench_flags, wait),
+     .default_text = "false",
+     .help = "model, xpu: wait for every operation, so that the seconds of each kind are its "
+             "own; else they are the host's for enqueueing"},
     NUMBER(threads, "0", "threads; 0: one per core"),
     NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
     {.name = "json",
@@ -125,7 +131,9 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
     }
     DK_TRY(dk_attention_backend_from_name(&options.attention, flags->attention_backend, exact,
                                           err));
-    return dk_device_open(out, &options, err);
+    DK_TRY(dk_device_open(out, &options, err));
+    (*out)->waits = flags->wait;
+    return DK_OK;
 }
 
 dk_status dk_bench_weights_type(dk_dtype *out, const dk_bench_flags *flags, dk_error *err)

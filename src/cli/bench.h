@@ -13,7 +13,7 @@ typedef struct dk_bench_flags {
     const char *config, *part, *dtype, *device, *cpu, *weights_dtype, *attention_backend,
         *quantization, *offload;
     int offload_budget_mb;
-    bool pin_cpu_memory;
+    bool pin_cpu_memory, wait;
     int threads, repeats;
     bool json;
     int m, n, k;                                     /* linear */

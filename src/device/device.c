@@ -91,6 +91,9 @@ static double begin(dk_device *device, dk_device_op op, double flops)
 
 static void end(dk_device *device, dk_device_op op, double started_ms)
 {
+    if (device->waits && !device->dry && device->failed == DK_OK && device->ops->sync != NULL) {
+        device->failed = device->ops->sync(device, &device->failure);
+    }
     device->work[op].seconds += (dk_now_ms() - started_ms) * 1e-3;
 }
 

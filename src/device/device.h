@@ -137,6 +137,7 @@ struct dk_device {
     int64_t direct_rows; /* linear layers of up to so many rows sum in another order: above it,
                             a row's result does not depend on how many rows there are */
     dk_attention_backend attention; /* of all attentions */
+    bool waits; /* for measurements: every operation is waited for, seconds are its own */
     bool dry;
     bool plans_only; /* always dry, and no scratch is allocated: see dk_device_options */
     double computed; /* floating-point operations that were no dry run's */

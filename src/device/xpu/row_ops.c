@@ -20,8 +20,8 @@ void dk_xpu_launch_rows(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, in
 {
     if (rows > 0) {
         size_t groups = (size_t)(rows + ROWS_PER_GROUP - 1) / ROWS_PER_GROUP;
-        dk_xpu_launch(xpu, kernel, args, (size_t[]){1, groups, 1},
-                      (size_t[]){LANES, ROWS_PER_GROUP, 1});
+        dk_xpu_launch(xpu, kernel, args, (size_t[]){groups, 1, 1},
+                      (size_t[]){LANES * ROWS_PER_GROUP, 1, 1});
     }
 }
 
@@ -154,8 +154,8 @@ void dk_xpu_norm(dk_device *device, const dk_norm_args *args)
     operand(xpu, &a, args->shift);
     dk_xpu_arg_i32(&a, (int32_t)args->kind);
     dk_xpu_arg_i32(&a, (int32_t)args->activation);
-    dk_xpu_arg_i64(&a, args->rows);
-    dk_xpu_arg_i64(&a, args->cols);
+    dk_xpu_arg_i32(&a, (int32_t)args->rows);
+    dk_xpu_arg_i32(&a, (int32_t)args->cols);
     dk_xpu_arg_i64(&a, args->modulation_stride);
     dk_xpu_arg_f32(&a, args->eps);
     dk_xpu_launch_rows(xpu,
@@ -175,7 +175,7 @@ void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
     dk_xpu_arg_i32(&a, args->heads);
     dk_xpu_arg_i32(&a, args->head_dim);
     dk_xpu_arg_i32(&a, args->per_head);
-    dk_xpu_arg_i64(&a, args->rows);
+    dk_xpu_arg_i32(&a, (int32_t)args->rows);
     dk_xpu_arg_i64(&a, args->stride);
     dk_xpu_arg_f32(&a, args->eps);
     dk_xpu_launch_rows(xpu,

@@ -75,7 +75,7 @@ typedef struct dk_xpu_epilogue_args {
 } dk_xpu_epilogue_args;
 void dk_xpu_epilogue(dk_xpu *xpu, const dk_xpu_epilogue_args *args);
 
-/* Enqueues a kernel that gives each row a sub-group, dimension 1. */
+/* Enqueues a kernel that gives each row a sub-group. */
 void dk_xpu_launch_rows(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, int64_t rows);
 
 void dk_xpu_append_activation(dk_xpu *xpu, dnnl_post_ops_t ops, dk_activation activation);

@@ -10,7 +10,7 @@
         float scale, int causal, long heads, long queries, long keys, long first, long q_len,  \
         long bias_head, long bias_q, long bias_k)                                              \
     {                                                                                          \
-        long row = get_global_id(1), lane = get_sub_group_local_id();                          \
+        long row = row_of_sub_group(), lane = get_sub_group_local_id();                        \
         if (row >= heads * queries) {                                                          \
             return;                                                                            \
         }                                                                                      \

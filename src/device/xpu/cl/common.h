@@ -42,4 +42,10 @@ static inline float activate(float x, int activation)
 #define LANES 16
 #define ONE_ROW_PER_SUB_GROUP __attribute__((intel_reqd_sub_group_size(LANES)))
 
+/* The row of this sub-group: the same for all of its lanes, which compilers must see. */
+static inline int row_of_sub_group(void)
+{
+    return (int)(get_group_id(0) * get_num_sub_groups() + get_sub_group_id());
+}
+
 #endif

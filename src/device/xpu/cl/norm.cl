@@ -4,7 +4,7 @@
 enum { LAYER, RMS, L2 }; /* dk_norm_kind */
 
 /* What a row is multiplied by, from the sum of its squares. */
-static inline float factor_of(int kind, float squares, long cols, float eps)
+static inline float factor_of(int kind, float squares, int cols, float eps)
 {
     if (kind == L2) {
         return sqrt((float)cols) / fmax(sqrt(squares), eps);
@@ -16,33 +16,34 @@ static inline float factor_of(int kind, float squares, long cols, float eps)
     ONE_ROW_PER_SUB_GROUP kernel void norm_##to##_##from(                                      \
         global to *dst, global const from *src, global const float *weight,                    \
         global const float *bias, global const float *scale, global const float *shift,        \
-        int kind, int activation, long rows, long cols, long modulation_stride, float eps)     \
+        int kind, int activation, int rows, int cols, long modulation_stride, float eps)       \
     {                                                                                          \
-        long r = get_global_id(1), lane = get_sub_group_local_id();                            \
+        int r = row_of_sub_group(), lane = get_sub_group_local_id();                           \
         if (r >= rows) {                                                                       \
             return;                                                                            \
         }                                                                                      \
-        global const from *x = src + r * cols;                                                 \
+        global const from *x = src + (long)r * cols;                                           \
+        global to *y = dst + (long)r * cols;                                                   \
         float mean = 0, squares = 0;                                                           \
         if (kind == LAYER) {                                                                   \
-            for (long c = lane; c < cols; c += LANES) {                                        \
+            for (int c = lane; c < cols; c += LANES) {                                        \
                 mean += LOAD_##from(x[c]);                                                     \
             }                                                                                  \
             mean = sub_group_reduce_add(mean) / (float)cols;                                   \
         }                                                                                      \
-        for (long c = lane; c < cols; c += LANES) {                                            \
+        for (int c = lane; c < cols; c += LANES) {                                            \
             float v = LOAD_##from(x[c]) - mean;                                                \
             squares += v * v;                                                                  \
         }                                                                                      \
         float factor = factor_of(kind, sub_group_reduce_add(squares), cols, eps);              \
         long m = r * modulation_stride;                                                        \
-        for (long c = lane; c < cols; c += LANES) {                                            \
-            float y = (LOAD_##from(x[c]) - mean) * factor;                                     \
-            y = weight != 0 ? y * weight[c] : y;                                               \
-            y = bias != 0 ? y + bias[c] : y;                                                   \
-            y = scale != 0 ? y * (1.0f + scale[m + c]) : y;                                    \
-            y = shift != 0 ? y + shift[m + c] : y;                                             \
-            dst[r * cols + c] = STORE_##to(activate(y, activation));                           \
+        for (int c = lane; c < cols; c += LANES) {                                            \
+            float v = (LOAD_##from(x[c]) - mean) * factor;                                     \
+            v = weight != 0 ? v * weight[c] : v;                                               \
+            v = bias != 0 ? v + bias[c] : v;                                                   \
+            v = scale != 0 ? v * (1.0f + scale[m + c]) : v;                                    \
+            v = shift != 0 ? v + shift[m + c] : v;                                             \
+            y[c] = STORE_##to(activate(v, activation));                                        \
         }                                                                                      \
     }
 
@@ -50,10 +51,10 @@ static inline float factor_of(int kind, float squares, long cols, float eps)
 #define NORM_ROPE(type)                                                                        \
     ONE_ROW_PER_SUB_GROUP kernel void norm_rope_##type(                                        \
         global type *data, global const float *weight, global const float *cosines,            \
-        global const float *sines, int heads, int head_dim, int per_head, long rows,           \
+        global const float *sines, int heads, int head_dim, int per_head, int rows,            \
         long stride, float eps)                                                                \
     {                                                                                          \
-        long r = get_global_id(1);                                                             \
+        int r = row_of_sub_group();                                                            \
         if (r >= rows) {                                                                       \
             return;                                                                            \
         }                                                                                      \
