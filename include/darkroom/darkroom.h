@@ -33,9 +33,11 @@ typedef struct dk_engine_options {
     const char *model_name;        /* what recipes call the model; NULL: model_path */
     const char *device;            /* "cpu", "xpu", "xpu:N", "xpu:cpu": docs/xpu.md */
     const char *dtype;             /* "bf16": fast; "f32": for comparisons */
-    const char *quantization;      /* "int8": the transformer's linear layers; "none" or NULL */
+    const char *quantization;      /* of the transformer's linear layers: "int8", and on xpu
+                                      "int8-weights", "int4-weights", "fp8-weights"; "none" or
+                                      NULL */
     double quantization_max_error; /* layers that err more (relative RMS of the output) keep
-                                      their stored type */
+                                      their stored type; NAN: a bound of the kind's own */
     const char *cpu_level;         /* highest instruction set: "c", "avx2", "avxvnni", "avx512",
                                       "avx512bf16", "amx"; NULL: what the CPU has */
     const char *attention_backend; /* "flash", "sage" (int8 scores), "reference" (f32);

@@ -42,10 +42,12 @@ static dk_status open_dit(model_bench *b, const json_t *json, const char *where,
     dk_wan_dit_config config;
     DK_TRY(dk_wan_dit_config_parse(&config, json, where, err));
     DK_TRY(dk_wan_dit_create(&b->dit, &config, b->weights, where, err));
-    if (b->flags->quantization == NULL || strcmp(b->flags->quantization, "none") == 0) {
+    dk_quantization kind;
+    DK_TRY(dk_quantization_from_name(&kind, b->flags->quantization, err));
+    if (kind == DK_QUANTIZATION_NONE) {
         return DK_OK;
     }
-    const dk_nn_quantizer quantizer = {.device = b->nn.device, .max_error = 1};
+    const dk_nn_quantizer quantizer = {.device = b->nn.device, .kind = kind, .max_error = 1};
     return dk_wan_dit_quantize(b->dit, &quantizer, err);
 }
 
@@ -254,14 +256,14 @@ static dk_status check(const model_bench *b, dk_error *err)
         return dk_fail(err, DK_INVALID, "--tokens is %d, accepted are 1 to %d", b->tokens,
                        MOST_TOKENS);
     }
-    bool int8 = b->flags->quantization != NULL && strcmp(b->flags->quantization, "int8") == 0;
+    const char *quantization = b->flags->quantization;
+    bool fewer = quantization != NULL && strcmp(quantization, "none") != 0;
     bool exact = b->flags->dtype != NULL && strcmp(b->flags->dtype, "f32") == 0;
-    if (int8 && (exact || strcmp(b->flags->part, "dit") != 0)) {
-        return dk_fail(
-            err, DK_INVALID,
-            "--quantization int8 is for --part dit with --dtype bf16, here part is %s "
-            "and dtype %s",
-            b->flags->part, exact ? "f32" : "bf16");
+    if (fewer && (exact || strcmp(b->flags->part, "dit") != 0)) {
+        return dk_fail(err, DK_INVALID,
+                       "--quantization %s is for --part dit with --dtype bf16, here part is %s "
+                       "and dtype %s",
+                       quantization, b->flags->part, exact ? "f32" : "bf16");
     }
     if (b->width % 16 != 0 || b->height % 16 != 0 || b->frames % 4 != 1) {
         return dk_fail(err, DK_INVALID,

@@ -126,7 +126,8 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
     DK_TRY_DONE(adopted_values(&weight, device, made, (int64_t)n * k, err));
     DK_TRY_DONE(device_values(&dst, device, type, (int64_t)m * n, err));
     if (stored == DK_I8) {
-        DK_TRY_DONE(dk_device_linear_quantize(device, &int8, weight, made, n, k, err));
+        DK_TRY_DONE(dk_device_linear_quantize(device, &int8, weight, made, n, k,
+                                              DK_QUANTIZATION_INT8, err));
     }
     const dk_linear_args args = {.rows = m,
                                  .cols = n,

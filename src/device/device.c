@@ -179,9 +179,17 @@ dk_status dk_device_conv_prepare(dk_device *device, void **packed, const void *w
 
 dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
                                     dk_dtype weight_type, int64_t cols, int64_t depth,
-                                    dk_error *err)
+                                    dk_quantization kind, dk_error *err)
 {
-    return device->ops->linear_quantize(device, out, weight, weight_type, cols, depth, err);
+    return device->ops->linear_quantize(device, out, weight, weight_type, cols, depth, kind,
+                                        err);
+}
+
+void dk_device_forget(dk_device *device, const void *host)
+{
+    if (device->ops->forget != NULL) {
+        device->ops->forget(device, host);
+    }
 }
 
 void dk_device_linear(dk_device *device, const dk_linear_args *args)

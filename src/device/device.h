@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/quantization.h"
 #include "device/residency.h"
 #include "kernels/attention.h"
 #include "kernels/conv.h"
@@ -111,7 +112,8 @@ typedef struct dk_device_ops {
                               dk_dtype weight_type, const int *shape, dk_error *err);
     dk_status (*linear_quantize)(dk_device *device, dk_linear_int8 **out, const void *weight,
                                  dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_error *err);
+                                 dk_quantization kind, dk_error *err);
+    void (*forget)(dk_device *device, const void *host); /* NULL: nothing to do */
     void (*linear)(dk_device *device, const dk_linear_args *args, int count);
     void (*conv)(dk_device *device, const dk_conv_args *args);
     void (*attention)(dk_device *device, const dk_attention_args *args);
@@ -200,12 +202,16 @@ DK_MUST_USE dk_status dk_device_conv_prepare(dk_device *device, void **packed,
                                              const void *weight, dk_dtype weight_type,
                                              const int shape[5], dk_error *err);
 
-/* A linear layer's weight [cols][depth] (any float type) as int8, in the layout that
-   dk_device_linear takes; owned, one piece of device memory. DK_UNSUPPORTED above
+/* A linear layer's weight [cols][depth] (any float type) in fewer bits, as dk_device_linear
+   takes it in the stored weight's place; owned, freed as device memory is. DK_UNSUPPORTED where
+   the device has no such form of it: the CPU of other kinds than INT8, INT8 above
    DK_GEMM_INT8_DEPTH. */
 DK_MUST_USE dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out,
                                                 const void *weight, dk_dtype weight_type,
-                                                int64_t cols, int64_t depth, dk_error *err);
+                                                int64_t cols, int64_t depth,
+                                                dk_quantization kind, dk_error *err);
+/* An adopted weight is not going to be read soon: what was made of it is given up. */
+void dk_device_forget(dk_device *device, const void *host);
 
 void dk_device_linear(dk_device *device, const dk_linear_args *args);
 /* `count` layers of the same src (rows, stride, type and depth too), one after the other: what

@@ -1,4 +1,5 @@
 /* The engine: a device and an opened pipeline. generation.c runs requests on it. */
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -7,7 +8,6 @@
 #include "engine/recipe.h"
 #include "hub/hub.h"
 
-#define QUANTIZATION_MAX_ERROR 0.03
 enum { EMBEDDING_CACHE_MB = 64 };
 
 dk_cancel *dk_cancel_create(void)
@@ -37,7 +37,7 @@ void dk_engine_options_init(dk_engine_options *options)
 {
     *options = (dk_engine_options){.device = "cpu",
                                    .dtype = "bf16",
-                                   .quantization_max_error = QUANTIZATION_MAX_ERROR,
+                                   .quantization_max_error = NAN,
                                    .embedding_cache_mb = EMBEDDING_CACHE_MB,
                                    .log_level = DK_LOG_WARNING};
 }
@@ -70,11 +70,6 @@ static dk_status resolve_model(dk_engine *engine, const dk_engine_options *optio
                                 .progress_context = &context,
                                 .cancel = &engine->cancel->requested};
     return dk_hub_resolve(&engine->folder, options->model_path, &hub, err);
-}
-
-static bool wants_int8(const dk_engine_options *options)
-{
-    return options->quantization != NULL && strcmp(options->quantization, "int8") == 0;
 }
 
 static dk_residency_options residency_of(const dk_engine_options *options)
@@ -129,17 +124,23 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
     DK_TRY(dk_attention_backend_from_name(&device.attention, options->attention_backend, exact,
                                           err));
     DK_TRY(dk_device_open(&engine->device, &device, err));
+    bool cpu = strcmp(engine->device->ops->kind, "cpu") == 0;
+    if (cpu && engine->quantization > DK_QUANTIZATION_INT8) {
+        return dk_fail(err, DK_INVALID,
+                       "quantization is '%s', accepted on the CPU are none, int8",
+                       options->quantization);
+    }
     note_offload(engine, &device.residency);
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
     return DK_OK;
 }
 
-static dk_status open_pipeline(dk_engine *engine, const dk_engine_options *given, dk_error *err)
+static dk_status open_pipeline(dk_engine *engine, dk_error *err)
 {
     dk_model_folder *folder;
-    const dk_pipeline_options options = {.int8 = wants_int8(given),
-                                         .int8_max_error = given->quantization_max_error,
+    const dk_pipeline_options options = {.quantization = engine->quantization,
+                                         .max_error = engine->max_error,
                                          .cancel = &engine->cancel->requested,
                                          .log = &engine->log};
     DK_TRY(dk_model_folder_open(&folder, engine->folder, err));
@@ -169,10 +170,13 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
         return dk_fail(err, DK_INVALID, "model_path, device and dtype must be set");
     }
     DK_TRY(dk_parameter_check_all(&dk_option_parameters, options, err));
-    if (wants_int8(options) && strcmp(options->dtype, "f32") == 0) {
+    dk_quantization quantization;
+    DK_TRY(dk_quantization_from_name(&quantization, options->quantization, err));
+    if (quantization != DK_QUANTIZATION_NONE && strcmp(options->dtype, "f32") == 0) {
         return dk_fail(err, DK_INVALID,
-                       "quantization is 'int8' and dtype is 'f32', which is for comparisons, "
-                       "accepted with int8 is bf16");
+                       "quantization is '%s' and dtype is 'f32', which is for comparisons, "
+                       "accepted with %s is bf16",
+                       options->quantization, options->quantization);
     }
     dk_engine *engine = dk_alloc(sizeof *engine);
     engine->log = (dk_log){
@@ -183,13 +187,16 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
         dk_strdup(options->model_name != NULL ? options->model_name : options->model_path);
     engine->dtype = dk_strdup(options->dtype);
     engine->planner = dk_planner_create();
-    engine->max_error = options->quantization_max_error;
+    engine->quantization = quantization;
+    engine->max_error = isnan(options->quantization_max_error)
+                            ? dk_quantization_max_error(quantization)
+                            : options->quantization_max_error;
     dk_status status = open_device(engine, options, err);
     if (status == DK_OK) {
         status = resolve_model(engine, options, err);
     }
     if (status == DK_OK) {
-        status = open_pipeline(engine, options, err);
+        status = open_pipeline(engine, err);
     }
     if (status == DK_OK) {
         status = open_embeddings(engine, options, err);

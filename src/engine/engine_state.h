@@ -23,7 +23,8 @@ struct dk_engine {
     char *model;  /* as the caller named it */
     char *folder; /* where it lies */
     char *dtype;
-    double max_error;               /* of layers in int8 */
+    dk_quantization quantization;
+    double max_error;               /* of quantised layers */
     dk_rates rates;                 /* of the stages that ran */
     dk_planner *planner;            /* owned */
     dk_embedding_cache *embeddings; /* owned; NULL: none are kept */

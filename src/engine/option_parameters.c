@@ -36,18 +36,22 @@ static const dk_parameter parameters[] = {
     {.name = "quantization",
      .type = DK_PARAMETER_CHOICE,
      AT(quantization),
-     .choices = "none, int8",
+     .choices = "none, int8, int8-weights, int4-weights, fp8-weights",
      .default_text = "none",
-     .help = "int8: the transformer's linear layers with 8-bit weights and activations, made "
-             "while loading: faster, slightly other pixels"},
+     .help =
+         "the transformer's linear layers in fewer bits, made while loading: slightly other "
+         "pixels; int8: weights and activations, faster; the others, on xpu, weights alone, "
+         "which takes less memory"},
     {.name = "quantization_max_error",
      .type = DK_PARAMETER_REAL,
      AT(quantization_max_error),
      .min = 0,
      .max = 1,
      .unit = "X",
-     .default_text = "0.03",
-     .help = "int8: a layer whose output errs more (relative RMS) keeps its stored type"},
+     .default_text = "by kind: int8 0.03, int8-weights 0.02, int4-weights 0.15, "
+                     "fp8-weights 0.05",
+     .help =
+         "quantisation: a layer whose output errs more (relative RMS) keeps its stored type"},
     {.name = "attention_backend",
      .type = DK_PARAMETER_CHOICE,
      AT(attention_backend),

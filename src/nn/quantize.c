@@ -23,8 +23,9 @@ char *dk_nn_quantized_text(const dk_nn_quantized *quantized)
 {
     dk_string text = DK_STRING_EMPTY;
     dk_string_printf(&text,
-                     "int8: %d layers, %.1f MB, largest error %.4f (%s), %d kept as stored",
-                     quantized->layers, (double)quantized->bytes * 1e-6, quantized->worst,
+                     "%s: %d layers, %.1f MB, largest error %.4f (%s), %d kept as stored",
+                     dk_quantization_name(quantized->kind), quantized->layers,
+                     (double)quantized->bytes * 1e-6, quantized->worst,
                      dk_string_text(&quantized->worst_name), quantized->kept);
     if (quantized->kept > 0) {
         dk_string_printf(&text, ": %s", dk_string_text(&quantized->kept_names));
@@ -111,8 +112,8 @@ static void keep_stored(const dk_nn_quantizer *quantizer, const char *name, doub
     dk_string_printf(&out->kept_names, "%s%s (%.4f)", out->kept > 0 ? ", " : "", name, error);
     out->kept++;
     dk_log_warn(quantizer->log,
-                "%s stays as stored: in int8 its error is %.4f, accepted is up to %g", name,
-                error, quantizer->max_error);
+                "%s stays as stored: in %s its error is %.4f, accepted is up to %g", name,
+                dk_quantization_name(quantizer->kind), error, quantizer->max_error);
 }
 
 static void add(dk_nn_quantized *out, dk_linear_int8 *weight, const char *name, double error)
@@ -138,9 +139,10 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
         return dk_fail(err, DK_CANCELLED, "stopped on request while weights were quantised");
     }
     quantizer->out->device = device;
-    dk_status status =
-        dk_device_linear_quantize(device, &weight, layer->weight.data, layer->weight.dtype,
-                                  layer->weight.shape[0], layer->weight.shape[1], err);
+    quantizer->out->kind = quantizer->kind;
+    dk_status status = dk_device_linear_quantize(device, &weight, layer->weight.data,
+                                                 layer->weight.dtype, layer->weight.shape[0],
+                                                 layer->weight.shape[1], quantizer->kind, err);
     if (status == DK_UNSUPPORTED) {
         keep_stored(quantizer, name, INFINITY);
         return DK_OK;
@@ -148,6 +150,7 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
     DK_TRY(status);
     layer->int8 = weight;
     status = measure(&error, device, layer, err);
+    dk_device_forget(device, layer->weight.data);
     if (status == DK_OK && error <= quantizer->max_error) { /* a NaN is above every bound */
         add(quantizer->out, weight, name, error);
         return DK_OK;

@@ -1,6 +1,7 @@
-/* Linear layers in int8 (W8A8): weights with a scale per output column, quantised while a model
-   is loaded; rows of activations with a scale of their own in every call. Source: Dettmers et
-   al., "LLM.int8()" (2022), its vector-wise quantisation.
+/* Linear layers with weights in fewer bits, quantised while a model is loaded
+   (device/quantization.h). INT8 multiplies whole numbers: rows of activations get a scale of
+   their own in every call. Source: Dettmers et al., "LLM.int8()" (2022), its vector-wise
+   quantisation.
 
    Each layer is measured before it is trusted: through the device's own kernels, against f32.
    What errs more than the bound keeps its stored weight. */
@@ -11,15 +12,16 @@
 #include "base/string.h"
 #include "nn/layers.h"
 
-/* The int8 weights of a model, and what was seen while they were made. Zero is empty. */
+/* The quantised weights of a model, and what was seen while they were made. Zero is empty. */
 typedef struct dk_nn_quantized {
     dk_device *device;        /* borrowed: owns the memory below */
     dk_linear_int8 **weights; /* [layers], owned */
-    int layers, kept;         /* in int8; as stored, since their error is above the bound */
-    double worst;             /* largest error of the layers in int8 */
+    dk_quantization kind;
+    int layers, kept; /* quantised; as stored, since their error is above the bound */
+    double worst;     /* largest error of the quantised layers */
     dk_string worst_name;
     dk_string kept_names; /* "blocks.0.ffn.net.2 (0.041), …" */
-    size_t bytes;         /* of the int8 weights */
+    size_t bytes;         /* of the quantised weights */
 } dk_nn_quantized;
 
 void dk_nn_quantized_release(dk_nn_quantized *quantized);
@@ -31,11 +33,12 @@ typedef struct dk_nn_quantizer {
     dk_device *device;         /* borrowed */
     const atomic_bool *cancel; /* borrowed, may be NULL; looked at before each layer */
     const dk_log *log;         /* borrowed, may be NULL: a warning per layer that is kept */
+    dk_quantization kind;      /* not NONE */
     double max_error;          /* relative RMS of a layer's output */
     dk_nn_quantized *out;      /* borrowed */
 } dk_nn_quantizer;
 
-/* Gives the layer an int8 weight, or leaves it. name: in reports. */
+/* Gives the layer a quantised weight, or leaves it. name: in reports. */
 DK_MUST_USE dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
                                      const char *name, dk_error *err);
 

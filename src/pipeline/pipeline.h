@@ -36,10 +36,10 @@ struct dk_pipeline {
 };
 
 typedef struct dk_pipeline_options {
-    bool int8;                 /* the transformer's linear layers in int8 */
-    double int8_max_error;     /* of one layer, see nn/quantize.h */
-    const atomic_bool *cancel; /* may be NULL */
-    const dk_log *log;         /* may be NULL */
+    dk_quantization quantization; /* of the transformer's linear layers */
+    double max_error;             /* of one layer, see nn/quantize.h; NAN: the kind's own */
+    const atomic_bool *cancel;    /* may be NULL */
+    const dk_log *log;            /* may be NULL */
 } dk_pipeline_options;
 
 /* Opens the components of a folder for a device. Owned; closed before the device. DK_CANCELLED

@@ -207,13 +207,16 @@ static dk_status check_cancel(const atomic_bool *cancel, dk_error *err)
 static dk_status quantize(dk_pipeline *pipeline, dk_device *device,
                           const dk_pipeline_options *options, dk_error *err)
 {
-    if (!options->int8) {
+    if (options->quantization == DK_QUANTIZATION_NONE) {
         return DK_OK;
     }
-    const dk_nn_quantizer quantizer = {.device = device,
-                                       .cancel = options->cancel,
-                                       .log = options->log,
-                                       .max_error = options->int8_max_error};
+    double usual = dk_quantization_max_error(options->quantization);
+    const dk_nn_quantizer quantizer = {
+        .kind = options->quantization,
+        .device = device,
+        .cancel = options->cancel,
+        .log = options->log,
+        .max_error = isnan(options->max_error) ? usual : options->max_error};
     DK_TRY(dk_wan_dit_quantize(pipeline->transformer, &quantizer, err));
     pipeline->quantization = dk_nn_quantized_text(dk_wan_dit_quantized(pipeline->transformer));
     dk_log_info(options->log, "%s", pipeline->quantization);

@@ -90,8 +90,7 @@ static int64_t direct_rows(const dk_gemm_kernels *gemm)
     return gemm->int8.direct_most > most ? gemm->int8.direct_most : most;
 }
 
-dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options,
-                             dk_error *err)
+dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options, dk_error *err)
 {
     unsigned flags = dk_cpu_flags_detect();
     if (options->level != NULL && !dk_cpu_flags_cap(&flags, options->level)) {

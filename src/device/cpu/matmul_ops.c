@@ -92,7 +92,8 @@ void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count)
     for (int i = 0; i < count; i++) {
         linear_job job = {.cpu = cpu, .args = &args[i]};
         const dk_linear_plan *plan = &job.plan;
-        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact, cpu->head.threads);
+        dk_linear_plan_init(&job.plan, &cpu->linear, &args[i], device->exact,
+                            cpu->head.threads);
         size_t held = cpu->shared_bytes;
         if (!dk_cpu_reserve(cpu, plan->scratch_bytes, plan->shared_bytes) || device->dry) {
             continue;
@@ -122,10 +123,15 @@ static void quantize_task(void *context, int task, int thread)
 
 dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
                                  dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_error *err)
+                                 dk_quantization kind, dk_error *err)
 {
     dk_cpu_device *cpu = dk_cpu_device_of(device);
     const dk_gemm_kernel *kernel = &cpu->linear.gemm.int8;
+    if (kind != DK_QUANTIZATION_INT8) {
+        return dk_fail(err, DK_UNSUPPORTED,
+                       "quantization is '%s', accepted on the CPU are none, int8",
+                       dk_quantization_name(kind));
+    }
     if (depth > DK_GEMM_INT8_DEPTH) {
         return dk_fail(err, DK_UNSUPPORTED,
                        "a linear layer of depth %lld, int8 sums are exact up to %d",

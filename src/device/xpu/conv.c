@@ -9,16 +9,21 @@
 
 enum { KIND_CONV = 2, MOST_FRAMES = 16 };
 
-/* What dk_device_conv_prepare gives, freed by dk_xpu_free: the weight stays where it is until
+/* What dk_device_conv_prepare gives: the weight stays where it is until
    its first use. */
 typedef struct conv_weight {
     dk_xpu_stored stored;
 } conv_weight;
 
+static void release_weight(dk_xpu *xpu, void *memory)
+{
+    (void)xpu;
+    dk_free(memory);
+}
+
 dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err)
 {
-    (void)device;
     (void)err;
     conv_weight *made = dk_alloc(sizeof *made);
     bool flat = shape[2] == 1;
@@ -31,6 +36,7 @@ dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weig
         made->stored.dims[i] = dims[from];
         made->stored.strides[i] = strides[from];
     }
+    dk_xpu_keep(dk_xpu_of(device), made, release_weight);
     *packed = made;
     return DK_OK;
 }

@@ -37,6 +37,8 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(NORM_BF16_BF16, NORM, "norm_bf16_bf16")                                             \
     KERNEL(NORM_ROPE_F32, NORM, "norm_rope_f32")                                               \
     KERNEL(NORM_ROPE_BF16, NORM, "norm_rope_bf16")                                             \
+    KERNEL(QUANTIZE_ROWS_F32, NORM, "quantize_rows_f32")                                       \
+    KERNEL(QUANTIZE_ROWS_BF16, NORM, "quantize_rows_bf16")                                     \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
     KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")
 

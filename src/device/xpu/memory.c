@@ -80,9 +80,24 @@ void dk_xpu_free(dk_xpu *xpu, void *memory)
         DPCTLQueue_Wait(xpu->queue); /* nothing that is enqueued may still use it */
         xpu->memory.bytes -= range.bytes;
         DPCTLfree_with_queue(memory, xpu->queue);
-    } else {
-        dk_free(memory);
+        return;
     }
+    dk_xpu_memory *all = &xpu->memory;
+    for (int i = 0; memory != NULL && i < all->kept_count; i++) {
+        if (all->kept[i].memory == memory) {
+            const dk_xpu_kept gone = all->kept[i];
+            all->kept[i] = all->kept[--all->kept_count];
+            gone.release(xpu, memory);
+            return;
+        }
+    }
+}
+
+void dk_xpu_keep(dk_xpu *xpu, void *memory, void (*release)(dk_xpu *xpu, void *memory))
+{
+    dk_xpu_memory *all = &xpu->memory;
+    all->kept = dk_realloc(all->kept, ((size_t)all->kept_count + 1) * sizeof *all->kept);
+    all->kept[all->kept_count++] = (dk_xpu_kept){memory, release};
 }
 
 static dk_status slab_room(dk_xpu *xpu, dk_xpu_slab **out, size_t bytes, dk_error *err)
@@ -211,6 +226,10 @@ void dk_xpu_scratch_end(dk_xpu *xpu)
 void dk_xpu_memory_release(dk_xpu *xpu)
 {
     dk_xpu_memory *memory = &xpu->memory;
+    while (memory->kept_count > 0) {
+        dk_xpu_free(xpu, memory->kept[0].memory);
+    }
+    dk_free(memory->kept);
     dk_xpu_free(xpu, memory->scratch);
     dk_free(memory->extra);
     while (memory->count > 0) { /* what owners forgot: there should be none */

@@ -26,6 +26,12 @@ typedef struct dk_xpu_slab {
     int live;
 } dk_xpu_slab;
 
+/* Something on the host that its owner frees as device memory. */
+typedef struct dk_xpu_kept {
+    void *memory;
+    void (*release)(dk_xpu *xpu, void *memory);
+} dk_xpu_kept;
+
 typedef struct dk_xpu_memory {
     dk_xpu_range *ranges; /* [count], by start */
     int count, room;
@@ -37,6 +43,8 @@ typedef struct dk_xpu_memory {
     int extra_count;
     dk_xpu_slab *slabs; /* [slab_count] */
     int slab_count;
+    dk_xpu_kept *kept; /* [kept_count] */
+    int kept_count;
 } dk_xpu_memory;
 
 void dk_xpu_memory_release(dk_xpu *xpu);
@@ -44,9 +52,10 @@ void dk_xpu_memory_release(dk_xpu *xpu);
 /* Device memory, aligned to 64 bytes, known as an operand. */
 DK_MUST_USE dk_status dk_xpu_alloc(dk_xpu *xpu, void **out, size_t bytes, const char *what,
                                    dk_error *err);
-/* Device memory, or what dk_xpu_conv_prepare and dk_xpu_linear_quantize made on the host; NULL
-   is fine. */
+/* Device memory, or what was kept; NULL is fine. */
 void dk_xpu_free(dk_xpu *xpu, void *memory);
+/* From now on dk_xpu_free of that address calls `release`. */
+void dk_xpu_keep(dk_xpu *xpu, void *memory, void (*release)(dk_xpu *xpu, void *memory));
 
 /* Copies small host memory to the device; its addresses become operands. */
 DK_MUST_USE dk_status dk_xpu_mirror(dk_xpu *xpu, const void *host, size_t bytes, dk_error *err);

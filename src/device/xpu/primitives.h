@@ -26,7 +26,7 @@ typedef struct dk_xpu_view {
     dnnl_memory_t memory;
 } dk_xpu_view;
 
-enum { DK_XPU_MOST_OPERANDS = 8 };
+enum { DK_XPU_MOST_OPERANDS = 10 };
 typedef struct dk_xpu_operand_slot {
     int arg; /* DNNL_ARG_… */
     dnnl_memory_desc_t desc;

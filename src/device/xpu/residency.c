@@ -56,7 +56,7 @@ static bool lies_as_stored(dk_xpu *xpu, const dk_xpu_form *form, const dk_xpu_st
 {
     dnnl_data_type_t type;
     dnnl_memory_desc_query(form->desc, dnnl_query_data_type, &type);
-    if (dk_xpu_dnnl_type(stored->type) != type) {
+    if (dk_xpu_stored_type(stored) != type) {
         return false;
     }
     dnnl_memory_desc_t plain =
@@ -250,8 +250,10 @@ static bool bring(dk_xpu *xpu, dk_xpu_form *form, bool urgent)
         if (ring->count == 0) {
             dk_xpu_fail(xpu, DK_MEMORY,
                         "a weight of %.1f MB does not fit the %.1f MB of device memory that "
-                        "weights take turns in",
-                        (double)unit * 1e-6, (double)ring->size * 1e-6);
+                        "layers take turns in, accepted is an offload_budget_mb of at least "
+                        "%.0f",
+                        (double)unit * 1e-6, (double)ring->size * 1e-6,
+                        (double)(xpu->weights.largest[form->component] / 1000000 + 1));
             return false;
         }
         const dk_xpu_form *oldest = ring->entries[ring->first].form;

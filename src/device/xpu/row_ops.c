@@ -62,6 +62,21 @@ void dk_xpu_cast(dk_xpu *xpu, void *scratch, dk_dtype dst_type, const void *src,
         &args, rows * cols);
 }
 
+void dk_xpu_quantize_rows(dk_xpu *xpu, void *scratch, void *scales, const void *src,
+                          dk_dtype src_type, int64_t rows, int64_t cols, int64_t stride)
+{
+    dk_xpu_args args = {0};
+    dk_xpu_arg_pointer(&args, scratch);
+    dk_xpu_arg_pointer(&args, scales);
+    operand(xpu, &args, src);
+    dk_xpu_arg_i32(&args, (int32_t)rows);
+    dk_xpu_arg_i32(&args, (int32_t)cols);
+    dk_xpu_arg_i64(&args, stride);
+    dk_xpu_launch_rows(
+        xpu, src_type == DK_BF16 ? DK_XPU_QUANTIZE_ROWS_BF16 : DK_XPU_QUANTIZE_ROWS_F32, &args,
+        rows);
+}
+
 void dk_xpu_epilogue(dk_xpu *xpu, const dk_xpu_epilogue_args *args)
 {
     dk_xpu_args a = {0};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "device/xpu/quantize.h"
 #include "device/xpu/xpu.h"
 #include "tensor/convert.h"
 
@@ -115,6 +116,15 @@ void dk_xpu_disown(dk_device *device, const void *host)
     memmove(gone, gone + 1, (size_t)(weights->adopted_count - at) * sizeof *gone);
 }
 
+void dk_xpu_forget(dk_device *device, const void *host)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    const dk_xpu_adopted *adopted = dk_xpu_adopted_at(xpu, host);
+    if (adopted != NULL && !adopted->vectors) {
+        release_inside(xpu, adopted->host, adopted->bytes);
+    }
+}
+
 void dk_xpu_weights_release(dk_xpu *xpu)
 {
     dk_xpu_weights *weights = &xpu->weights;
@@ -158,20 +168,39 @@ static int64_t count_of(const dk_xpu_stored *stored)
     return count;
 }
 
-/* The weight's numbers in `type`, one behind the other as stored: the file's own bytes where
-   the type is the same, else owned memory in *made. */
-static const void *converted(dk_xpu *xpu, const dk_xpu_stored *stored, dk_dtype type,
+/* Numbers [first, first + count) of a weight as f32, in the order they are stored in. */
+static void numbers_of(const dk_xpu_stored *stored, float *dst, int64_t first, int64_t count)
+{
+    if (stored->quantized == NULL) {
+        size_t offset = (size_t)first * dk_dtype_bytes(stored->type);
+        dk_convert_to_f32(dst, (const char *)stored->host + offset, stored->type, count);
+        return;
+    }
+    int64_t depth = stored->quantized->head.depth;
+    while (count > 0) { /* column by column */
+        int64_t left = depth - first % depth, some = count < left ? count : left;
+        dk_xpu_dequantize(stored->quantized, dst, first / depth, first % depth, some);
+        dst += some;
+        first += some;
+        count -= some;
+    }
+}
+
+/* The weight's numbers in `type`, one behind the other as stored: the host's own bytes where
+   they are of that type, else owned memory in *made. */
+static const void *converted(dk_xpu *xpu, const dk_xpu_stored *stored, dnnl_data_type_t type,
                              void **made)
 {
     enum { CHUNK = 16 * 1024 };
     dk_error err;
     float values[CHUNK];
+    dk_dtype wanted = type == dnnl_bf16 ? DK_BF16 : DK_F32;
     *made = NULL;
-    if (stored->type == type) {
+    if (dk_xpu_stored_type(stored) == type) {
         return stored->host;
     }
     int64_t count = count_of(stored);
-    size_t width = dk_dtype_bytes(type), from = dk_dtype_bytes(stored->type);
+    size_t width = dk_dtype_bytes(wanted);
     dk_status status = dk_try_alloc(made, (size_t)count * width, "a converted weight", &err);
     if (status != DK_OK) {
         dk_xpu_fail(xpu, status, "%s", err.message);
@@ -179,11 +208,16 @@ static const void *converted(dk_xpu *xpu, const dk_xpu_stored *stored, dk_dtype 
     }
     for (int64_t i = 0; i < count; i += CHUNK) {
         int64_t some = count - i < CHUNK ? count - i : CHUNK;
-        dk_convert_to_f32(values, (const char *)stored->host + (size_t)i * from, stored->type,
-                          some);
-        dk_convert_from_f32((char *)*made + (size_t)i * width, type, values, some);
+        numbers_of(stored, values, i, some);
+        dk_convert_from_f32((char *)*made + (size_t)i * width, wanted, values, some);
     }
     return *made;
+}
+
+dnnl_data_type_t dk_xpu_stored_type(const dk_xpu_stored *stored)
+{
+    return stored->quantized != NULL ? dk_xpu_quantized_type(stored->quantized->kind)
+                                     : dk_xpu_dnnl_type(stored->type);
 }
 
 static bool reorder(dk_xpu *xpu, void *dst, const_dnnl_memory_desc_t to, void *src,
@@ -219,29 +253,37 @@ static bool reorder(dk_xpu *xpu, void *dst, const_dnnl_memory_desc_t to, void *s
     return done;
 }
 
-/* Sends the weight as it is stored, then lets the device put it into its layout. */
+/* Sends the weight as it is stored; the device puts it into its layout where that differs. */
+static bool send(dk_xpu *xpu, dk_xpu_form *form, const void *values,
+                 const_dnnl_memory_desc_t from)
+{
+    void *plain = NULL;
+    dk_error err;
+    size_t bytes = dnnl_memory_desc_get_size(from);
+    if (dnnl_memory_desc_equal(from, form->desc)) {
+        dk_xpu_write(xpu, form->device, values, bytes);
+        return true;
+    }
+    if (dk_xpu_alloc(xpu, &plain, bytes, "a weight on its way", &err) != DK_OK) {
+        dk_xpu_fail(xpu, err.status, "%s", err.message);
+        return false;
+    }
+    dk_xpu_write(xpu, plain, values, bytes);
+    bool done = reorder(xpu, form->device, form->desc, plain, from);
+    dk_xpu_free(xpu, plain);
+    return done;
+}
+
 static bool fill(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored)
 {
     dnnl_data_type_t type;
     dnnl_memory_desc_query(form->desc, dnnl_query_data_type, &type);
-    dk_dtype wanted = type == dnnl_bf16 ? DK_BF16 : DK_F32;
-    void *made = NULL, *plain = NULL;
-    dk_error err;
-    const void *values = converted(xpu, stored, wanted, &made);
-    size_t bytes = (size_t)count_of(stored) * dk_dtype_bytes(wanted);
-    bool done = values != NULL;
-    if (done && dk_xpu_alloc(xpu, &plain, bytes, "a weight on its way", &err) != DK_OK) {
-        dk_xpu_fail(xpu, err.status, "%s", err.message);
-        done = false;
-    }
-    if (done) {
-        dnnl_memory_desc_t from =
-            dk_xpu_desc(xpu, stored->rank, stored->dims, stored->strides, type);
-        dk_xpu_write(xpu, plain, values, bytes);
-        done = from != NULL && reorder(xpu, form->device, form->desc, plain, from);
-        dnnl_memory_desc_destroy(from);
-    }
-    dk_xpu_free(xpu, plain);
+    dnnl_memory_desc_t from =
+        dk_xpu_desc(xpu, stored->rank, stored->dims, stored->strides, type);
+    void *made = NULL;
+    const void *values = from != NULL ? converted(xpu, stored, type, &made) : NULL;
+    bool done = values != NULL && send(xpu, form, values, from);
+    dnnl_memory_desc_destroy(from);
     dk_free(made);
     return done;
 }

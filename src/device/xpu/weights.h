@@ -79,6 +79,7 @@ typedef struct dk_xpu_weights {
 void dk_xpu_weights_release(dk_xpu *xpu);
 void dk_xpu_adopt(dk_device *device, const dk_adoption *adoption);
 void dk_xpu_disown(dk_device *device, const void *host);
+void dk_xpu_forget(dk_device *device, const void *host);
 
 /* The adopted memory that an address is in; NULL: none. */
 const dk_xpu_adopted *dk_xpu_adopted_at(const dk_xpu *xpu, const void *address);
@@ -87,10 +88,13 @@ const dk_xpu_adopted *dk_xpu_adopted_at(const dk_xpu *xpu, const void *address);
    depth x cols), with their strides in elements. */
 typedef struct dk_xpu_stored {
     const void *host;
-    dk_dtype type;
+    dk_dtype type; /* of a float weight; else: */
+    const struct dk_xpu_quantized *quantized;
     int rank;
     int64_t dims[6], strides[6];
 } dk_xpu_stored;
+
+dnnl_data_type_t dk_xpu_stored_type(const dk_xpu_stored *stored);
 
 /* A weight in the layout `desc`, made the first time: converted to desc's type and reordered.
    NULL after a failure that is kept. */

@@ -32,7 +32,8 @@ typedef struct dk_xpu {
     dk_xpu_kernels kernels;
     dk_xpu_primitives primitives;
     dk_xpu_weights weights;
-    uint64_t enqueued; /* operations so far */
+    bool lacks[DK_QUANTIZATION_COUNT]; /* oneDNN has no products of this kind here */
+    uint64_t enqueued;                 /* operations so far */
 } dk_xpu;
 
 static inline dk_xpu *dk_xpu_of(dk_device *device)
@@ -58,6 +59,10 @@ static inline dk_dtype dk_xpu_compute_type(const dk_xpu *xpu)
 /* dst[rows][cols] in scratch = src cast, rows of src `stride` elements apart. */
 void dk_xpu_cast(dk_xpu *xpu, void *scratch, dk_dtype dst_type, const void *src,
                  dk_dtype src_type, int64_t rows, int64_t cols, int64_t stride);
+
+/* The same to whole numbers in [-127, 127], each row with its own scale, [rows]. */
+void dk_xpu_quantize_rows(dk_xpu *xpu, void *scratch, void *scales, const void *src,
+                          dk_dtype src_type, int64_t rows, int64_t cols, int64_t stride);
 
 /* Finishes f32 sums [rows][cols] in scratch, see cl/elementwise.cl. */
 typedef struct dk_xpu_epilogue_args {
@@ -86,7 +91,7 @@ dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weig
                               dk_dtype weight_type, const int *shape, dk_error *err);
 dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
                                  dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_error *err);
+                                 dk_quantization kind, dk_error *err);
 void dk_xpu_attention(dk_device *device, const dk_attention_args *args);
 void dk_xpu_norm(dk_device *device, const dk_norm_args *args);
 void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args);

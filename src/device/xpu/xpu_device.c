@@ -111,6 +111,7 @@ static const dk_device_ops xpu_ops = {
     .rest = dk_xpu_rest,
     .adopt = dk_xpu_adopt,
     .disown = dk_xpu_disown,
+    .forget = dk_xpu_forget,
     .alloc = alloc_memory,
     .free = free_memory,
     .write = write_memory,
