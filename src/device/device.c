@@ -288,3 +288,10 @@ void dk_device_embedding(dk_device *device, const dk_embedding_args *args)
         end(device, DK_OP_EMBEDDING, started);
     }
 }
+
+void dk_device_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count)
+{
+    if (device->failed == DK_OK && !device->dry) {
+        device->ops->absmax(device, flag, src, count);
+    }
+}

@@ -125,6 +125,8 @@ typedef struct dk_device_ops {
                     int terms, int64_t count);
     void (*permute)(dk_device *device, const dk_permute_args *args);
     void (*embedding)(dk_device *device, const dk_embedding_args *args);
+    /* NULL: the device's arithmetic needs no guard. */
+    void (*absmax)(dk_device *device, uint32_t *flag, const float *src, int64_t count);
 } dk_device_ops;
 
 /* The common head of every device; each kind extends it. */
@@ -142,6 +144,8 @@ struct dk_device {
     bool waits; /* for measurements: every operation is waited for, seconds are its own */
     bool dry;
     bool plans_only; /* always dry, and no scratch is allocated: see dk_device_options */
+    bool careful;    /* products by the device's slow and simple kernels: see nn/guard.h */
+    int distrusted;  /* shapes whose products a check found wrong */
     double computed; /* floating-point operations that were no dry run's */
     _Atomic size_t packed_bytes; /* of weights in the device's own layout, made so far; read by
                                     other threads */
@@ -227,5 +231,8 @@ void dk_device_combine(dk_device *device, float *dst, const float *const *src,
                        const float *coef, int terms, int64_t count);
 void dk_device_permute(dk_device *device, const dk_permute_args *args);
 void dk_device_embedding(dk_device *device, const dk_embedding_args *args);
+/* *flag (device memory) = the larger of itself and the bits of the largest magnitude of src;
+   those of NaN are the largest of all. Only where ops->absmax is not NULL. */
+void dk_device_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count);
 
 #endif

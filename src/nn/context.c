@@ -15,6 +15,7 @@ void dk_nn_release(dk_nn *nn)
     if (nn->device != NULL) {
         dk_device_free(nn->device, nn->temp.memory);
         dk_device_free(nn->device, nn->keep.memory);
+        dk_nn_guard_release(&nn->guard);
     }
     *nn = (dk_nn){0};
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "device/device.h"
+#include "nn/guard.h"
 #include "tensor/tensor.h"
 
 typedef struct dk_nn_stack {
@@ -30,6 +31,7 @@ typedef struct dk_nn {
     dk_nn_tap_fn *tap;             /* may be NULL */
     void *tap_context;
     dk_nn_stack temp, keep;
+    dk_nn_guard guard;
 } dk_nn;
 
 void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *cancel);

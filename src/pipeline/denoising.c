@@ -156,19 +156,46 @@ static void guide(part *p, int i)
     }
 }
 
+/* The passes of step i. */
+static dk_status pass(group *g, int i, dk_wan_dit_item *items, int count, dk_error *err)
+{
+    int width = dk_jobs_pass_items(g->nn->device, g->grid.tokens);
+    float timestep = dk_sampler_timesteps(g->parts[0].job->sampler)[i];
+    dk_nn_guard_clear(&g->nn->guard);
+    for (int k = 0; k < count; k += width) {
+        int some = count - k < width ? count - k : width;
+        DK_TRY(
+            dk_wan_dit_forward_batch(g->nn, g->dit, &g->grid, items + k, some, timestep, err));
+    }
+    return DK_OK;
+}
+
+/* The same until every block is finite, or was computed carefully. */
+static dk_status pass_guarded(group *g, int i, dk_wan_dit_item *items, int count, dk_error *err)
+{
+    int bad;
+    DK_TRY(pass(g, i, items, count, err));
+    DK_TRY(dk_nn_guard_look(&g->nn->guard, &bad, err));
+    while (bad >= 0) {
+        for (int k = 0; k < g->count; k++) {
+            dk_job_warn(g->parts[k].job,
+                        "step %d: block %d of the transformer was not finite: it is computed "
+                        "again, and from now on, by slower kernels in f32",
+                        i + 1, bad);
+        }
+        DK_TRY(pass(g, i, items, count, err));
+        DK_TRY(dk_nn_guard_look(&g->nn->guard, &bad, err));
+    }
+    return DK_OK;
+}
+
 /* The predictions of step i into every part's `conditional`. */
 static dk_status predict(group *g, int i, dk_error *err)
 {
     dk_wan_dit_item items[2 * DK_JOBS_TOGETHER];
     part *owners[2 * DK_JOBS_TOGETHER];
     int count = list_items(g, i, items, owners);
-    int width = dk_jobs_pass_items(g->nn->device, g->grid.tokens);
-    float timestep = dk_sampler_timesteps(g->parts[0].job->sampler)[i];
-    for (int k = 0; k < count; k += width) {
-        int some = count - k < width ? count - k : width;
-        DK_TRY(
-            dk_wan_dit_forward_batch(g->nn, g->dit, &g->grid, items + k, some, timestep, err));
-    }
+    DK_TRY(pass_guarded(g, i, items, count, err));
     for (int k = 0; k < count; k++) {
         dk_job *job = owners[k]->job;
         if (items[k].stopped && job->status == DK_OK) {
@@ -283,6 +310,10 @@ static void run_together(dk_job *const *jobs, int count)
     init(&g, jobs, count);
     g.nn->own_cancel = count == 1 ? jobs[0]->cancel : NULL;
     dk_status status = dk_nn_check(g.nn, &err);
+    if (status == DK_OK) {
+        int blocks = (int)dk_wan_dit_get_config(g.dit)->layers;
+        status = dk_nn_guard_open(&g.nn->guard, g.nn->device, blocks, &err);
+    }
     if (status == DK_OK) {
         status = plan(&g, &err);
     }

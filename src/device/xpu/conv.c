@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "device/xpu/xpu.h"
+#include "device/xpu/trust.h"
 
 enum { KIND_CONV = 2, MOST_FRAMES = 16 };
 
@@ -289,21 +289,48 @@ static void execute(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive, cha
     dk_xpu_form_end(xpu, form, event);
 }
 
+/* The source as one piece: where it lies, or gathered into scratch. */
+static char *source_of(dk_xpu *xpu, const plan *p)
+{
+    const dk_conv_args *a = p->args;
+    if (!p->gathers) {
+        return xpu->head.dry ? NULL : dk_xpu_operand(xpu, a->frames[0]);
+    }
+    char *src =
+        dk_xpu_scratch(xpu, (size_t)p->in_frames * (size_t)p->up_height * (size_t)p->up_width *
+                                (size_t)a->in_channels * dk_dtype_bytes(p->type));
+    gather(xpu, p, src);
+    return src;
+}
+
+/* The primitive and its weight, checked; false after a failure. */
+static bool prepare(dk_xpu *xpu, const plan *p, const dk_xpu_stored *stored,
+                    dk_xpu_primitive **primitive, dk_xpu_form **form)
+{
+    dk_xpu_key key = key_of(p);
+    *primitive = dk_xpu_primitive_find(xpu, &key);
+    if (*primitive == NULL) {
+        *primitive = make(xpu, &key, p, stored);
+    }
+    *form = *primitive != NULL ? dk_xpu_weight_in(xpu, stored, (*primitive)->weights) : NULL;
+    if (*form != NULL && !(*primitive)->checked && !xpu->checks && !xpu->unchecked) {
+        dk_xpu_check_conv(xpu, *primitive, *form, stored, p->args);
+    }
+    return *form != NULL;
+}
+
 static void run(dk_xpu *xpu, const dk_conv_args *a)
 {
-    const conv_weight *weight = a->packed_weight;
     plan p = plan_of(xpu, a);
-    char *src = NULL;
-    void *sums = NULL;
-    if (p.gathers) {
-        src =
-            dk_xpu_scratch(xpu, (size_t)p.in_frames * (size_t)p.up_height * (size_t)p.up_width *
-                                    (size_t)a->in_channels * dk_dtype_bytes(p.type));
-        gather(xpu, &p, src);
-    } else if (!xpu->head.dry) {
-        src = dk_xpu_operand(xpu, a->frames[0]);
+    dk_xpu_primitive *primitive = NULL;
+    dk_xpu_form *form = NULL;
+    const conv_weight *weight = a->packed_weight;
+    if (!xpu->head.plans_only && !prepare(xpu, &p, &weight->stored, &primitive, &form)) {
+        return;
     }
-    if (p.wide) {
+    bool own = primitive != NULL && (primitive->wrong || xpu->head.careful);
+    char *src = source_of(xpu, &p), *sums = NULL;
+    if (p.wide || own) {
         sums = dk_xpu_scratch(xpu, (size_t)a->out_frames * (size_t)a->out_height *
                                        (size_t)a->out_width * (size_t)a->out_channels *
                                        sizeof(float));
@@ -311,15 +338,16 @@ static void run(dk_xpu *xpu, const dk_conv_args *a)
     if (xpu->head.plans_only) {
         return;
     }
-    dk_xpu_key key = key_of(&p);
-    dk_xpu_primitive *primitive = dk_xpu_primitive_find(xpu, &key);
-    primitive = primitive != NULL ? primitive : make(xpu, &key, &p, &weight->stored);
-    dk_xpu_form *form =
-        primitive != NULL ? dk_xpu_weight_in(xpu, &weight->stored, primitive->weights) : NULL;
-    if (form != NULL) {
+    if (own) {
+        dk_xpu_own_conv(xpu, a, &weight->stored, src, p.type, sums);
+    } else {
         execute(xpu, &p, primitive, src, form, sums);
+        if (xpu->spoils && !xpu->head.dry) {
+            dk_xpu_spoil(xpu, p.wide ? sums : dk_xpu_operand(xpu, a->dst),
+                         p.wide ? DK_F32 : a->dst_type);
+        }
     }
-    if (p.wide) {
+    if (p.wide || own) {
         finish(xpu, a, sums);
     }
 }

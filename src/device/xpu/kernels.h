@@ -39,6 +39,17 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(NORM_ROPE_BF16, NORM, "norm_rope_bf16")                                             \
     KERNEL(QUANTIZE_ROWS_F32, NORM, "quantize_rows_f32")                                       \
     KERNEL(QUANTIZE_ROWS_BF16, NORM, "quantize_rows_bf16")                                     \
+    KERNEL(PRODUCT_F32_F32, PRODUCT, "product_f32_f32") /* rows, weight */                     \
+    KERNEL(PRODUCT_F32_BF16, PRODUCT, "product_f32_bf16")                                      \
+    KERNEL(PRODUCT_BF16_F32, PRODUCT, "product_bf16_f32")                                      \
+    KERNEL(PRODUCT_BF16_BF16, PRODUCT, "product_bf16_bf16")                                    \
+    KERNEL(CONVOLVE_F32_F32, PRODUCT, "convolve_f32_f32")                                      \
+    KERNEL(CONVOLVE_F32_BF16, PRODUCT, "convolve_f32_bf16")                                    \
+    KERNEL(CONVOLVE_BF16_F32, PRODUCT, "convolve_bf16_f32")                                    \
+    KERNEL(CONVOLVE_BF16_BF16, PRODUCT, "convolve_bf16_bf16")                                  \
+    KERNEL(ABSMAX, PRODUCT, "absmax")                                                          \
+    KERNEL(SPOIL_F32, PRODUCT, "spoil_f32")                                                    \
+    KERNEL(SPOIL_BF16, PRODUCT, "spoil_bf16")                                                  \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
     KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")
 
@@ -52,6 +63,7 @@ typedef enum dk_xpu_kernel {
 typedef enum dk_xpu_file {
     DK_XPU_FILE_ELEMENTWISE,
     DK_XPU_FILE_NORM,
+    DK_XPU_FILE_PRODUCT,
     DK_XPU_FILE_ATTENTION,
     DK_XPU_FILE_COUNT
 } dk_xpu_file;

@@ -2,6 +2,8 @@
    a type, one whose f32 result a kernel of ours finishes. */
 #include "device/xpu/linear.h"
 
+#include "device/xpu/trust.h"
+
 static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
 {
     dk_dtype type = dk_xpu_compute_type(xpu);
@@ -104,28 +106,43 @@ static void name_operands(dk_xpu *xpu, const dk_xpu_linear_plan *p,
     }
 }
 
+/* The primitive and its weight, checked; false after a failure. */
+static bool prepare(dk_xpu *xpu, dk_xpu_linear_plan *p, dk_xpu_primitive **primitive,
+                    dk_xpu_form **form)
+{
+    *primitive = primitive_of(xpu, p);
+    *form =
+        *primitive != NULL ? dk_xpu_weight_in(xpu, &p->stored, (*primitive)->weights) : NULL;
+    if (*form != NULL && !(*primitive)->checked && !xpu->checks && !xpu->unchecked) {
+        dk_xpu_check_linear(xpu, *primitive, *form, &p->stored, p->args);
+    }
+    return *form != NULL;
+}
+
 static void run(dk_xpu *xpu, const dk_linear_args *a)
 {
     dk_xpu_linear_plan p = plan_of(xpu, a);
     dk_xpu_primitive *primitive = NULL;
+    dk_xpu_form *form = NULL;
     void *known[DK_XPU_LINEAR_OPERANDS] = {0}, *addresses[DK_XPU_MOST_OPERANDS] = {0};
-    if (!xpu->head.plans_only) {
-        primitive = primitive_of(xpu, &p);
-        if (primitive == NULL) {
-            return;
-        }
+    bool plans = xpu->head.plans_only, own = xpu->head.careful && !plans;
+    if (!plans && !own && !prepare(xpu, &p, &primitive, &form)) {
+        return;
+    }
+    if (own || (primitive != NULL && primitive->wrong)) {
+        dk_xpu_own_linear(xpu, a, &p.stored);
+        return;
     }
     known[DK_XPU_LINEAR_SRC] = rows_of(xpu, &p, &known[DK_XPU_LINEAR_ROW_SCALE]);
     if (p.wide) {
         known[DK_XPU_LINEAR_DST] =
             dk_xpu_scratch(xpu, (size_t)(a->rows * a->cols) * sizeof(float));
     }
-    if (xpu->head.plans_only) {
+    if (plans) {
         return;
     }
-    dk_xpu_form *form = dk_xpu_weight_in(xpu, &p.stored, primitive->weights);
-    known[DK_XPU_LINEAR_WEIGHT] = form != NULL ? dk_xpu_form_begin(xpu, form) : NULL;
-    if (form == NULL || (known[DK_XPU_LINEAR_WEIGHT] == NULL && !xpu->head.dry)) {
+    known[DK_XPU_LINEAR_WEIGHT] = dk_xpu_form_begin(xpu, form);
+    if (known[DK_XPU_LINEAR_WEIGHT] == NULL && !xpu->head.dry) {
         return;
     }
     if (!xpu->head.dry) {
@@ -134,6 +151,9 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
     DPCTLSyclEventRef event = NULL;
     dk_xpu_execute(xpu, primitive, addresses, dk_xpu_form_moves(form) ? &event : NULL);
     dk_xpu_form_end(xpu, form, event);
+    if (xpu->spoils || (xpu->unchecked && a->gate != NULL)) {
+        dk_xpu_spoil(xpu, addresses[DK_XPU_LINEAR_DST], p.wide ? DK_F32 : a->dst_type);
+    }
     if (p.wide) {
         finish(xpu, a, known[DK_XPU_LINEAR_DST]);
     }

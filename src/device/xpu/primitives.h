@@ -44,6 +44,7 @@ typedef struct dk_xpu_primitive {
     dk_xpu_operand_slot scratch; /* when scratch_bytes > 0 */
     const char *implementation;  /* oneDNN's name for it */
     uint64_t calls;
+    bool checked, wrong; /* see trust.h */
 } dk_xpu_primitive;
 
 typedef struct dk_xpu_primitives {

@@ -168,8 +168,8 @@ static int64_t count_of(const dk_xpu_stored *stored)
     return count;
 }
 
-/* Numbers [first, first + count) of a weight as f32, in the order they are stored in. */
-static void numbers_of(const dk_xpu_stored *stored, float *dst, int64_t first, int64_t count)
+void dk_xpu_stored_numbers(const dk_xpu_stored *stored, float *dst, int64_t first,
+                           int64_t count)
 {
     if (stored->quantized == NULL) {
         size_t offset = (size_t)first * dk_dtype_bytes(stored->type);
@@ -208,7 +208,7 @@ static const void *converted(dk_xpu *xpu, const dk_xpu_stored *stored, dnnl_data
     }
     for (int64_t i = 0; i < count; i += CHUNK) {
         int64_t some = count - i < CHUNK ? count - i : CHUNK;
-        numbers_of(stored, values, i, some);
+        dk_xpu_stored_numbers(stored, values, i, some);
         dk_convert_from_f32((char *)*made + (size_t)i * width, wanted, values, some);
     }
     return *made;

@@ -94,6 +94,9 @@ typedef struct dk_xpu_stored {
     int64_t dims[6], strides[6];
 } dk_xpu_stored;
 
+/* Numbers [first, first + count) of a weight as f32, in the order they are stored in. */
+void dk_xpu_stored_numbers(const dk_xpu_stored *stored, float *dst, int64_t first,
+                           int64_t count);
 dnnl_data_type_t dk_xpu_stored_type(const dk_xpu_stored *stored);
 
 /* A weight in the layout `desc`, made the first time: converted to desc's type and reordered.

@@ -33,7 +33,10 @@ typedef struct dk_xpu {
     dk_xpu_primitives primitives;
     dk_xpu_weights weights;
     bool lacks[DK_QUANTIZATION_COUNT]; /* oneDNN has no products of this kind here */
-    uint64_t enqueued;                 /* operations so far */
+    bool checks;       /* a product is being checked: what it needs is at hand */
+    bool spoils;       /* for tests: products of oneDNN give a NaN */
+    bool unchecked;    /* for tests: those of gated layers do, and no check finds out */
+    uint64_t enqueued; /* operations so far */
 } dk_xpu;
 
 static inline dk_xpu *dk_xpu_of(dk_device *device)
@@ -47,11 +50,12 @@ DK_MUST_USE dk_status dk_xpu_device_open(dk_device **out, const dk_device_option
 /* Keeps a failure, the first one; nothing is enqueued after it. */
 void dk_xpu_fail(dk_xpu *xpu, dk_status status, const char *format, ...) DK_PRINTF(3, 4);
 
-/* What matrix products are computed in: bf16, or f32 when the device has no bf16 or --dtype f32
-   asks for it. */
+/* What matrix products are computed in: bf16, or f32 when the device has no bf16, --dtype f32
+   asks for it, or a block is computed carefully. */
 static inline dk_dtype dk_xpu_compute_type(const dk_xpu *xpu)
 {
-    return xpu->multiplies_bf16 && !xpu->head.exact ? DK_BF16 : DK_F32;
+    bool plain = xpu->head.exact || xpu->head.careful;
+    return xpu->multiplies_bf16 && !plain ? DK_BF16 : DK_F32;
 }
 
 /* Parts that operations share. Addresses are operands; scratch is known by itself. */
@@ -85,6 +89,7 @@ void dk_xpu_launch_rows(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, in
 
 void dk_xpu_append_activation(dk_xpu *xpu, dnnl_post_ops_t ops, dk_activation activation);
 
+void dk_xpu_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count);
 void dk_xpu_linear(dk_device *device, const dk_linear_args *args, int count);
 void dk_xpu_conv(dk_device *device, const dk_conv_args *args);
 dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weight,

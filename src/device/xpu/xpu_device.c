@@ -2,6 +2,7 @@
 #include <dpctl_utils.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -128,6 +129,7 @@ static const dk_device_ops xpu_ops = {
     .combine = dk_xpu_combine,
     .permute = dk_xpu_permute,
     .embedding = dk_xpu_embedding,
+    .absmax = dk_xpu_absmax,
 };
 
 /* Whether oneDNN multiplies bf16 here: it says so when it is asked for such a primitive. */
@@ -217,6 +219,9 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     xpu->head.level = strcmp(options->name, "xpu:cpu") == 0 ? "xpu:cpu" : "xpu";
     xpu->head.threads = 1;
     xpu->weights.options = options->residency;
+    const char *fault = getenv("DARKROOM_XPU_FAULT");
+    xpu->spoils = fault != NULL && strcmp(fault, "products") == 0;
+    xpu->unchecked = fault != NULL && strcmp(fault, "unchecked-products") == 0;
     xpu->head.direct_rows = INT64_MAX; /* oneDNN's sums depend on the number of rows */
     if (!options->plans_only) {
         dk_status status = open_queue(xpu, options, err);
