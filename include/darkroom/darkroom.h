@@ -51,6 +51,14 @@ typedef struct dk_engine_options {
     bool dit_layerwise_offload;
     bool pin_cpu_memory;   /* their copies on the host in memory that the device reads itself */
     int offload_budget_mb; /* device memory for layers; 0: a quarter of the weights */
+    const char *text_encoder_device; /* "cpu": prompts are encoded there; "same" or NULL: on
+                                        device */
+    bool enable_compile, enable_torch_compile; /* either: as warmup_mode "server" */
+    const char *warmup_mode; /* "server": two steps of every size of warmup_resolutions are made
+                                while opening, so that no request pays for preparing; "request",
+                                "off" or NULL: the first request of a size does */
+    const char *warmup_resolutions; /* "832x480x81,1024x1024": width, height, frames (else 1);
+                                       NULL: the model's usual size */
     int embedding_cache_mb; /* memory for embeddings of prompts that come again; 0: off */
     const char *embedding_cache_path; /* folder for more of them; NULL: none */
     const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */

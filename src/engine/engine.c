@@ -111,6 +111,23 @@ static void note_offload(const dk_engine *engine, const dk_residency_options *re
     }
 }
 
+/* The CPU, for prompts, beside another device. */
+static dk_status open_text_device(dk_engine *engine, const dk_engine_options *options,
+                                  dk_device_options device, dk_error *err)
+{
+    const char *asked = options->text_encoder_device;
+    if (asked == NULL || strcmp(asked, "same") == 0 ||
+        strcmp(engine->device->ops->kind, asked) == 0) {
+        return DK_OK;
+    }
+    device.name = asked;
+    device.attention = device.exact ? DK_ATTENTION_REFERENCE : DK_ATTENTION_FLASH;
+    DK_TRY(dk_device_open(&engine->text_device, &device, err));
+    dk_nn_init(&engine->text_nn, engine->text_device, device.exact ? DK_F32 : DK_BF16,
+               &engine->cancel->requested);
+    return DK_OK;
+}
+
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     bool exact = strcmp(options->dtype, "f32") == 0;
@@ -133,13 +150,14 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
     note_offload(engine, &device.residency);
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
-    return DK_OK;
+    return open_text_device(engine, options, device, err);
 }
 
 static dk_status open_pipeline(dk_engine *engine, dk_error *err)
 {
     dk_model_folder *folder;
-    const dk_pipeline_options options = {.quantization = engine->quantization,
+    const dk_pipeline_options options = {.text_device = engine->text_device,
+                                         .quantization = engine->quantization,
                                          .max_error = engine->max_error,
                                          .cancel = &engine->cancel->requested,
                                          .log = &engine->log};
@@ -201,6 +219,9 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     if (status == DK_OK) {
         status = open_embeddings(engine, options, err);
     }
+    if (status == DK_OK) {
+        status = dk_engine_warm_up(engine, options, err);
+    }
     if (status != DK_OK) {
         dk_engine_close(&engine);
         return status;
@@ -216,6 +237,8 @@ void dk_engine_close(dk_engine **engine)
         dk_embedding_cache_destroy(&e->embeddings);
         dk_planner_destroy(&e->planner);
         dk_pipeline_close(&e->pipeline);
+        dk_nn_release(&e->text_nn);
+        dk_device_close(&e->text_device);
         dk_nn_release(&e->nn);
         dk_device_close(&e->device);
         json_decref(e->weights);

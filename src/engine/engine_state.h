@@ -18,6 +18,8 @@ struct dk_engine {
     dk_device *device;
     dk_pipeline *pipeline;
     dk_nn nn;
+    dk_device *text_device; /* owned: where prompts are encoded; NULL: on `device` */
+    dk_nn text_nn;
     dk_cancel *cancel;
     bool owns_cancel;
     char *model;  /* as the caller named it */
@@ -34,6 +36,10 @@ struct dk_engine {
 /* What dk_engine_plan works with, beside the engine's own device. Owned. */
 dk_planner *dk_planner_create(void);
 void dk_planner_destroy(dk_planner **planner);
+
+/* Runs what the options ask for in advance, so that the first request finds all prepared. */
+DK_MUST_USE dk_status dk_engine_warm_up(dk_engine *engine, const dk_engine_options *options,
+                                        dk_error *err);
 
 /* SHA-256 of all that decides the bits of text embeddings, files told as below. */
 DK_MUST_USE dk_status dk_text_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,

@@ -29,7 +29,7 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
     result->recipes = dk_alloc((size_t)result->outputs * sizeof *result->recipes);
     for (int i = 0; i < result->outputs; i++) {
         const dk_recipe_facts facts = {
-            .quantization = dk_engine_quantization(engine) != NULL ? "int8" : "none",
+            .quantization = dk_quantization_name(engine->quantization),
             .quantization_max_error = engine->max_error,
             .request = &job->request,
             .model = engine->model,
@@ -63,6 +63,7 @@ static void begin(dk_engine *engine, work *w, dk_generation *generation)
     *w = (work){.generation = generation};
     w->job = (dk_job){.pipeline = engine->pipeline,
                       .nn = &engine->nn,
+                      .text_nn = engine->text_device != NULL ? &engine->text_nn : NULL,
                       .request = *request,
                       .events = generation->events,
                       .event_context = generation->context,

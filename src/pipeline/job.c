@@ -75,17 +75,24 @@ static void note_rate(dk_job *job, const dk_stage *stage, double flops, double m
     }
 }
 
+static dk_nn *nn_of(const dk_job *job, const dk_stage *stage)
+{
+    bool text = stage->rate == DK_RATE_TEXT;
+    return text ? dk_job_text_nn(job) : job->nn;
+}
+
 static void run_alone(dk_job *job, const dk_stage *stage)
 {
     begin_stage(job, stage);
-    double start = dk_now_ms(), before = job->nn->device->computed;
-    job->nn->own_cancel = job->cancel;
-    job->status = dk_nn_check(job->nn, &job->error);
+    dk_nn *nn = nn_of(job, stage);
+    double start = dk_now_ms(), before = nn->device->computed;
+    nn->own_cancel = job->cancel;
+    job->status = dk_nn_check(nn, &job->error);
     if (job->status == DK_OK) {
         job->status = stage->run(job, &job->error);
     }
-    job->nn->own_cancel = NULL;
-    note_rate(job, stage, job->nn->device->computed - before, dk_now_ms() - start);
+    nn->own_cancel = NULL;
+    note_rate(job, stage, nn->device->computed - before, dk_now_ms() - start);
     end_stage(job, stage, dk_now_ms() - start);
 }
 
@@ -120,7 +127,7 @@ static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
         }
     }
     if (stage->rate != DK_RATE_NONE && left > 0) {
-        dk_device_rest(well[0]->nn->device, stage->component);
+        dk_device_rest(nn_of(well[0], stage)->device, stage->component);
     }
 }
 

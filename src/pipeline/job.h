@@ -32,6 +32,7 @@ struct dk_job {
     dk_request request;          /* validated copy */
     dk_event_fn *events;
     void *event_context;
+    dk_nn *text_nn;            /* borrowed; prompts are encoded there; NULL: by nn */
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
     dk_dump *dump;             /* NULL: nothing is dumped */
     dk_checkpoint_options checkpoint;
@@ -59,6 +60,12 @@ struct dk_job {
     dk_status status;  /* how dk_jobs_run ended for this one */
     dk_error error;
 };
+
+/* Where prompts are encoded. */
+static inline dk_nn *dk_job_text_nn(const dk_job *job)
+{
+    return job->text_nn != NULL ? job->text_nn : job->nn;
+}
 
 /* Elements of one latent. */
 int64_t dk_job_latent_count(const dk_job *job);

@@ -36,6 +36,7 @@ struct dk_pipeline {
 };
 
 typedef struct dk_pipeline_options {
+    dk_device *text_device;       /* borrowed: where prompts are encoded; NULL: the same */
     dk_quantization quantization; /* of the transformer's linear layers */
     double max_error;             /* of one layer, see nn/quantize.h; NAN: the kind's own */
     const atomic_bool *cancel;    /* may be NULL */

@@ -23,7 +23,7 @@ static dk_status tokenize(const dk_pipeline *pipeline, const char *name, const c
 static dk_status forward(dk_job *job, const dk_tokens *tokens, dk_text_embeds *out,
                          dk_error *err)
 {
-    dk_nn *nn = job->nn;
+    dk_nn *nn = dk_job_text_nn(job);
     const dk_t5_encoder *encoder = job->pipeline->text_encoder;
     int count = (int)tokens->count;
     int64_t width = dk_t5_encoder_config(encoder)->d_model;
@@ -91,7 +91,7 @@ static dk_status run(dk_job *job, dk_error *err)
 static dk_status plan_one(dk_job *job, const char *name, const char *text, dk_text_embeds *out,
                           dk_error *err)
 {
-    dk_nn *nn = job->nn;
+    dk_nn *nn = dk_job_text_nn(job);
     const dk_t5_encoder *encoder = job->pipeline->text_encoder;
     int64_t width = dk_t5_encoder_config(encoder)->d_model;
     dk_tokens tokens = {0};
@@ -108,13 +108,13 @@ static dk_status plan_one(dk_job *job, const char *name, const char *text, dk_te
 
 static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
 {
-    double before = dk_device_flops(job->nn->device);
+    double before = dk_device_flops(dk_job_text_nn(job)->device);
     DK_TRY(plan_one(job, "prompt", job->request.prompt, &job->prompt, err));
     if (job->guided) {
         DK_TRY(plan_one(job, "negative_prompt", job->request.negative_prompt, &job->negative,
                         err));
     }
-    planning->flops[DK_RATE_TEXT] = dk_device_flops(job->nn->device) - before;
+    planning->flops[DK_RATE_TEXT] = dk_device_flops(dk_job_text_nn(job)->device) - before;
     planning->host_bytes +=
         (uint64_t)((job->prompt.rows + job->negative.rows) * job->prompt.width) * sizeof(float);
     return DK_OK;

@@ -234,7 +234,8 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
         dk_model_folder_config(folder, "scheduler", "scheduler_config.json",
                                &pipeline->scheduler_config, &pipeline->scheduler_where, err);
     if (status == DK_OK) {
-        status = open_text_encoder(pipeline, folder, device, err);
+        dk_device *text = options->text_device != NULL ? options->text_device : device;
+        status = open_text_encoder(pipeline, folder, text, err);
     }
     if (status == DK_OK) {
         status = check_cancel(cancel, err);

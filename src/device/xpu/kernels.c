@@ -1,6 +1,7 @@
 /* Building and launching our kernels. */
 #include "device/xpu/kernels.h"
 
+#include "base/clock.h"
 #include "device/xpu/xpu.h"
 
 static const struct {
@@ -32,8 +33,11 @@ bool dk_xpu_kernel_ready(dk_xpu *xpu, dk_xpu_kernel kernel)
     }
     if (kernels->bundle[file] == NULL) {
         const dk_xpu_spirv *spirv = &dk_xpu_spirv_files[file];
+        double start = dk_now_ms();
         kernels->bundle[file] = DPCTLKernelBundle_CreateFromSpirv(
             xpu->context, xpu->device, spirv->bytes, spirv->size, "");
+        dk_log_debug(xpu->log, "kernels of %s.cl built in %.0f ms", spirv->name,
+                     dk_now_ms() - start);
     }
     if (kernels->bundle[file] != NULL) {
         kernels->kernel[kernel] =
