@@ -285,8 +285,7 @@ static int usage(const char *wrong)
             "kernelcheck --bench [--cpu LEVEL] [--function=PATTERN] [--shapes FILE] [--json]\n"
             "LEVEL: c, avx2, avxvnni, avx512, avx512bf16, amx (without it, all; --bench: the "
             "best)\n"
-            "NAME: a device that is not the plain CPU, as darkroom's --device takes it: xpu, "
-            "xpu:cpu\n"
+            "NAME: a device as darkroom's --device takes it: xpu, xpu:cpu; cpu with --exact\n"
             "exit codes: 0 passed, 1 failed, 2 usage, 77 nothing to run on this CPU\n",
             wrong);
     return USAGE;
