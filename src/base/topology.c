@@ -153,3 +153,19 @@ void dk_topology_interleave(const dk_topology *topology, void *memory, size_t by
         (void)syscall(SYS_mbind, first, end - first, INTERLEAVE, &nodes, MOST_NODES + 1, 0);
     }
 }
+
+uint64_t dk_available_memory_bytes(void)
+{
+    char line[256];
+    uint64_t kib = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, "MemAvailable:", 13) == 0) {
+            kib = strtoull(line + 13, NULL, 10);
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return kib * 1024;
+}

@@ -1,8 +1,10 @@
-/* Which processors there are: NUMA nodes and physical cores, from Linux's /sys. */
+/* Which processors there are, NUMA nodes and physical cores, and how much memory is free: from
+   Linux's /sys and /proc. */
 #ifndef DK_BASE_TOPOLOGY_H
 #define DK_BASE_TOPOLOGY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum { DK_MOST_CPUS = 1024 };
 
@@ -24,5 +26,8 @@ void dk_topology_read(dk_topology *out, const char *system, const unsigned char 
 /* Spreads pages that nobody touched yet over all nodes. Only a wish: memory on one node works
    as well, slower. Does nothing on machines with one node. */
 void dk_topology_interleave(const dk_topology *topology, void *memory, size_t bytes);
+
+/* Memory that the machine can give now without swapping; 0: it does not tell. */
+uint64_t dk_available_memory_bytes(void);
 
 #endif

@@ -9,11 +9,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/arguments.h"
+#include "cli/devices.h"
 #include "cli/folder.h"
 #include "cli/interrupt.h"
 #include "cli/machine.h"
 #include "cli/models.h"
 #include "cli/report.h"
+#include "device/module.h"
 #include "engine/option_parameters.h"
 #include "engine/recipe.h"
 #include "kernels/cpu_flags.h"
@@ -44,6 +46,7 @@ typedef struct selftest {
     dk_engine_setup setup;
     dk_progress progress;
     json_t *report, *checks;
+    void *module; /* of the device that is tested, loaded; NULL: the CPU */
     bool failed;
 } selftest;
 
@@ -220,11 +223,20 @@ static void print_object(const char *title, const json_t *object)
     }
 }
 
-static void print(const selftest *t)
+/* What is computed with, before anything is. */
+static void print_machine(const selftest *t)
+{
+    const json_t *module = json_object_get(t->report, "module");
+    print_object("machine", json_object_get(t->report, "machine"));
+    if (module != NULL) {
+        dk_device_report_print(module);
+    }
+}
+
+static void print_cpu(const selftest *t)
 {
     size_t i;
     json_t *entry;
-    print_object("machine", json_object_get(t->report, "machine"));
     printf("  %-28s %s (%s)\n", "chosen level",
            json_string_value(json_object_get(t->report, "level")),
            json_string_value(json_object_get(t->report, "level_reason")));
@@ -236,7 +248,18 @@ static void print(const selftest *t)
                json_is_true(json_object_get(entry, "found")) ? "found" : "not found",
                json_string_value(json_object_get(entry, "use")));
     }
-    printf("embedded model against the reference\n");
+}
+
+static void print(const selftest *t)
+{
+    size_t i;
+    json_t *entry;
+    print_machine(t);
+    if (t->module == NULL) {
+        print_cpu(t);
+    }
+    printf("embedded model against the reference, on %s\n",
+           json_string_value(json_object_get(t->report, "device")));
     json_array_foreach(t->checks, i, entry)
     {
         printf("  %-28s %s: frames differ by up to %.2g, rms %.2g; %.0f ms\n",
@@ -248,20 +271,40 @@ static void print(const selftest *t)
     }
 }
 
-static dk_status run_tests(selftest *t, dk_error *err)
+/* The module's part, whatever its device can do. */
+static dk_status describe_module(selftest *t, const char *kind, dk_error *err)
+{
+    json_t *module;
+    DK_TRY(dk_device_report(&module, &t->module, kind, err));
+    json_object_set_new(t->report, "module", module);
+    return DK_OK;
+}
+
+static dk_status describe_cpu(selftest *t, dk_error *err)
 {
     const char *cap = t->setup.options.cpu_level;
     unsigned flags = dk_cpu_flags_detect();
     if (cap != NULL && !dk_cpu_flags_cap(&flags, cap)) {
         return dk_fail(err, DK_INVALID, "--cpu is '%s'", cap);
     }
-    json_object_set_new(t->report, "engine", json_string("darkroom " DK_VERSION));
-    json_object_set_new(t->report, "machine", dk_machine_report());
     json_object_set_new(t->report, "kernels", dk_kernel_report(flags));
     json_object_set_new(t->report, "modules", dk_module_report());
     json_object_set_new(t->report, "level_reason",
                         json_string(cap != NULL ? "the processor's, capped by --cpu"
                                                 : "the highest that the processor has"));
+    return DK_OK;
+}
+
+static dk_status run_tests(selftest *t, dk_error *err)
+{
+    const char *device = t->setup.options.device;
+    json_object_set_new(t->report, "engine", json_string("darkroom " DK_VERSION));
+    json_object_set_new(t->report, "machine", dk_machine_report());
+    if (device != NULL && (strcmp(device, "xpu") == 0 || strncmp(device, "xpu:", 4) == 0)) {
+        DK_TRY(describe_module(t, "xpu", err));
+    } else {
+        DK_TRY(describe_cpu(t, err));
+    }
     json_object_set(t->report, "checks", t->checks);
     DK_TRY(check_model(t, err));
     json_object_set_new(t->report, "passed", json_boolean(!t->failed));
@@ -286,6 +329,8 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
         dk_report_print(t.report);
     } else if (status == DK_OK) {
         print(&t);
+    } else if (t.module != NULL && !t.options.json) {
+        print_machine(&t); /* why the check could not be made */
     }
     if (status == DK_OK && t.failed) {
         status = DK_MISMATCH; /* told by the report */
@@ -293,10 +338,11 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     json_decref(t.report);
     json_decref(t.checks);
     dk_engine_setup_release(&t.setup);
+    dk_device_module_unload(t.module);
     return status;
 }
 
-static const char *const option_names[] = {"threads", "cpu", "log_level", NULL};
+static const char *const option_names[] = {"device", "threads", "cpu", "log_level", NULL};
 static const dk_flag_group groups[] = {
     {&table, NULL},
     {&dk_option_parameters, option_names},
@@ -310,9 +356,12 @@ const dk_command dk_command_selftest = {
         "Shows what this machine offers and compares the built-in model with the reference.",
     .text =
         "Makes one picture in f32 and bf16 from stored first latents and compares it with what "
-        "the reference pipeline makes of them. Exits with 12 when they differ.",
+        "the reference pipeline makes of them. Exits with 12 when they differ. With --device "
+        "xpu it "
+        "tells what the module for Intel GPUs finds, and computes there.",
     .examples = "  darkroom selftest\n"
                 "  darkroom selftest --cpu avx2 --threads 1\n"
+                "  darkroom selftest --device xpu\n"
                 "  darkroom selftest --json\n",
     .groups = groups,
     .run = run,

@@ -13,19 +13,15 @@ static float unit(float sample)
     return value < 0.0f ? 0.0f : value > 1.0f ? 1.0f : value; /* NaN falls through */
 }
 
-static dk_status emit(void *context, int64_t first_frame, int64_t count,
-                      const dk_tensor *sample, dk_error *err)
+/* Samples of frames [first_frame, first_frame + count), in host memory and changed there,
+   become pixels. */
+static dk_status take_frames(dk_job *job, int64_t first_frame, int64_t count, float *values,
+                             dk_error *err)
 {
-    dk_job *job = context;
     const dk_result *result = job->result;
     int64_t frame = (int64_t)result->height * result->width * 3;
     uint8_t *rgb = result->rgb + ((int64_t)job->output * result->frames + first_frame) * frame;
-    float *values;
-    void *memory;
-    DK_TRY(dk_try_alloc(&memory, (size_t)(count * frame) * sizeof(float), "a frame", err));
-    values = memory;
-    dk_device_read(job->nn->device, values, sample->data, dk_tensor_bytes(sample));
-    dk_status status = dk_device_sync(job->nn->device, err);
+    dk_status status = DK_OK;
     for (int64_t i = 0; i < count * frame && status == DK_OK; i++) {
         values[i] = unit(values[i]);
         if (isnan(values[i])) {
@@ -41,8 +37,29 @@ static dk_status emit(void *context, int64_t first_frame, int64_t count,
         memcpy(job->frames + first_frame * frame, values,
                (size_t)(count * frame) * sizeof(float));
     }
+    return status;
+}
+
+static dk_status emit(void *context, int64_t first_frame, int64_t count,
+                      const dk_tensor *sample, dk_error *err)
+{
+    dk_job *job = context;
+    void *values;
+    DK_TRY(dk_try_alloc(&values, dk_tensor_bytes(sample), "a frame", err));
+    dk_device_read(job->nn->device, values, sample->data, dk_tensor_bytes(sample));
+    dk_status status = dk_device_sync(job->nn->device, err);
+    if (status == DK_OK) {
+        status = take_frames(job, first_frame, count, values, err);
+    }
     dk_free(values);
     return status;
+}
+
+/* Of a clip that was put together on the host. */
+static dk_status emit_clip(void *context, int64_t first_frame, int64_t count,
+                           const dk_tensor *sample, dk_error *err)
+{
+    return take_frames(context, first_frame, count, sample->data, err);
 }
 
 /* z * std + mean, per channel. */
@@ -80,7 +97,7 @@ static dk_status decode_tiled(dk_job *job, dk_error *err)
                                  emit, job, err);
     }
     return dk_wan_vae_decode_tiled(nn, vae, &latent, job->latent_frames, height, width, &tiling,
-                                   emit, job, err);
+                                   emit_clip, job, err);
 }
 
 static dk_status decode(dk_job *job, dk_error *err)

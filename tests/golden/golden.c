@@ -100,6 +100,33 @@ const char *golden_cpu_level(void)
     return getenv("DK_TEST_CPU");
 }
 
+const char *golden_device_name(void)
+{
+    const char *name = getenv("DK_TEST_DEVICE");
+    return name != NULL && name[0] != '\0' ? name : "cpu";
+}
+
+dk_device *golden_device(bool exact)
+{
+    const dk_device_options options = {.name = golden_device_name(),
+                                       .threads = 2,
+                                       .level = golden_cpu_level(),
+                                       .exact = exact};
+    dk_device *device = NULL;
+    dk_error err;
+    assert_ok(dk_device_open(&device, &options, &err), err);
+    return device;
+}
+
+float *golden_read(dk_device *device, const void *data, int64_t count)
+{
+    dk_error err;
+    float *values = test_malloc((size_t)count * sizeof *values);
+    dk_device_read(device, values, data, (size_t)count * sizeof *values);
+    assert_ok(dk_device_sync(device, &err), err);
+    return values;
+}
+
 bool golden_level_is_here(void)
 {
     const char *level = golden_cpu_level();

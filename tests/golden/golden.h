@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "device/device.h"
 #include "test.h"
 #include "weights/safetensors.h"
 
@@ -26,6 +27,14 @@ double assert_close(const char *what, const float *actual, const float *expected
 enum { GOLDEN_SKIPPED = 77 };
 const char *golden_cpu_level(void);
 bool golden_level_is_here(void);
+
+/* The device to test, from the environment's DK_TEST_DEVICE; "cpu" without it. */
+const char *golden_device_name(void);
+/* Opens it; owned: dk_device_close. exact: f32 arithmetic throughout. */
+dk_device *golden_device(bool exact);
+
+/* count floats of the device's memory, copied; owned: test_free. */
+float *golden_read(dk_device *device, const void *data, int64_t count);
 
 double golden_rms(const float *actual, const float *expected, int64_t count);
 

@@ -97,6 +97,7 @@ static void all_cases(void **state)
     json_t *cases = golden_cases(FAMILY);
     dk_engine_options_init(&options);
     options.model_path = "tests/golden/wan2.1-t2v/checkpoint";
+    options.device = golden_device_name();
     options.dtype = "f32";
     options.cpu_level = golden_cpu_level();
     options.threads = 2;

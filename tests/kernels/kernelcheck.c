@@ -13,14 +13,15 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "device/device.h"
 #include "kernels/cpu_flags.h"
 #include "kernels/kernelcheck_run.h"
 
 enum { PASSED = 0, FAILED = 1, USAGE = 2, SKIPPED = 77, SHOWN_FAILURES = 4 };
 
-static const kc_family *const families[] = {&kc_decode,   &kc_gemm,   &kc_gemm_int8,
-                                            &kc_quantize, &kc_linear, &kc_attention,
-                                            &kc_conv,     &kc_norm,   &kc_elementwise};
+static const kc_family *const families[] = {
+    &kc_decode,    &kc_gemm, &kc_gemm_int8, &kc_quantize,    &kc_linear,
+    &kc_attention, &kc_conv, &kc_norm,      &kc_elementwise, &kc_memory};
 
 static sigjmp_buf after_fault; /* a handler has no argument to carry it */
 
@@ -58,9 +59,10 @@ void kc_fail(kc *k, const char *format, ...)
     k->failures++;
     if (k->failures <= SHOWN_FAILURES) {
         printf("FAILED %s at level %s, %s, round %d: %s\n"
-               "    repeat: kernelcheck --seed %llu --cpu %s --function='%s'\n",
+               "    repeat: kernelcheck --seed %llu %s %s%s --function='%s'\n",
                k->function, k->level, k->where, k->round, what, (unsigned long long)k->seed,
-               k->level, k->function);
+               k->device != NULL ? "--device" : "--cpu", k->level, k->exact ? " --exact" : "",
+               k->function);
     } else if (k->failures == SHOWN_FAILURES + 1) {
         printf("    further failures of %s are not shown\n", k->function);
     }
@@ -130,7 +132,7 @@ void kc_result(kc *k, const void *data, size_t bytes)
 
 int kc_plan_rounds(const kc *k)
 {
-    return k->brief ? 2 : 4;
+    return k->brief || k->device != NULL ? 2 : 4;
 }
 
 /* The signal that stopped the check, or 0. */
@@ -173,6 +175,21 @@ static void set_level(kc *k, int level)
     k->below = level > 0 ? dk_cpu_levels[level - 1].flags : 0;
 }
 
+static bool is_wanted(const kc_options *options, const kc_test *test)
+{
+    return options->function == NULL || fnmatch(options->function, test->name, 0) == 0;
+}
+
+static void run_or_list(kc *k, const kc_test *test, const kc_options *options, tally *sum)
+{
+    sum->run++;
+    if (options->list) {
+        printf("%s/%s\n", test->name, k->level);
+    } else {
+        sum->failed += run_test(k, test) ? 0 : 1;
+    }
+}
+
 static void run_level(kc *k, int level, const kc_options *options, tally *sum)
 {
     unsigned cpu = dk_cpu_flags_detect();
@@ -187,16 +204,8 @@ static void run_level(kc *k, int level, const kc_options *options, tally *sum)
     for (int f = 0; f < KC_COUNT(families); f++) {
         for (int t = 0; t < families[f]->count; t++) {
             const kc_test *test = &families[f]->tests[t];
-            bool wanted =
-                options->function == NULL || fnmatch(options->function, test->name, 0) == 0;
-            if (!wanted || !test->is_new(k)) {
-                continue;
-            }
-            sum->run++;
-            if (options->list) {
-                printf("%s/%s\n", test->name, k->level);
-            } else {
-                sum->failed += run_test(k, test) ? 0 : 1;
+            if (is_wanted(options, test) && test->is_new(k)) {
+                run_or_list(k, test, options, sum);
             }
         }
     }
@@ -234,14 +243,49 @@ static int run_all(const kc_options *options)
     return sum.failed > 0 ? FAILED : sum.run == 0 ? SKIPPED : PASSED;
 }
 
+/* Faults are not caught: they may come from threads of the device's libraries. */
+static int run_device(const kc_options *options)
+{
+    const dk_device_options wanted = {.name = options->device, .exact = options->exact};
+    kc state = {.seed = options->seed,
+                .brief = options->brief || KC_SLOW,
+                .level = options->device,
+                .exact = options->exact};
+    tally sum = {0};
+    dk_error err;
+    if (dk_device_open(&state.device, &wanted, &err) != DK_OK) {
+        fprintf(stderr, "kernelcheck: %s\n", err.message);
+        return FAILED;
+    }
+    bool bf16 = strstr(state.device->description, "products in bf16") != NULL;
+    state.panels = bf16 ? DK_BF16 : DK_F32;
+    printf("%s\n", state.device->description);
+    for (int f = 0; f < KC_COUNT(families); f++) {
+        for (int t = 0; t < families[f]->count; t++) {
+            const kc_test *test = &families[f]->tests[t];
+            if (is_wanted(options, test) && test->of_devices) {
+                run_or_list(&state, test, options, &sum);
+            }
+        }
+    }
+    dk_device_close(&state.device);
+    free(state.sent);
+    printf("seed %llu: %d passed, %d failed\n", (unsigned long long)options->seed,
+           sum.run - sum.failed, sum.failed);
+    return sum.failed > 0 ? FAILED : sum.run == 0 ? SKIPPED : PASSED;
+}
+
 static int usage(const char *wrong)
 {
     fprintf(stderr,
             "kernelcheck: '%s' is not accepted\n"
             "kernelcheck [--seed N] [--cpu LEVEL] [--function=PATTERN] [--brief] [--list]\n"
+            "kernelcheck --device NAME [--exact] [--seed N] [--function=PATTERN] [--brief] "
+            "[--list]\n"
             "kernelcheck --bench [--cpu LEVEL] [--function=PATTERN] [--shapes FILE] [--json]\n"
             "LEVEL: c, avx2, avxvnni, avx512, avx512bf16, amx (without it, all; --bench: the "
             "best)\n"
+            "NAME: a device as darkroom's --device takes it: xpu, xpu:cpu; cpu with --exact\n"
             "exit codes: 0 passed, 1 failed, 2 usage, 77 nothing to run on this CPU\n",
             wrong);
     return USAGE;
@@ -273,12 +317,16 @@ int main(int argc, char **argv)
             }
         } else if ((value = value_of("--cpu", argc, argv, &i)) != NULL) {
             options.level = value;
+        } else if ((value = value_of("--device", argc, argv, &i)) != NULL) {
+            options.device = value;
         } else if ((value = value_of("--function", argc, argv, &i)) != NULL) {
             options.function = value;
         } else if ((value = value_of("--shapes", argc, argv, &i)) != NULL) {
             options.shapes = value;
         } else if (strcmp(argv[i], "--list") == 0) {
             options.list = true;
+        } else if (strcmp(argv[i], "--exact") == 0) {
+            options.exact = true;
         } else if (strcmp(argv[i], "--brief") == 0) {
             options.brief = true;
         } else if (strcmp(argv[i], "--bench") == 0) {
@@ -289,5 +337,7 @@ int main(int argc, char **argv)
             return usage(argv[i]);
         }
     }
-    return options.bench ? kc_bench(&options) : run_all(&options);
+    return options.device != NULL ? run_device(&options)
+           : options.bench        ? kc_bench(&options)
+                                  : run_all(&options);
 }

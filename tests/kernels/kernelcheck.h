@@ -1,6 +1,7 @@
 /* kernelcheck: every kernel of the dispatch tables against its definition computed in double.
    The C reference and each instruction set's version meet the same bounds, so none is measured
-   by another's errors. A case runs in several rounds that must agree bit for bit: operands lie
+   by another's errors. With --device the operations of a device are held to the same
+   definitions. A case runs in several rounds that must agree bit for bit: operands lie
    before and behind an unmapped page in turn, unwritten memory holds another poison, and plans
    are made for other numbers of threads. */
 #ifndef DK_TESTS_KERNELCHECK_H
@@ -29,6 +30,7 @@
 #define KC_COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
 typedef struct kc_block kc_block;
+typedef struct dk_device dk_device;
 
 /* The state of a run. */
 typedef struct kc {
@@ -44,12 +46,18 @@ typedef struct kc {
     kc_block *blocks; /* memory of the round */
     void *first;      /* round 0's result */
     size_t first_bytes;
+    dk_device *device;    /* NULL: the kernels themselves */
+    bool exact;           /* the device computes in f32 */
+    dk_dtype panels;      /* what it multiplies */
+    struct kc_sent *sent; /* operands in its memory (kernelcheck_device.h) */
+    int sent_count;
 } kc;
 
 typedef struct kc_test {
     const char *name; /* "linear.store" */
     bool (*is_new)(const kc *k);
     void (*check)(kc *k);
+    bool of_devices; /* what a device does too; checked through it */
 } kc_test;
 
 typedef struct kc_family {
@@ -58,7 +66,7 @@ typedef struct kc_family {
 } kc_family;
 
 extern const kc_family kc_decode, kc_gemm, kc_gemm_int8, kc_quantize, kc_linear, kc_attention,
-    kc_conv, kc_norm, kc_elementwise;
+    kc_conv, kc_norm, kc_elementwise, kc_memory;
 
 /* --- cases -------------------------------------------------------------------------------- */
 

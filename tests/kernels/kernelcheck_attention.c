@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/kernelcheck.h"
+#include "kernels/kernelcheck_device.h"
 
 static const double LOWEST = -1e30; /* the maximum before any key */
 
@@ -270,18 +271,22 @@ typedef struct attention_data {
     double *q, *k, *v; /* as the panels hold them */
     double *lost; /* [q_len][heads] of each score, where the mean was taken from the keys */
     size_t dst_bytes, lse_count;
+    const float *biases; /* [bias_count], args.bias points into it */
+    int64_t bias_count;
     const void *dst_before;
 } attention_data;
 
-static void set_bias(kc *k, dk_attention_args *a, bias_kind kind)
+static void set_bias(kc *k, attention_data *data, bias_kind kind)
 {
+    dk_attention_args *a = &data->args;
     int64_t q = a->q_len, keys = a->kv_len;
     int64_t count = kind == FULL_BIAS       ? a->heads * q * keys
                     : kind == KEY_BIAS      ? keys
                     : kind == RELATIVE_BIAS ? a->heads * (q + keys - 1)
                                             : q * keys;
     float *bias = kc_operand(k, DK_F32, count, KC_ORDINARY);
-    a->bias = bias;
+    data->biases = a->bias = bias;
+    data->bias_count = count;
     a->bias_k = 1;
     switch (kind) {
     case FULL_BIAS:
@@ -341,7 +346,7 @@ static void set_operands(kc *k, attention_data *data, const attention_case *c, d
     data->lse_count = (size_t)(c->heads * c->q_len);
     a->lse = kc_alloc(k, data->lse_count * sizeof(float));
     data->lost = NULL;
-    set_bias(k, a, c->bias);
+    set_bias(k, data, c->bias);
 }
 
 /* Rounds `count` values to int8 steps of their own, as the contract of quantize_rows says. */
@@ -476,6 +481,25 @@ static void run_attention(kc *k, const dk_attention_kernels *kernels,
     }
 }
 
+static void expect_attention(kc *k, const attention_data *data, dk_dtype panels)
+{
+    const dk_attention_args *a = &data->args;
+    size_t end = 0, width = dk_dtype_bytes(a->type);
+    kc_result(k, a->dst, data->dst_bytes);
+    for (int64_t q = 0; q < a->q_len; q++) {
+        size_t start = (size_t)(q * a->dst_stride) * width;
+        kc_untouched(k, a->dst, data->dst_before, end, start);
+        end = start + (size_t)(a->heads * a->head_dim) * width;
+    }
+    double *scores = kc_alloc(k, (size_t)a->kv_len * sizeof *scores);
+    for (int64_t row = 0; k->round == 0 && row < a->heads * a->q_len; row++) {
+        if (!kc_looks_at(k, row) && row > 0) {
+            continue;
+        }
+        expect_row(k, data, panels, (int)(row / a->q_len), row % a->q_len, scores);
+    }
+}
+
 static void attention_rounds(kc *k, const dk_attention_kernels *kernels,
                              const attention_case *c, dk_dtype type,
                              dk_attention_backend backend)
@@ -495,20 +519,20 @@ static void attention_rounds(kc *k, const dk_attention_kernels *kernels,
             quantize_operands(k, &data);
         }
         run_attention(k, kernels, &plan, &data.args);
-        kc_result(k, data.args.dst, data.dst_bytes);
-        size_t end = 0, width = dk_dtype_bytes(type);
-        for (int64_t q = 0; q < c->q_len; q++) {
-            size_t start = (size_t)(q * data.args.dst_stride) * width;
-            kc_untouched(k, data.args.dst, data.dst_before, end, start);
-            end = start + (size_t)(c->heads * c->head_dim) * width;
-        }
-        double *scores = kc_alloc(k, (size_t)c->kv_len * sizeof *scores);
-        for (int64_t row = 0; k->round == 0 && row < (int64_t)c->heads * c->q_len; row++) {
-            if (!kc_looks_at(k, row) && row > 0) {
-                continue;
-            }
-            expect_row(k, &data, gemm->type, (int)(row / c->q_len), row % c->q_len, scores);
-        }
+        expect_attention(k, &data, gemm->type);
+    }
+}
+
+static void attention_of_device(kc *k, const attention_case *c, dk_dtype type)
+{
+    dk_dtype panels = type == DK_BF16 ? k->panels : DK_F32;
+    kc_case(k, 2, "%d heads of %d, %d x %d, %s, bias %d%s", c->heads, c->head_dim, c->q_len,
+            c->kv_len, dk_dtype_name(type), (int)c->bias, c->causal ? ", causal" : "");
+    while (kc_next_round(k)) {
+        attention_data data;
+        set_operands(k, &data, c, type, panels);
+        kc_device_attention(k, &data.args, data.biases, data.bias_count);
+        expect_attention(k, &data, panels);
     }
 }
 
@@ -520,7 +544,11 @@ static void check_attention(kc *k)
         kernels.gemm.bf16 = grouped_gemm(); /* composition must assume no kernel's shape */
         kernels.gemm.int8 = grouped_int8_gemm();
     }
-    for (int i = 0; i < KC_COUNT(cases); i++) {
+    for (int i = 0; i < KC_COUNT(cases) && k->device != NULL; i++) {
+        attention_of_device(k, &cases[i], DK_F32);
+        attention_of_device(k, &cases[i], DK_BF16);
+    }
+    for (int i = 0; i < KC_COUNT(cases) && k->device == NULL; i++) {
         attention_rounds(k, &kernels, &cases[i], DK_F32, DK_ATTENTION_REFERENCE);
         attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_REFERENCE);
         attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_FLASH);
@@ -529,9 +557,9 @@ static void check_attention(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"attention.softmax", softmax_is_new, check_softmax},
-    {"attention.scale_row", scale_is_new, check_scale},
-    {"attention", any_is_new, check_attention},
+    {"attention.softmax", softmax_is_new, check_softmax, false},
+    {"attention.scale_row", scale_is_new, check_scale, false},
+    {"attention", any_is_new, check_attention, true},
 };
 
 const kc_family kc_attention = {tests, KC_COUNT(tests)};

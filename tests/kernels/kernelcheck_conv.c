@@ -6,8 +6,9 @@
 #include "base/alloc.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/kernelcheck.h"
+#include "kernels/kernelcheck_device.h"
 
-enum { MOST_FRAMES = 8, GAP = 37 }; /* GAP: elements between two frames of dst */
+enum { MOST_FRAMES = 8, GAP = 37 }; /* GAP: elements between two frames of dst, or none */
 
 typedef struct conv_case {
     int in, out, height, width;
@@ -66,6 +67,7 @@ typedef struct conv_data {
     dk_conv_args args;
     const void *frame_list[MOST_FRAMES];
     const double *frames[MOST_FRAMES], *weight;
+    dk_conv_weight stored;
     const void *dst_before;
     size_t dst_bytes;
 } conv_data;
@@ -75,7 +77,7 @@ static int or_one(int value)
     return value > 0 ? value : 1;
 }
 
-static void set_geometry(dk_conv_args *a, const conv_case *c, dk_dtype type)
+static void set_geometry(dk_conv_args *a, const conv_case *c, dk_dtype type, int gap)
 {
     *a = (dk_conv_args){.src_type = type,
                         .height = c->height,
@@ -95,7 +97,7 @@ static void set_geometry(dk_conv_args *a, const conv_case *c, dk_dtype type)
                         .out_channels = c->out};
     a->out_height = (c->height * a->upsample + c->top + c->bottom - c->kh) / a->stride + 1;
     a->out_width = (c->width * a->upsample + c->left + c->right - c->kw) / a->stride + 1;
-    a->dst_frame_stride = (int64_t)a->out_height * a->out_width * c->out + GAP;
+    a->dst_frame_stride = (int64_t)a->out_height * a->out_width * c->out + gap;
 }
 
 static void set_frames(kc *k, conv_data *data, const conv_case *c, dk_dtype panels)
@@ -113,22 +115,17 @@ static void set_frames(kc *k, conv_data *data, const conv_case *c, dk_dtype pane
 }
 
 static void set_operands(kc *k, conv_data *data, const conv_case *c, dk_dtype type,
-                         dk_dtype weight_type, const dk_gemm_kernel *kernel)
+                         dk_dtype weight_type, dk_dtype panels, int gap)
 {
     *data = (conv_data){0};
     dk_conv_args *a = &data->args;
-    set_geometry(a, c, type);
-    set_frames(k, data, c, kernel->type);
+    set_geometry(a, c, type, gap);
+    set_frames(k, data, c, panels);
     int taps = a->kernel_t * c->kh * c->kw;
     int64_t weights = (int64_t)c->out * c->in * taps;
     const void *weight = kc_operand(k, weight_type, weights, KC_ORDINARY);
-    data->weight = kc_plain(k, weight, weight_type, weights, kernel->type);
-    void *packed = kc_alloc(k, dk_conv_packed_bytes(kernel, c->out, c->in, taps));
-    const dk_conv_weight stored = {weight, weight_type, c->out, c->in, taps};
-    dk_decode_kernels decode;
-    dk_decode_kernels_init(&decode, k->flags);
-    dk_conv_pack_weight(packed, kernel, &decode, &stored);
-    a->packed_weight = packed;
+    data->weight = kc_plain(k, weight, weight_type, weights, panels);
+    data->stored = (dk_conv_weight){weight, weight_type, c->out, c->in, taps};
     a->bias = c->bias ? kc_operand(k, DK_F32, c->out, KC_ORDINARY) : NULL;
     int64_t count = a->out_frames * a->dst_frame_stride;
     data->dst_bytes = (size_t)count * dk_dtype_bytes(type);
@@ -137,6 +134,17 @@ static void set_operands(kc *k, conv_data *data, const conv_case *c, dk_dtype ty
     if (c->residual) { /* in place, or beside */
         a->residual = c->out % 2 ? a->dst : kc_operand(k, type, count, KC_ORDINARY);
     }
+}
+
+static void pack_weight(kc *k, conv_data *data, const dk_gemm_kernel *kernel)
+{
+    const dk_conv_weight *w = &data->stored;
+    dk_decode_kernels decode;
+    void *packed =
+        kc_alloc(k, dk_conv_packed_bytes(kernel, w->out_channels, w->in_channels, w->taps));
+    dk_decode_kernels_init(&decode, k->flags);
+    dk_conv_pack_weight(packed, kernel, &decode, w);
+    data->args.packed_weight = packed;
 }
 
 /* The sum at output pixel (y, x) of frame t, channel n. */
@@ -191,6 +199,19 @@ static void expect_frame(kc *k, const conv_data *data, int t)
     }
 }
 
+static void expect_conv(kc *k, const conv_data *data, size_t gap)
+{
+    kc_result(k, data->args.dst, data->dst_bytes);
+    for (int t = 0; t < data->args.out_frames; t++) {
+        size_t width = dk_dtype_bytes(data->args.dst_type);
+        size_t end = (size_t)((t + 1) * data->args.dst_frame_stride) * width;
+        kc_untouched(k, data->args.dst, data->dst_before, end - gap * width, end);
+        if (k->round == 0) {
+            expect_frame(k, data, t);
+        }
+    }
+}
+
 static void conv_rounds(kc *k, const dk_linear_kernels *kernels, const dk_gemm_kernel *kernel,
                         int number, dk_dtype type, dk_dtype weight_type)
 {
@@ -200,7 +221,8 @@ static void conv_rounds(kc *k, const dk_linear_kernels *kernels, const dk_gemm_k
     while (kc_next_round(k)) {
         conv_data data;
         dk_conv_plan plan;
-        set_operands(k, &data, c, type, weight_type, kernel);
+        set_operands(k, &data, c, type, weight_type, kernel->type, GAP);
+        pack_weight(k, &data, kernel);
         dk_conv_plan_init(&plan, kernel, &data.args, kc_threads(k));
         void *scratch = kc_alloc(k, plan.scratch_bytes);
         if (plan.scratch_bytes % DK_ALIGNMENT != 0 || plan.scratch_bytes > 1u << 20) {
@@ -210,16 +232,37 @@ static void conv_rounds(kc *k, const dk_linear_kernels *kernels, const dk_gemm_k
         for (int task = 1; task <= plan.tasks; task++) {
             dk_conv_block(&plan, kernels, &data.args, task % plan.tasks, scratch);
         }
-        kc_result(k, data.args.dst, data.dst_bytes);
-        for (int t = 0; t < data.args.out_frames; t++) {
-            size_t width = dk_dtype_bytes(type);
-            size_t end = (size_t)((t + 1) * data.args.dst_frame_stride) * width;
-            kc_untouched(k, data.args.dst, data.dst_before, end - GAP * width, end);
-            if (k->round == 0) {
-                expect_frame(k, &data, t);
-            }
+        expect_conv(k, &data, GAP);
+    }
+}
+
+static void conv_of_device(kc *k, int number, dk_dtype type, dk_dtype weight_type, int gap)
+{
+    kc_case(k, 2, "case %d, %s, W %s, gap %d", number, dk_dtype_name(type),
+            dk_dtype_name(weight_type), gap);
+    while (kc_next_round(k)) {
+        conv_data data;
+        set_operands(k, &data, &cases[number], type, weight_type, k->panels, gap);
+        kc_device_conv(k, &data.args, &data.stored);
+        expect_conv(k, &data, (size_t)gap);
+    }
+}
+
+static void check_conv_of_device(kc *k)
+{
+    static const dk_dtype stored[] = {DK_F16, DK_F32, DK_BF16, DK_F8_E4M3, DK_F8_E5M2};
+    for (int i = 0; i < KC_COUNT(cases); i++) {
+        for (int bits = 0; bits < 4 && !(k->brief && cases[i].large); bits++) {
+            conv_of_device(k, i, bits & 1 ? DK_BF16 : DK_F32, stored[(i + bits) % 5],
+                           bits & 2 ? GAP : 0);
         }
     }
+}
+
+static bool never_is_new(const kc *k)
+{
+    (void)k;
+    return false;
 }
 
 static void check_conv(kc *k)
@@ -244,7 +287,8 @@ static void check_conv(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"conv", conv_is_new, check_conv},
+    {"conv", conv_is_new, check_conv, false},
+    {"conv.device", never_is_new, check_conv_of_device, true},
 };
 
 const kc_family kc_conv = {tests, KC_COUNT(tests)};

@@ -84,7 +84,7 @@ static void check_decode(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"decode", decode_is_new, check_decode},
+    {"decode", decode_is_new, check_decode, false},
 };
 
 const kc_family kc_decode = {tests, KC_COUNT(tests)};

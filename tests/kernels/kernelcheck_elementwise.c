@@ -4,6 +4,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/kernelcheck.h"
+#include "kernels/kernelcheck_device.h"
 
 static void tables(const kc *k, dk_elementwise_kernels *now, dk_elementwise_kernels *before)
 {
@@ -51,7 +52,11 @@ static void map_rounds(kc *k, dk_map_fn *map, const map_case *c)
         const void *before = kc_copy(k, src, (size_t)c->count * dk_dtype_bytes(c->src));
         size_t bytes = (size_t)c->count * dk_dtype_bytes(c->dst);
         void *dst = c->in_place ? src : kc_alloc(k, bytes);
-        map(dst, c->dst, src, c->src, c->activation, c->count);
+        if (k->device != NULL) {
+            kc_device_map(k, dst, c->dst, src, c->src, c->activation, c->count);
+        } else {
+            map(dst, c->dst, src, c->src, c->activation, c->count);
+        }
         kc_result(k, dst, bytes);
         for (int64_t i = 0; k->round == 0 && i < c->count; i++) {
             kc_value v = {kc_get(before, c->src, i), 0};
@@ -104,7 +109,11 @@ static void combine_rounds(kc *k, dk_combine_fn *combine, int terms, int64_t cou
             src[t] = own;
             dst = t == place ? own : dst;
         }
-        combine(dst, src, coef, terms, count);
+        if (k->device != NULL) {
+            kc_device_combine(k, dst, src, coef, terms, count);
+        } else {
+            combine(dst, src, coef, terms, count);
+        }
         kc_result(k, dst, bytes);
         for (int64_t i = 0; k->round == 0 && i < count; i++) {
             double sum = 0, all = 0;
@@ -133,8 +142,8 @@ static void check_combine(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"elementwise.map", map_is_new, check_map},
-    {"elementwise.combine", combine_is_new, check_combine},
+    {"elementwise.map", map_is_new, check_map, true},
+    {"elementwise.combine", combine_is_new, check_combine, true},
 };
 
 const kc_family kc_elementwise = {tests, KC_COUNT(tests)};

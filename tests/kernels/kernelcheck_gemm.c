@@ -265,10 +265,10 @@ static void tile(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"gemm.pack_rows", gemm_is_new, pack_rows},
-    {"gemm.pack_weight", gemm_is_new, pack_weight},
-    {"gemm.pack_matrix", gemm_is_new, pack_matrix},
-    {"gemm.tile", gemm_is_new, tile},
+    {"gemm.pack_rows", gemm_is_new, pack_rows, false},
+    {"gemm.pack_weight", gemm_is_new, pack_weight, false},
+    {"gemm.pack_matrix", gemm_is_new, pack_matrix, false},
+    {"gemm.tile", gemm_is_new, tile, false},
 };
 
 const kc_family kc_gemm = {tests, KC_COUNT(tests)};

@@ -242,9 +242,9 @@ static void tile(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"gemm_int8.pack_rows", int8_is_new, pack_rows},
-    {"gemm_int8.pack_weight", int8_is_new, pack_weight},
-    {"gemm_int8.tile", int8_is_new, tile},
+    {"gemm_int8.pack_rows", int8_is_new, pack_rows, false},
+    {"gemm_int8.pack_weight", int8_is_new, pack_weight, false},
+    {"gemm_int8.tile", int8_is_new, tile, false},
 };
 
 const kc_family kc_gemm_int8 = {tests, KC_COUNT(tests)};

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/kernelcheck.h"
+#include "kernels/kernelcheck_device.h"
 #include "tensor/convert.h"
 
 static void tables(const kc *k, dk_linear_kernels *now, dk_linear_kernels *before)
@@ -192,18 +193,26 @@ static void layer_case(kc *k, const dk_linear_kernels *kernels, const linear_cas
             "%lld x %lld x %lld, src %s, W %s, epilogue %d, values %d, %s", (long long)c->rows,
             (long long)c->cols, (long long)c->depth, dk_dtype_name(c->src),
             dk_dtype_name(c->weight), c->epilogue, (int)c->values,
-            exact ? kernels->gemm.f32.name : kernels->gemm.bf16.name);
+            k->device != NULL ? k->level
+            : exact           ? kernels->gemm.f32.name
+                              : kernels->gemm.bf16.name);
     while (kc_next_round(k)) {
         dk_linear_args a;
-        dk_linear_plan plan;
+        dk_dtype panels = k->panels;
         set_product(k, &a, c);
         const void *before = kc_copy(k, a.dst, dst_bytes(&a));
-        dk_linear_plan_init(&plan, kernels, &a, exact, kc_threads(k));
-        run_layer(k, kernels, &plan, &a);
+        if (k->device != NULL) {
+            kc_device_linear(k, &a, 1);
+        } else {
+            dk_linear_plan plan;
+            dk_linear_plan_init(&plan, kernels, &a, exact, kc_threads(k));
+            run_layer(k, kernels, &plan, &a);
+            panels = plan.kernel->type;
+        }
         kc_result(k, a.dst, dst_bytes(&a));
         expect_rest(k, &a, before, 0, c->rows, 0, c->cols);
         if (k->round == 0) {
-            expect_product(k, &a, before, plan.kernel->type, 0, c->cols);
+            expect_product(k, &a, before, panels, 0, c->cols);
         }
     }
 }
@@ -228,7 +237,7 @@ static void layers(kc *k, const dk_linear_kernels *kernels)
                 continue;
             }
             layer_case(k, kernels, &c, true);
-            if (kernels->gemm.bf16.tile != kernels->gemm.f32.tile) {
+            if (k->device == NULL && kernels->gemm.bf16.tile != kernels->gemm.f32.tile) {
                 layer_case(k, kernels, &c, false);
             }
         }
@@ -253,7 +262,7 @@ static void check_small(kc *k)
                                    .epilogue = number * 37 % EPILOGUES,
                                    .values = number % 3 ? KC_ORDINARY : KC_HARD};
             layer_case(k, &kernels, &c, number % 4 == 0);
-            if (c.weight == DK_BF16) {
+            if (k->device == NULL && c.weight == DK_BF16) {
                 layer_case(k, &kernels, &c, number % 4 != 0);
             }
         }
@@ -268,6 +277,54 @@ static void check_layers(kc *k)
         kernels.gemm.bf16 = grouped_gemm(); /* composition must assume no kernel's shape */
     }
     layers(k, &kernels);
+}
+
+/* Of a device: every epilogue, for few rows and for many. */
+static void check_epilogues(kc *k)
+{
+    for (int epilogue = 0; epilogue < 2 * EPILOGUES; epilogue++) {
+        const linear_case c = {.rows = epilogue < EPILOGUES ? 7 : 70,
+                               .cols = epilogue < EPILOGUES ? 35 : 64,
+                               .depth = 20 + epilogue % 3,
+                               .src = epilogue % 2 ? DK_BF16 : DK_F32,
+                               .weight = epilogue % 5 ? DK_F32 : DK_BF16,
+                               .epilogue = epilogue % EPILOGUES,
+                               .values = epilogue % 4 ? KC_ORDINARY : KC_HARD};
+        layer_case(k, NULL, &c, k->exact);
+    }
+}
+
+/* Of a device: layers of one source in one call; the second multiplies by what the first
+   wrote. */
+static void check_group(kc *k)
+{
+    enum { LAYERS = 3 };
+    for (int bits = 0; bits < 8; bits++) {
+        const linear_case c = {.rows = bits & 1 ? 3 : 50,
+                               .cols = 40,
+                               .depth = 65,
+                               .src = bits & 2 ? DK_BF16 : DK_F32,
+                               .weight = bits & 4 ? DK_F16 : DK_F32,
+                               .epilogue = 1};
+        kc_case(k, 2, "%d layers of %lld x %lld x %lld, src %s, W %s", LAYERS,
+                (long long)c.rows, (long long)c.cols, (long long)c.depth, dk_dtype_name(c.src),
+                dk_dtype_name(c.weight));
+        while (kc_next_round(k)) {
+            dk_linear_args a[LAYERS];
+            for (int i = 0; i < LAYERS; i++) {
+                set_product(k, &a[i], &c);
+                a[i].src = a[0].src;
+                a[i].src_stride = a[0].src_stride;
+            }
+            a[1].dst_stride = a[0].dst_stride;
+            a[1].dst = kc_operand(k, a[1].dst_type, (int64_t)dst_bytes(&a[1]), KC_ORDINARY);
+            a[1].multiply = a[0].dst;
+            kc_device_linear(k, a, LAYERS);
+            for (int i = 0; i < LAYERS; i++) {
+                expect_product(k, &a[i], NULL, k->panels, 0, c.cols);
+            }
+        }
+    }
 }
 
 /* A stored format of blocks, as quantized weights have: 32 numbers of 8 bits behind a power of
@@ -494,10 +551,20 @@ static void check_int8(kc *k)
     }
 }
 
+static bool never_is_new(const kc *k)
+{
+    (void)k;
+    return false;
+}
+
 static const kc_test tests[] = {
-    {"linear.small", any_is_new, check_small}, {"linear.store", store_is_new, check_store},
-    {"linear", any_is_new, check_layers},      {"linear.blocks", any_is_new, check_blocks},
-    {"linear.int8", int8_is_new, check_int8},
+    {"linear.small", any_is_new, check_small, true},
+    {"linear.store", store_is_new, check_store, false},
+    {"linear", any_is_new, check_layers, true},
+    {"linear.epilogues", never_is_new, check_epilogues, true},
+    {"linear.group", never_is_new, check_group, true},
+    {"linear.blocks", any_is_new, check_blocks, false},
+    {"linear.int8", int8_is_new, check_int8, false},
 };
 
 const kc_family kc_linear = {tests, KC_COUNT(tests)};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels/kernelcheck.h"
+#include "kernels/kernelcheck_device.h"
 #include "kernels/norm.h"
 
 static bool norm_is_new(const kc *k)
@@ -133,7 +134,11 @@ static void norm_rounds(kc *k, dk_norm_fn *norm, const norm_case *c)
         size_t row = (size_t)c->cols * dk_dtype_bytes(c->dst);
         const void *src = kc_copy(k, a.src, (size_t)(ROWS * c->cols) * dk_dtype_bytes(c->src));
         const void *before = kc_copy(k, a.dst, ROWS * row);
-        norm(&a, FIRST, LAST);
+        if (k->device != NULL) {
+            kc_device_norm(k, &a, FIRST, LAST);
+        } else {
+            norm(&a, FIRST, LAST);
+        }
         kc_result(k, a.dst, ROWS * row);
         kc_untouched(k, a.dst, before, 0, FIRST * row);
         kc_untouched(k, a.dst, before, LAST * row, ROWS * row);
@@ -240,7 +245,11 @@ static void rope_rounds(kc *k, dk_norm_rope_fn *norm_rope, const rope_case *c)
             a.cos = kc_operand(k, DK_F32, table, KC_ORDINARY);
             a.sin = kc_operand(k, DK_F32, table, KC_ORDINARY);
         }
-        norm_rope(&a, FIRST, LAST);
+        if (k->device != NULL) {
+            kc_device_norm_rope(k, &a, FIRST, LAST);
+        } else {
+            norm_rope(&a, FIRST, LAST);
+        }
         kc_result(k, a.data, bytes);
         size_t end = 0;
         for (int64_t row = FIRST; row < LAST; row++) {
@@ -277,8 +286,8 @@ static void check_norm_rope(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"norm.norm", norm_is_new, check_norm},
-    {"norm.norm_rope", norm_rope_is_new, check_norm_rope},
+    {"norm.norm", norm_is_new, check_norm, true},
+    {"norm.norm_rope", norm_rope_is_new, check_norm_rope, true},
 };
 
 const kc_family kc_norm = {tests, KC_COUNT(tests)};

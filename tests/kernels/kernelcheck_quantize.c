@@ -160,8 +160,8 @@ static void check_rescale(kc *k)
 }
 
 static const kc_test tests[] = {
-    {"quantize.rows", rows_is_new, check_rows},
-    {"quantize.rescale", rescale_is_new, check_rescale},
+    {"quantize.rows", rows_is_new, check_rows, false},
+    {"quantize.rescale", rescale_is_new, check_rescale, false},
 };
 
 const kc_family kc_quantize = {tests, KC_COUNT(tests)};

@@ -11,6 +11,8 @@ typedef struct kc_options {
     uint64_t seed;
     const char *function; /* a pattern as of the shell, or NULL */
     const char *level;    /* or NULL: all */
+    const char *device;   /* or NULL: kernels */
+    bool exact;           /* of the device: f32 */
     const char *shapes;   /* a file of shapes */
     bool list, bench, json, brief;
 } kc_options;

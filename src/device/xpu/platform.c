@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "device/xpu/identity.h"
+
 /* OpenCL's loader reads the system's list of drivers; wheels put theirs beside their libraries.
    Khronos' loader takes its name from the first variable, Debian's from the second: which of
    them is loaded, other libraries of the program decide. The user's values stay. */
@@ -115,6 +117,7 @@ int dk_xpu_list(dk_device_info *out, int most)
         DPCTLDevice_Delete(device);
     }
     DPCTLDeviceVector_Delete(all);
+    dk_xpu_identify(out, count < most ? count : most);
     return count;
 }
 

@@ -54,9 +54,9 @@ typedef struct dk_wan_vae_tiling {
     int64_t height, width, stride_height, stride_width;
 } dk_wan_vae_tiling;
 
-/* The same tile by tile, for pictures too large to decode whole: emits the finished clip at
-   once, from host memory. The context must have been measured with one tile
-   (dk_wan_vae_decode, dry) of tiling->height x width. */
+/* The same tile by tile, for pictures too large to decode whole: the latent is in host memory,
+   and so is the finished clip, which is emitted at once. The context must have been measured
+   with one tile (dk_wan_vae_decode, dry) of tiling->height x width. */
 DK_MUST_USE dk_status dk_wan_vae_decode_tiled(dk_nn *nn, const dk_wan_vae *vae,
                                               const dk_tensor *latent, int64_t frames,
                                               int64_t height, int64_t width,

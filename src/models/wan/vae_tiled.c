@@ -55,7 +55,7 @@ static dk_status decode_tile(dk_nn *nn, const dk_wan_vae *vae, tile *out,
                              int64_t width, const int64_t window[4], dk_error *err)
 {
     const dk_wan_vae_config *c = dk_wan_vae_get_config(vae);
-    void *part = NULL, *values = NULL;
+    void *part = NULL, *values = NULL; /* part: the window on the host */
     dk_tensor piece = DK_TENSOR(NULL, DK_F32, latent->shape[0], frames * window[2] * window[3]);
     *out = (tile){.frames = 1 + (frames - 1) * c->temporal_factor,
                   .height = window[2] * c->spatial_factor,
@@ -65,10 +65,15 @@ static dk_status decode_tile(dk_nn *nn, const dk_wan_vae *vae, tile *out,
     DK_TRY(dk_try_alloc(&values, bytes, "a decoded tile", err));
     out->values = values;
     DK_TRY(dk_try_alloc(&part, dk_tensor_bytes(&piece), "a tile's latent", err));
-    cut(part, latent, frames, height, width, window);
-    piece.data = part;
-    dk_status status =
-        dk_wan_vae_decode(nn, vae, &piece, frames, window[2], window[3], keep_frames, out, err);
+    dk_status status = dk_device_alloc(nn->device, &piece.data, dk_tensor_bytes(&piece),
+                                       "a tile's latent", err);
+    if (status == DK_OK) {
+        cut(part, latent, frames, height, width, window);
+        dk_device_write(nn->device, piece.data, part, dk_tensor_bytes(&piece));
+        status = dk_wan_vae_decode(nn, vae, &piece, frames, window[2], window[3], keep_frames,
+                                   out, err);
+    }
+    dk_device_free(nn->device, piece.data);
     dk_free(part);
     return status;
 }

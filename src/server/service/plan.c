@@ -1,13 +1,12 @@
 /* Plans: asked of a worker once per kind of request, then kept. */
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/topology.h"
 #include "server/service/state.h"
 #include "server/wire/request.h"
 
@@ -49,29 +48,12 @@ static void keep_plan(dk_service *service, const char *key, json_t *plan)
     }
 }
 
-/* Bytes that the machine can give: what is available now. */
-static double available_bytes(void)
-{
-    char line[256];
-    double kib = 0;
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "MemAvailable:", 13) == 0) {
-            kib = strtod(line + 13, NULL);
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return kib * 1024.0;
-}
-
 static void judge(const dk_service *service, json_t *plan)
 {
     double budget = service->options.max_memory_gb * 1e9;
     double peak = json_number_value(json_object_get(plan, "peak_bytes"));
     double weights = json_number_value(json_object_get(plan, "weight_bytes"));
-    double room = budget > 0 ? budget - weights : available_bytes();
+    double room = budget > 0 ? budget - weights : (double)dk_available_memory_bytes();
     bool fits = peak <= room;
     json_object_set_new(plan, "budget_bytes", json_real(budget > 0 ? budget : room));
     json_object_set_new(plan, "fits", json_boolean(fits));

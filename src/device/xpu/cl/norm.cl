@@ -58,7 +58,7 @@ static inline float factor_of(int kind, float squares, int cols, float eps)
         if (r >= rows) {                                                                       \
             return;                                                                            \
         }                                                                                      \
-        int lane = get_sub_group_local_id(), pairs = head_dim / 2;                              \
+        int lane = get_sub_group_local_id(), pairs = head_dim / 2;                             \
         int parts = per_head ? heads : 1, cols = heads * head_dim / parts;                     \
         for (int part = 0; part < parts; part++) {                                             \
             global type *x = data + r * stride + part * cols;                                  \
@@ -85,6 +85,10 @@ static inline float factor_of(int kind, float squares, int cols, float eps)
                 }                                                                              \
                 x[2 * p] = STORE_##type(u);                                                    \
                 x[2 * p + 1] = STORE_##type(v);                                                \
+            }                                                                                  \
+            if (cols % 2 != 0 && weight != 0 && lane == 0) { /* nothing is rotated then */     \
+                x[cols - 1] =                                                                  \
+                    STORE_##type(LOAD_##type(x[cols - 1]) * factor * weight[cols - 1]);        \
             }                                                                                  \
         }                                                                                      \
     }
