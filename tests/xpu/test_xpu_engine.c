@@ -1,0 +1,230 @@
+/* Whole generations on the XPU's CPU device: weights that come and go, products that go wrong,
+   weights of fewer bits, prompts on another device, warming up. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "darkroom/darkroom.h"
+#include "test.h"
+
+/* Like BF16_FRAME_RMS of the selftest, in steps of 255: sums in another order and type. */
+static const double CLOSE_RMS = 0.02 * 255;
+
+enum { SIDE = 64, BYTES = SIDE * SIDE * 3, LOG_BYTES = 16384 };
+
+typedef struct told {
+    char log[LOG_BYTES];
+    int warnings; /* events */
+} told;
+
+static void note_line(void *context, dk_log_level level, const char *line)
+{
+    told *t = context;
+    size_t used = strlen(t->log);
+    (void)level;
+    snprintf(t->log + used, sizeof t->log - used, "%s\n", line);
+}
+
+static void note_event(void *context, const dk_event *event)
+{
+    ((told *)context)->warnings += event->kind == DK_EVENT_WARNING;
+}
+
+static dk_engine_options usual(told *t, const char *dtype)
+{
+    dk_engine_options options;
+    dk_engine_options_init(&options);
+    options.model_path = "models/tiny-wan";
+    options.device = "xpu:cpu";
+    options.dtype = dtype;
+    options.log = note_line;
+    options.log_context = t;
+    options.log_level = DK_LOG_INFO;
+    *t = (told){0};
+    return options;
+}
+
+/* One picture of two steps. */
+static dk_status picture(const dk_engine_options *options, told *t, unsigned char rgb[BYTES],
+                         dk_error *err)
+{
+    dk_engine *engine = NULL;
+    dk_request request;
+    dk_result result = {0};
+    dk_status status = dk_engine_open(&engine, options, err);
+    if (status != DK_OK) {
+        return status;
+    }
+    dk_request_init(&request, engine);
+    request.prompt = "a red circle";
+    request.width = request.height = SIDE;
+    request.num_frames = 1;
+    request.num_inference_steps = 2;
+    status = dk_generate(engine, &request, note_event, t, &result, err);
+    if (status == DK_OK) {
+        memcpy(rgb, result.rgb, BYTES);
+    }
+    dk_result_release(&result);
+    dk_engine_close(&engine);
+    return status;
+}
+
+static double rms_of(const unsigned char *a, const unsigned char *b)
+{
+    double squares = 0;
+    for (int i = 0; i < BYTES; i++) {
+        squares += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    }
+    return sqrt(squares / BYTES);
+}
+
+static unsigned char resident[BYTES], other[BYTES];
+
+static int make_resident(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "f32");
+    assert_ok(picture(&options, &t, resident, &err), err);
+    return 0;
+}
+
+static void offload_keeps_every_bit(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        told t;
+        dk_error err;
+        dk_engine_options options = usual(&t, "f32");
+        options.dit_layerwise_offload = i < 3;
+        options.offload_budget_mb = i == 1 ? 4 : 0;
+        options.pin_cpu_memory = i == 2;
+        options.dit_cpu_offload = options.text_encoder_cpu_offload = options.vae_cpu_offload =
+            i == 3;
+        assert_ok(picture(&options, &t, other, &err), err);
+        assert_memory_equal(other, resident, BYTES);
+        assert_true((strstr(t.log, "take turns in") != NULL) == (i < 3));
+    }
+}
+
+static void refuses_a_budget_below_a_layer(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "f32");
+    options.dit_layerwise_offload = true;
+    options.offload_budget_mb = 1;
+    assert_int_equal(picture(&options, &t, other, &err), DK_MEMORY);
+    assert_non_null(strstr(err.message, "offload_budget_mb of at least 2"));
+}
+
+static void notices_wrong_products(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "f32");
+    setenv("DARKROOM_XPU_FAULT", "products", 1);
+    dk_status status = picture(&options, &t, other, &err);
+    unsetenv("DARKROOM_XPU_FAULT");
+    assert_ok(status, err);
+    assert_non_null(strstr(t.log, "gives wrong numbers for a linear layer"));
+    assert_non_null(strstr(t.log, "gives wrong numbers for a convolution"));
+    assert_true(rms_of(other, resident) < 1);
+}
+
+static void computes_a_spoiled_block_again(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "f32");
+    setenv("DARKROOM_XPU_FAULT", "unchecked-products", 1);
+    dk_status status = picture(&options, &t, other, &err);
+    unsetenv("DARKROOM_XPU_FAULT");
+    assert_ok(status, err);
+    assert_true(t.warnings >= 2); /* one per block, once */
+    assert_true(rms_of(other, resident) < 1);
+}
+
+static void multiplies_weights_of_fewer_bits(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *kind;
+        double rms; /* what two steps of this miniature lose, with room */
+    } kinds[] = {{"int8", 6}, {"int8-weights", 6}, {"int4-weights", 40}, {"fp8-weights", 15}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        told t;
+        dk_error err;
+        char line[64];
+        dk_engine_options options = usual(&t, "bf16");
+        options.quantization = kinds[i].kind;
+        assert_ok(picture(&options, &t, other, &err), err);
+        snprintf(line, sizeof line, "%s: 60 layers", kinds[i].kind);
+        assert_non_null(strstr(t.log, line));
+        assert_non_null(strstr(t.log, " 0 kept as stored"));
+        double rms = rms_of(other, resident);
+        assert_true(rms > 0 && rms < kinds[i].rms);
+    }
+}
+
+static void encodes_prompts_on_the_cpu(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "f32");
+    options.text_encoder_device = "cpu";
+    assert_ok(picture(&options, &t, other, &err), err);
+    assert_true(rms_of(other, resident) < 1);
+}
+
+static void warms_up_the_sizes_that_are_named(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "f32");
+    options.enable_torch_compile = true;
+    options.warmup_resolutions = "64x64,32x48x5";
+    assert_ok(picture(&options, &t, other, &err), err);
+    assert_memory_equal(other, resident, BYTES);
+    assert_non_null(strstr(t.log, "warm-up: 64 x 64 x 1"));
+    assert_non_null(strstr(t.log, "warm-up: 32 x 48 x 5"));
+    options.warmup_resolutions = "64x64,";
+    assert_int_equal(picture(&options, &t, other, &err), DK_INVALID);
+    assert_non_null(strstr(err.message, "accepted are sizes such as 832x480x81"));
+}
+
+static void is_close_to_the_cpu_in_bf16(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    unsigned char cpu[BYTES];
+    dk_engine_options options = usual(&t, "bf16");
+    assert_ok(picture(&options, &t, other, &err), err);
+    options.device = "cpu";
+    assert_ok(picture(&options, &t, cpu, &err), err);
+    assert_true(rms_of(other, cpu) < CLOSE_RMS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(offload_keeps_every_bit),
+        cmocka_unit_test(refuses_a_budget_below_a_layer),
+        cmocka_unit_test(notices_wrong_products),
+        cmocka_unit_test(computes_a_spoiled_block_again),
+        cmocka_unit_test(multiplies_weights_of_fewer_bits),
+        cmocka_unit_test(encodes_prompts_on_the_cpu),
+        cmocka_unit_test(warms_up_the_sizes_that_are_named),
+        cmocka_unit_test(is_close_to_the_cpu_in_bf16),
+    };
+    return cmocka_run_group_tests(tests, make_resident, NULL);
+}
