@@ -137,6 +137,7 @@ struct dk_device {
     int64_t direct_rows; /* linear layers of up to so many rows sum in another order: above it,
                             a row's result does not depend on how many rows there are */
     dk_attention_backend attention; /* of all attentions */
+    char attention_reason[1024];    /* how they are computed, and why */
     bool dry;
     bool plans_only; /* always dry, and no scratch is allocated: see dk_device_options */
     double computed; /* floating-point operations that were no dry run's */
@@ -149,13 +150,16 @@ struct dk_device {
     dk_error failure;
 };
 
-/* "auto" (or NULL), "flash", "sage", "reference". exact: --dtype f32, whose attention is
-   always the reference and refuses sage. */
+/* "auto" (or NULL), "flash" (or "fa3"), "sdpa", "sage", "reference". exact: --dtype f32, which
+   refuses sage, and whose auto is the reference. */
 DK_MUST_USE dk_status dk_attention_backend_from_name(dk_attention_backend *out,
                                                      const char *name, bool exact,
                                                      dk_error *err);
 
 const char *dk_attention_backend_name(dk_attention_backend backend);
+/* How attentions are computed and why, so far: "flash (auto: …)". Borrowed, until the device's
+   next operation. */
+const char *dk_device_attention_reason(const dk_device *device);
 
 /* Opens what options->name says; modules are loaded (device/module.h). Owned. */
 DK_MUST_USE dk_status dk_device_open(dk_device **out, const dk_device_options *options,

@@ -38,7 +38,15 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(NORM_ROPE_F32, NORM, "norm_rope_f32")                                               \
     KERNEL(NORM_ROPE_BF16, NORM, "norm_rope_bf16")                                             \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
-    KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")
+    KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")                                            \
+    KERNEL(FLASH_F32_64, FLASH, "flash_f32_64")                                                \
+    KERNEL(FLASH_F32_128, FLASH, "flash_f32_128")                                              \
+    KERNEL(FLASH_F32_256, FLASH, "flash_f32_256")                                              \
+    KERNEL(FLASH_F32_512, FLASH, "flash_f32_512")                                              \
+    KERNEL(FLASH_BF16_64, FLASH, "flash_bf16_64")                                              \
+    KERNEL(FLASH_BF16_128, FLASH, "flash_bf16_128")                                            \
+    KERNEL(FLASH_BF16_256, FLASH, "flash_bf16_256")                                            \
+    KERNEL(FLASH_BF16_512, FLASH, "flash_bf16_512")
 
 typedef enum dk_xpu_kernel {
 #define DK_XPU_KERNEL_ID(id, file, name) DK_XPU_##id,
@@ -51,6 +59,7 @@ typedef enum dk_xpu_file {
     DK_XPU_FILE_ELEMENTWISE,
     DK_XPU_FILE_NORM,
     DK_XPU_FILE_ATTENTION,
+    DK_XPU_FILE_FLASH,
     DK_XPU_FILE_COUNT
 } dk_xpu_file;
 

@@ -13,6 +13,7 @@
 #include <oneapi/dnnl/dnnl_sycl.h>
 
 #include "device/device.h"
+#include "device/xpu/attention.h"
 #include "device/xpu/kernels.h"
 #include "device/xpu/memory.h"
 #include "device/xpu/primitives.h"
@@ -32,6 +33,7 @@ typedef struct dk_xpu {
     dk_xpu_kernels kernels;
     dk_xpu_primitives primitives;
     dk_xpu_weights weights;
+    dk_xpu_attention_state attention;
     uint64_t enqueued; /* operations so far */
 } dk_xpu;
 
