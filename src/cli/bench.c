@@ -71,7 +71,7 @@ static const dk_parameter parameters[] = {
     CHOICE(cpu, "c, avx2, avxvnni, avx512, avx512bf16, amx", "what the processor has",
            "highest instruction set to use"),
     CHOICE(quantization, "none, int8", "none", "model: int8 quantises the transformer"),
-    CHOICE(attention_backend, "flash, sage, reference", "flash",
+    CHOICE(attention_backend, "auto, flash, fa3, sdpa, sage, reference", "auto",
            "attention, model: how attention is computed"),
     CHOICE(offload, "none, component, layers", "none",
            "model, xpu: weights that come and go as a whole or layer by layer"),
