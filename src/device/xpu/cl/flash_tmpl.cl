@@ -1,4 +1,4 @@
-/* One flash-attention kernel, for flash.cl, which defines:
+/* One flash-attention kernel. Defined before it:
    FLASH        the kernel's name
    TYPE, LOAD, STORE  f32 or bf16: of q, k, v and dst; from it and to it
    HEAD         head_dim up to which it serves; what is missing is read as zeros
@@ -13,7 +13,7 @@
 #define TILE_STRIDE (KEYS + 1) /* of K, turned: keys of one column lie in a row */
 #define TILE_SIZE   (HEAD * TILE_STRIDE > KEYS * HEAD ? HEAD * TILE_STRIDE : KEYS * HEAD)
 
-__attribute__((reqd_work_group_size(LANES, SUB_GROUPS, 1))) ONE_ROW_PER_SUB_GROUP kernel void
+__attribute__((reqd_work_group_size(LANES * SUB_GROUPS, 1, 1))) ONE_ROW_PER_SUB_GROUP kernel void
 FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const TYPE *v,
       global const float *bias, global float *lse, float scale, int causal, int head_dim,
       long q_len, long kv_len, long q_stride, long k_stride, long v_stride, long dst_stride,
@@ -22,7 +22,7 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
     local float tile[TILE_SIZE]; /* K [HEAD][KEYS], then V [KEYS][HEAD] */
     local float all_queries[SUB_GROUPS * ROWS * HEAD];
     local float all_weights[SUB_GROUPS * ROWS * KEYS];
-    const int lane = get_local_id(0), group = get_local_id(1);
+    const int lane = get_sub_group_local_id(), group = get_sub_group_id();
     const long head = get_group_id(1);
     const long first_row = get_group_id(0) * (SUB_GROUPS * ROWS) + group * ROWS;
     const long last_row = min(q_len, (long)(get_group_id(0) + 1) * (SUB_GROUPS * ROWS)) - 1;
@@ -51,7 +51,9 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
     for (long first = 0; first < seen; first += KEYS) {
         const int count = (int)min((long)KEYS, seen - first);
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int key = group; key < KEYS; key += SUB_GROUPS) {
+        UNROLL
+        for (int i = 0; i < KEYS / SUB_GROUPS; i++) {
+            const int key = i * SUB_GROUPS + group;
             UNROLL
             for (int j = 0; j < HEAD / LANES; j++) {
                 int d = j * LANES + lane;
@@ -75,8 +77,8 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
                       t3 = t[3 * TILE_STRIDE];
                 UNROLL
                 for (int r = 0; r < ROWS; r++) {
-                    float4 x = vload4(0, queries + r * HEAD + d);
-                    s[r] = fma(x.w, t3, fma(x.z, t2, fma(x.y, t1, fma(x.x, t0, s[r]))));
+                    local const float *x = queries + r * HEAD + d;
+                    s[r] = fma(x[3], t3, fma(x[2], t2, fma(x[1], t1, fma(x[0], t0, s[r]))));
                 }
             }
             UNROLL
@@ -114,7 +116,9 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
             }
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int key = group; key < KEYS; key += SUB_GROUPS) {
+        UNROLL
+        for (int i = 0; i < KEYS / SUB_GROUPS; i++) {
+            const int key = i * SUB_GROUPS + group;
             UNROLL
             for (int j = 0; j < HEAD / LANES; j++) {
                 int d = j * LANES + lane;
@@ -136,8 +140,8 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
                 float t0 = t[0], t1 = t[HEAD], t2 = t[2 * HEAD], t3 = t[3 * HEAD];
                 UNROLL
                 for (int r = 0; r < ROWS; r++) {
-                    float4 p = vload4(0, weights + r * KEYS + key);
-                    o[r] = fma(p.w, t3, fma(p.z, t2, fma(p.y, t1, fma(p.x, t0, o[r]))));
+                    local const float *p = weights + r * KEYS + key;
+                    o[r] = fma(p[3], t3, fma(p[2], t2, fma(p[1], t1, fma(p[0], t0, o[r]))));
                 }
             }
             UNROLL
@@ -170,7 +174,6 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
 #undef TILE_STRIDE
 #undef TILE_SIZE
 #undef FLASH
-#undef HEAD
-#undef ROWS
-#undef SUB_GROUPS
-#undef KEYS
+#undef TYPE
+#undef LOAD
+#undef STORE
