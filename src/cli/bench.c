@@ -72,7 +72,7 @@ static const dk_parameter parameters[] = {
            "highest instruction set to use"),
     CHOICE(quantization, "none, int8, int8-weights, int4-weights, fp8-weights", "none",
            "model: quantises the transformer"),
-    CHOICE(attention_backend, "flash, sage, reference", "flash",
+    CHOICE(attention_backend, "auto, flash, fa3, sdpa, sage, reference", "auto",
            "attention, model: how attention is computed"),
     CHOICE(offload, "none, component, layers", "none",
            "model, xpu: weights that come and go as a whole or layer by layer"),

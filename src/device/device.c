@@ -22,9 +22,9 @@ const char *const dk_component_names[DK_COMPONENT_COUNT] = {
 };
 
 static const char *const backend_names[] = {
-    [DK_ATTENTION_FLASH] = "flash",
-    [DK_ATTENTION_REFERENCE] = "reference",
-    [DK_ATTENTION_SAGE] = "sage",
+    [DK_ATTENTION_FLASH] = "flash", [DK_ATTENTION_REFERENCE] = "reference",
+    [DK_ATTENTION_SAGE] = "sage",   [DK_ATTENTION_AUTO] = "auto",
+    [DK_ATTENTION_SDPA] = "sdpa",
 };
 
 const char *dk_attention_backend_name(dk_attention_backend backend)
@@ -32,27 +32,34 @@ const char *dk_attention_backend_name(dk_attention_backend backend)
     return backend_names[backend];
 }
 
+const char *dk_device_attention_reason(const dk_device *device)
+{
+    return device->attention_reason;
+}
+
 dk_status dk_attention_backend_from_name(dk_attention_backend *out, const char *name,
                                          bool exact, dk_error *err)
 {
-    int found = -1;
+    int found = name == NULL ? DK_ATTENTION_AUTO : -1;
     for (int i = 0; i < (int)(sizeof backend_names / sizeof *backend_names); i++) {
         found = name != NULL && strcmp(name, backend_names[i]) == 0 ? i : found;
     }
-    if (name == NULL || strcmp(name, "auto") == 0) {
+    if (name != NULL && strcmp(name, "fa3") == 0) { /* the name of its third version */
         found = DK_ATTENTION_FLASH;
     }
     if (found < 0) {
         return dk_fail(err, DK_INVALID,
-                       "attention_backend is '%s', accepted are auto, flash, sage, reference",
+                       "attention_backend is '%s', accepted are auto, flash, fa3, sdpa, sage, "
+                       "reference",
                        name);
     }
     if (exact && found == DK_ATTENTION_SAGE) {
         return dk_fail(err, DK_INVALID,
                        "attention_backend is 'sage', which multiplies int8, and dtype is "
-                       "'f32', accepted with it are auto, flash, reference");
+                       "'f32', accepted with it are auto, flash, fa3, sdpa, reference");
     }
-    *out = exact ? DK_ATTENTION_REFERENCE : (dk_attention_backend)found;
+    *out = exact && found == DK_ATTENTION_AUTO ? DK_ATTENTION_REFERENCE
+                                               : (dk_attention_backend)found;
     return DK_OK;
 }
 

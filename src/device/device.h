@@ -142,6 +142,7 @@ struct dk_device {
                             a row's result does not depend on how many rows there are */
     dk_attention_backend attention; /* of all attentions */
     bool waits; /* for measurements: every operation is waited for, seconds are its own */
+    char attention_reason[1024]; /* how they are computed, and why */
     bool dry;
     bool plans_only; /* always dry, and no scratch is allocated: see dk_device_options */
     bool careful;    /* products by the device's slow and simple kernels: see nn/guard.h */
@@ -156,13 +157,16 @@ struct dk_device {
     dk_error failure;
 };
 
-/* "auto" (or NULL), "flash", "sage", "reference". exact: --dtype f32, whose attention is
-   always the reference and refuses sage. */
+/* "auto" (or NULL), "flash" (or "fa3"), "sdpa", "sage", "reference". exact: --dtype f32, which
+   refuses sage, and whose auto is the reference. */
 DK_MUST_USE dk_status dk_attention_backend_from_name(dk_attention_backend *out,
                                                      const char *name, bool exact,
                                                      dk_error *err);
 
 const char *dk_attention_backend_name(dk_attention_backend backend);
+/* How attentions are computed and why, so far: "flash (auto: …)". Borrowed, until the device's
+   next operation. */
+const char *dk_device_attention_reason(const dk_device *device);
 
 /* Opens what options->name says; modules are loaded (device/module.h). Owned. */
 DK_MUST_USE dk_status dk_device_open(dk_device **out, const dk_device_options *options,

@@ -55,10 +55,10 @@ static const dk_parameter parameters[] = {
     {.name = "attention_backend",
      .type = DK_PARAMETER_CHOICE,
      AT(attention_backend),
-     .choices = "auto, flash, sage, reference",
-     .default_text = "auto, which is flash",
-     .help = "how attention is computed; sage multiplies queries and keys as int8: faster, "
-             "slightly other pixels"},
+     .choices = "auto, flash, fa3, sdpa, sage, reference",
+     .default_text = "auto: flash on a CPU, what is fastest on an XPU",
+     .help = "how attention is computed; fa3 is another name of flash, sdpa is oneDNN's (XPU); "
+             "sage multiplies queries and keys as int8 (CPU): faster, slightly other pixels"},
     FLAG(text_encoder_cpu_offload,
          "xpu: the text encoder's weights are on the device only while prompts are encoded"),
     FLAG(image_encoder_cpu_offload,

@@ -90,6 +90,24 @@ static int64_t direct_rows(const dk_gemm_kernels *gemm)
     return gemm->int8.direct_most > most ? gemm->int8.direct_most : most;
 }
 
+/* It has one kernel for all that is neither exact nor int8. */
+static void set_attention(dk_device *head, const dk_device_options *options)
+{
+    dk_attention_backend asked = options->attention;
+    bool other = asked == DK_ATTENTION_AUTO || asked == DK_ATTENTION_SDPA;
+    head->attention = options->exact ? DK_ATTENTION_REFERENCE
+                      : other        ? DK_ATTENTION_FLASH
+                                     : asked;
+    const char *why = options->exact ? ": f32 arithmetic throughout"
+                      : asked == DK_ATTENTION_AUTO
+                          ? ": the only one besides reference and sage "
+                            "on a CPU"
+                      : asked == DK_ATTENTION_SDPA ? ": a CPU computes it as flash"
+                                                   : "";
+    snprintf(head->attention_reason, sizeof head->attention_reason, "%s (%s%s)",
+             dk_attention_backend_name(head->attention), dk_attention_backend_name(asked), why);
+}
+
 dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options, dk_error *err)
 {
     unsigned flags = dk_cpu_flags_detect();
@@ -115,7 +133,7 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options, 
     cpu->head.plans_only = cpu->head.dry = options->plans_only;
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
-    cpu->head.attention = options->exact ? DK_ATTENTION_REFERENCE : options->attention;
+    set_attention(&cpu->head, options);
     cpu->head.level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);
     cpu->head.direct_rows = direct_rows(&cpu->linear.gemm);

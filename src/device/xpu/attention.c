@@ -1,168 +1,282 @@
-/* Attention. */
+/* Attention: which way a call is computed. Where the backend is auto, the first dry run of a
+   shape measures the ways that can compute it, and later calls take the fastest. */
+#include "device/xpu/attention.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
 #include "device/xpu/xpu.h"
 
-enum { KIND_SCORES = 3, KIND_MIX = 4 };
-enum { SCORE_BYTES = 64 * 1024 * 1024 }; /* of scores that are computed at a time */
+static const char *const path_names[DK_XPU_PATH_COUNT] = {
+    [DK_XPU_MULTIPLY] = "multiply",
+    [DK_XPU_FLASH] = "flash",
+    [DK_XPU_FLASH_XMX] = "flash-xmx",
+    [DK_XPU_SDPA] = "sdpa",
+};
 
-/* Batches of matrices, one per head, as oneDNN counts them. */
-typedef struct matrices {
-    int64_t heads, rows, cols;
-    int64_t head, row, col; /* strides in elements */
-    dnnl_data_type_t type;
-} matrices;
+enum { TIMED_RUNS = 3 };
+/* A measurement is of so many queries that it does not take more operations than this: seconds
+   at the rate of a CPU, instants at that of a GPU. */
+static const double most_flops_cpu = 4e9, most_flops_gpu = 4e11;
+/* The ways in their order have to be faster by this much than the ones before: a decision
+   should not hang on noise, since each way rounds in its own manner. */
+static const double worth_it = 0.9;
 
-static dnnl_memory_desc_t desc_of(dk_xpu *xpu, const matrices *m)
+void dk_xpu_attention_init(dk_xpu *xpu)
 {
-    return dk_xpu_desc(xpu, 3, (int64_t[]){m->heads, m->rows, m->cols},
-                       (int64_t[]){m->head, m->row, m->col}, m->type);
+    xpu->attention.xmx_lanes = -1;
+    snprintf(xpu->head.attention_reason, sizeof xpu->head.attention_reason, "%s",
+             dk_attention_backend_name(xpu->head.attention));
 }
 
-/* The primitive dst = a b. */
-static dk_xpu_primitive *product(dk_xpu *xpu, int kind, const matrices *dst, const matrices *a,
-                                 const matrices *b)
+void dk_xpu_attention_release(dk_xpu *xpu)
 {
-    dk_xpu_key key = {{kind, a->heads, a->rows, a->cols, b->cols, a->head, a->row, a->col,
-                       b->head, b->row, b->col, dst->head, dst->row, dst->col, (int64_t)a->type,
-                       (int64_t)dst->type}};
-    dk_xpu_primitive *primitive = dk_xpu_primitive_find(xpu, &key);
-    if (primitive != NULL) {
-        return primitive;
-    }
-    dnnl_memory_desc_t left = desc_of(xpu, a), right = desc_of(xpu, b), out = desc_of(xpu, dst);
-    dnnl_primitive_desc_t desc = NULL;
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t ops = NULL;
-    dk_xpu_dnnl_ok(xpu, dnnl_post_ops_create(&ops), "attention");
-    if (xpu->head.failed == DK_OK && dk_xpu_attr(xpu, &attr, ops) &&
-        dk_xpu_dnnl_ok(
-            xpu,
-            dnnl_matmul_primitive_desc_create(&desc, xpu->engine, left, right, NULL, out, attr),
-            "attention")) {
-        primitive = dk_xpu_primitive_add(xpu, &key, desc);
-    }
-    if (primitive != NULL) {
-        dk_xpu_primitive_operand(primitive, DNNL_ARG_SRC, left);
-        dk_xpu_primitive_operand(primitive, DNNL_ARG_WEIGHTS, right);
-        dk_xpu_primitive_operand(primitive, DNNL_ARG_DST, out);
-    }
-    dnnl_primitive_attr_destroy(attr);
-    dnnl_post_ops_destroy(ops);
-    return primitive;
+    dk_xpu_attention_sdpa_release(xpu);
+    dk_free(xpu->attention.choices);
+    xpu->attention = (dk_xpu_attention_state){0};
 }
 
-/* One operand as the products read it: rows of all heads. */
-typedef struct rows {
-    char *data;
-    int64_t stride;
-} rows;
-
-static rows operand_of(dk_xpu *xpu, const dk_attention_args *a, dk_dtype type, const void *data,
-                       int64_t count, int64_t stride)
+dk_xpu_key dk_xpu_attention_key(const dk_attention_args *a)
 {
-    int64_t cols = (int64_t)a->heads * a->head_dim;
-    if (a->type == type) {
-        return (rows){xpu->head.dry ? NULL : dk_xpu_operand(xpu, data), stride};
-    }
-    char *copy = dk_xpu_scratch(xpu, (size_t)(count * cols) * dk_dtype_bytes(type));
-    dk_xpu_cast(xpu, copy, type, data, a->type, count, cols, stride);
-    return (rows){copy, cols};
+    return (dk_xpu_key){{a->heads, a->head_dim, a->q_len, a->kv_len, (int64_t)a->type,
+                         a->q_stride, a->k_stride, a->v_stride, a->dst_stride, a->causal,
+                         a->bias != NULL, a->bias != NULL ? a->bias_head : 0,
+                         a->bias != NULL ? a->bias_q : 0, a->bias != NULL ? a->bias_k : 0,
+                         a->lse != NULL}};
 }
 
-typedef struct call {
-    const dk_attention_args *args;
-    dk_dtype type;
-    rows q, k, v, dst;
-    char *scores, *weights; /* f32; probabilities in `type`, the same memory for f32 */
-} call;
-
-static void softmax(dk_xpu *xpu, const call *c, int64_t first, int64_t count)
+static const dk_xpu_attention_choice *find(const dk_xpu *xpu, const dk_xpu_key *key)
 {
-    const dk_attention_args *a = c->args;
-    dk_xpu_args args = {0};
+    for (int i = 0; i < xpu->attention.choice_count; i++) {
+        if (memcmp(&xpu->attention.choices[i].key, key, sizeof *key) == 0) {
+            return &xpu->attention.choices[i];
+        }
+    }
+    return NULL;
+}
+
+static dk_xpu_attention_path keep(dk_xpu *xpu, const dk_xpu_key *key,
+                                  dk_xpu_attention_path path)
+{
+    dk_xpu_attention_state *state = &xpu->attention;
+    size_t count = (size_t)state->choice_count + 1;
+    state->choices = dk_realloc(state->choices, count * sizeof *state->choices);
+    state->choices[state->choice_count++] = (dk_xpu_attention_choice){*key, path};
+    return path;
+}
+
+/* Adds to the text that tells the user what was decided; what has no room is left out. */
+static void tell(dk_xpu *xpu, const char *format, ...) DK_PRINTF(2, 3);
+static void tell(dk_xpu *xpu, const char *format, ...)
+{
+    char *text = xpu->head.attention_reason;
+    size_t size = sizeof xpu->head.attention_reason, used = strlen(text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text + used, size - used, format, args);
+    va_end(args);
+}
+
+static void run(dk_xpu *xpu, dk_xpu_attention_path path, const dk_attention_args *args)
+{
+    bool exact = xpu->head.attention == DK_ATTENTION_REFERENCE || args->type != DK_BF16;
+    switch (path) {
+    case DK_XPU_FLASH:
+        dk_xpu_attention_flash(xpu, args);
+        break;
+    case DK_XPU_FLASH_XMX:
+        dk_xpu_attention_flash_xmx(xpu, args);
+        break;
+    case DK_XPU_SDPA:
+        dk_xpu_attention_sdpa(xpu, args);
+        break;
+    default:
+        dk_xpu_attention_multiply(xpu, args, exact ? DK_F32 : dk_xpu_compute_type(xpu));
+    }
+    dk_xpu_scratch_end(xpu);
+}
+
+/* Memory that stands for a call's operands while it is measured. */
+typedef struct trial {
+    dk_attention_args args;
+    void *memory;
+} trial;
+
+/* Elements that a bias takes, and where its first lies. */
+static int64_t bias_span(const dk_attention_args *a, int64_t *start)
+{
+    const int64_t lengths[] = {a->heads, a->q_len, a->kv_len};
+    const int64_t strides[] = {a->bias_head, a->bias_q, a->bias_k};
+    int64_t low = 0, high = 0;
+    for (int i = 0; i < 3; i++) {
+        int64_t reach = (lengths[i] - 1) * strides[i];
+        low += reach < 0 ? reach : 0;
+        high += reach > 0 ? reach : 0;
+    }
+    *start = -low;
+    return high - low + 1;
+}
+
+static size_t bytes_of(int64_t count, size_t width)
+{
+    return ((size_t)count * width + DK_ALIGNMENT - 1) / DK_ALIGNMENT * DK_ALIGNMENT;
+}
+
+/* Zeros for every operand: no way takes longer or shorter for other numbers. */
+static bool prepare(trial *t, dk_xpu *xpu, const dk_attention_args *args)
+{
+    dk_attention_args *a = &t->args;
+    size_t width = dk_dtype_bytes(args->type);
+    double most = DPCTLDevice_IsGPU(xpu->device) ? most_flops_gpu : most_flops_cpu;
+    double row = 4.0 * args->heads * args->head_dim * (double)args->kv_len;
+    int64_t start = 0, rows = (int64_t)(most / row) / 64 * 64;
+    *t = (trial){.args = *args};
+    a->q_len = rows < 64 ? 64 : rows;
+    a->q_len = args->q_len < a->q_len || args->causal ? args->q_len : a->q_len;
+    size_t q = bytes_of(a->q_len * a->q_stride, width),
+           k = bytes_of(a->kv_len * a->k_stride, width);
+    size_t v = bytes_of(a->kv_len * a->v_stride, width);
+    size_t dst = bytes_of(a->q_len * a->dst_stride, width);
+    size_t bias = a->bias != NULL ? bytes_of(bias_span(a, &start), sizeof(float)) : 0;
+    size_t lse = a->lse != NULL ? bytes_of(a->heads * a->q_len, sizeof(float)) : 0;
+    dk_status status = dk_xpu_alloc(xpu, &t->memory, q + k + v + dst + bias + lse,
+                                    "measuring attention", NULL);
+    if (status != DK_OK) {
+        return false;
+    }
+    char *at = t->memory;
+    a->q = at;
+    a->k = at + q;
+    a->v = at + q + k;
+    a->dst = at + q + k + v;
+    a->bias = bias > 0 ? (float *)(void *)(at + q + k + v + dst) + start : NULL;
+    a->lse = lse > 0 ? (float *)(void *)(at + q + k + v + dst + bias) : NULL;
+    dk_xpu_zero(xpu, t->memory, q + k + v + dst + bias + lse);
+    return true;
+}
+
+/* Milliseconds of the best of a few runs; negative: it cannot be run. A way that is hopeless is
+   not run again. */
+static double measure(dk_xpu *xpu, dk_xpu_attention_path path, const dk_attention_args *args,
+                      double best)
+{
+    double least = -1;
+    dk_error err;
+    xpu->head.dry = true; /* finds its scratch, and builds what it needs */
+    run(xpu, path, args);
+    xpu->head.dry = false;
+    run(xpu, path, args);
+    for (int i = 0; i < TIMED_RUNS && dk_device_sync(&xpu->head, &err) == DK_OK; i++) {
+        double start = dk_now_ms();
+        run(xpu, path, args);
+        if (dk_device_sync(&xpu->head, &err) != DK_OK) {
+            return -1;
+        }
+        double taken = dk_now_ms() - start;
+        least = least < 0 || taken < least ? taken : least;
+        if (best >= 0 && least > 3 * best) {
+            break;
+        }
+    }
+    return least;
+}
+
+static bool can(dk_xpu *xpu, dk_xpu_attention_path path, const dk_attention_args *args,
+                const char **why)
+{
+    *why = "this device has no matrix instructions for it";
+    return path == DK_XPU_SDPA        ? dk_xpu_attention_has_sdpa(xpu, args, why)
+           : path == DK_XPU_FLASH_XMX ? dk_xpu_attention_has_xmx(xpu, args)
+                                      : true;
+}
+
+static void tell_shape(dk_xpu *xpu, const dk_attention_args *a, int64_t measured)
+{
+    tell(xpu, "; %d x %d, %lld queries, %lld keys, %s%s%s:", a->heads, a->head_dim,
+         (long long)a->q_len, (long long)a->kv_len, a->type == DK_BF16 ? "bf16" : "f32",
+         a->bias != NULL ? ", bias" : "", a->causal ? ", causal" : "");
+    if (measured != a->q_len) {
+        tell(xpu, " (of %lld queries)", (long long)measured);
+    }
+}
+
+static dk_xpu_attention_path fastest(dk_xpu *xpu, const dk_attention_args *args)
+{
+    trial t;
+    dk_xpu_attention_path best = DK_XPU_MULTIPLY;
+    double best_ms = -1;
     bool dry = xpu->head.dry;
-    dk_xpu_arg_pointer(&args, c->weights);
-    dk_xpu_arg_pointer(&args, c->scores);
-    dk_xpu_arg_pointer(&args, dry ? NULL : dk_xpu_operand(xpu, a->bias));
-    dk_xpu_arg_pointer(&args, dry ? NULL : dk_xpu_operand(xpu, a->lse));
-    dk_xpu_arg_f32(&args, a->scale);
-    dk_xpu_arg_i32(&args, a->causal);
-    dk_xpu_arg_i64(&args, a->heads);
-    dk_xpu_arg_i64(&args, count);
-    dk_xpu_arg_i64(&args, a->kv_len);
-    dk_xpu_arg_i64(&args, first);
-    dk_xpu_arg_i64(&args, a->q_len);
-    dk_xpu_arg_i64(&args, a->bias_head);
-    dk_xpu_arg_i64(&args, a->bias_q);
-    dk_xpu_arg_i64(&args, a->bias_k);
-    dk_xpu_launch_rows(xpu, c->type == DK_BF16 ? DK_XPU_SOFTMAX_BF16 : DK_XPU_SOFTMAX_F32,
-                       &args, a->heads * count);
+    if (!prepare(&t, xpu, args)) {
+        tell_shape(xpu, args, args->q_len);
+        tell(xpu, " no memory to measure: multiply");
+        return best;
+    }
+    xpu->head.dry = false;
+    tell_shape(xpu, args, t.args.q_len);
+    for (int path = 0; path < DK_XPU_PATH_COUNT; path++) {
+        const char *why;
+        if (!can(xpu, (dk_xpu_attention_path)path, &t.args, &why)) {
+            continue;
+        }
+        double taken = measure(xpu, (dk_xpu_attention_path)path, &t.args, best_ms);
+        if (taken < 0) {
+            tell(xpu, " %s fails,", path_names[path]);
+            continue;
+        }
+        tell(xpu, " %s %.1f ms,", path_names[path], taken);
+        if (best_ms < 0 || taken < worth_it * best_ms) {
+            best = (dk_xpu_attention_path)path;
+            best_ms = taken;
+        }
+    }
+    xpu->head.dry = dry;
+    dk_xpu_free(xpu, t.memory);
+    tell(xpu, " so %s", path_names[best]);
+    return best;
 }
 
-/* Queries [first, first + count) of all heads. */
-static void run_block(dk_xpu *xpu, const call *c, int64_t first, int64_t count)
+/* What a named backend stands for. */
+static dk_xpu_attention_path obey(dk_xpu *xpu, const dk_attention_args *args)
 {
-    const dk_attention_args *a = c->args;
-    int64_t d = a->head_dim, keys = a->kv_len, width = (int64_t)dk_dtype_bytes(c->type);
-    dnnl_data_type_t type = dk_xpu_dnnl_type(c->type);
-    const matrices q = {a->heads, count, d, d, c->q.stride, 1, type};
-    const matrices k = {a->heads, d, keys, d, 1, c->k.stride, type};
-    const matrices v = {a->heads, keys, d, d, c->v.stride, 1, type};
-    const matrices scores = {a->heads, count, keys, count * keys, keys, 1, dnnl_f32};
-    const matrices weights = {a->heads, count, keys, count * keys, keys, 1, type};
-    const matrices dst = {a->heads, count, d, d, c->dst.stride, 1, type};
-    dk_xpu_primitive *score = product(xpu, KIND_SCORES, &scores, &q, &k);
-    dk_xpu_primitive *mix = product(xpu, KIND_MIX, &dst, &weights, &v);
-    if (score == NULL || mix == NULL) {
-        return;
+    const char *why;
+    if (xpu->head.attention == DK_ATTENTION_REFERENCE || xpu->head.plans_only) {
+        return DK_XPU_MULTIPLY;
     }
-    bool dry = xpu->head.dry;
-    dk_xpu_execute(
-        xpu, score,
-        (void *[]){dry ? NULL : c->q.data + first * c->q.stride * width, c->k.data, c->scores},
-        NULL);
-    softmax(xpu, c, first, count);
-    dk_xpu_execute(xpu, mix,
-                   (void *[]){c->weights, c->v.data,
-                              dry ? NULL : c->dst.data + first * c->dst.stride * width},
-                   NULL);
+    if (xpu->head.attention == DK_ATTENTION_SDPA) {
+        if (can(xpu, DK_XPU_SDPA, args, &why)) {
+            return DK_XPU_SDPA;
+        }
+        tell_shape(xpu, args, args->q_len);
+        tell(xpu, " flash, since sdpa cannot: %s", why);
+    }
+    return can(xpu, DK_XPU_FLASH_XMX, args, &why) ? DK_XPU_FLASH_XMX : DK_XPU_FLASH;
 }
 
-/* Scores in memory, a block of queries at a time, by oneDNN's products. */
-static void multiply_attention(dk_xpu *xpu, const dk_attention_args *a, dk_dtype type)
+static dk_xpu_attention_path choose(dk_xpu *xpu, const dk_attention_args *args)
 {
-    int64_t cols = (int64_t)a->heads * a->head_dim;
-    int64_t most = SCORE_BYTES / (int64_t)sizeof(float) / (a->heads * a->kv_len);
-    int64_t block = most < 1 ? 1 : most < a->q_len ? most : a->q_len;
-    size_t scores = (size_t)(a->heads * block * a->kv_len);
-    call c = {.args = a, .type = type};
-    c.q = operand_of(xpu, a, type, a->q, a->q_len, a->q_stride);
-    c.k = operand_of(xpu, a, type, a->k, a->kv_len, a->k_stride);
-    c.v = operand_of(xpu, a, type, a->v, a->kv_len, a->v_stride);
-    if (a->type == type) {
-        c.dst = (rows){xpu->head.dry ? NULL : dk_xpu_operand(xpu, a->dst), a->dst_stride};
-    } else {
-        c.dst = (rows){dk_xpu_scratch(xpu, (size_t)(a->q_len * cols) * sizeof(float)), cols};
+    bool automatic = xpu->head.attention == DK_ATTENTION_AUTO;
+    const dk_xpu_key key = dk_xpu_attention_key(args);
+    const dk_xpu_attention_choice *found = find(xpu, &key);
+    if (found != NULL) {
+        return found->path;
     }
-    c.scores = dk_xpu_scratch(xpu, scores * sizeof(float));
-    c.weights = type == DK_F32 ? c.scores : dk_xpu_scratch(xpu, scores * dk_dtype_bytes(type));
-    for (int64_t first = 0; first < a->q_len && !xpu->head.plans_only; first += block) {
-        run_block(xpu, &c, first, block < a->q_len - first ? block : a->q_len - first);
+    if (!automatic) {
+        return keep(xpu, &key, obey(xpu, args));
     }
-    if (a->type != type) {
-        dk_xpu_epilogue(xpu, &(dk_xpu_epilogue_args){.sums = c.dst.data,
-                                                     .rows = a->q_len,
-                                                     .cols = cols,
-                                                     .dst = a->dst,
-                                                     .dst_type = a->type,
-                                                     .block = a->q_len,
-                                                     .stride = a->dst_stride});
+    if (!xpu->head.dry || xpu->head.plans_only) { /* measuring is for dry runs */
+        return DK_XPU_MULTIPLY;
     }
+    return keep(xpu, &key, fastest(xpu, args));
 }
 
 void dk_xpu_attention(dk_device *device, const dk_attention_args *args)
 {
     dk_xpu *xpu = dk_xpu_of(device);
-    dk_dtype type = args->type == DK_BF16 ? dk_xpu_compute_type(xpu) : DK_F32;
-    multiply_attention(xpu, args, type);
-    dk_xpu_scratch_end(xpu);
+    dk_xpu_attention_path path = choose(xpu, args);
+    if (xpu->head.failed == DK_OK) {
+        run(xpu, path, args);
+    }
 }

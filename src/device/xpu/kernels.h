@@ -51,7 +51,19 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(SPOIL_F32, PRODUCT, "spoil_f32")                                                    \
     KERNEL(SPOIL_BF16, PRODUCT, "spoil_bf16")                                                  \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
-    KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")
+    KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")                                            \
+    KERNEL(FLASH_F32_64, FLASH_64, "flash_f32_64")                                             \
+    KERNEL(FLASH_F32_128, FLASH_128, "flash_f32_128")                                          \
+    KERNEL(FLASH_F32_256, FLASH_256, "flash_f32_256")                                          \
+    KERNEL(FLASH_F32_512, FLASH_512, "flash_f32_512")                                          \
+    KERNEL(FLASH_BF16_64, FLASH_64, "flash_bf16_64")                                           \
+    KERNEL(FLASH_BF16_128, FLASH_128, "flash_bf16_128")                                        \
+    KERNEL(FLASH_BF16_256, FLASH_256, "flash_bf16_256")                                        \
+    KERNEL(FLASH_BF16_512, FLASH_512, "flash_bf16_512")                                        \
+    KERNEL(FLASH_XMX8_64, FLASH_XMX8, "flash_xmx8_64")                                         \
+    KERNEL(FLASH_XMX8_128, FLASH_XMX8, "flash_xmx8_128")                                       \
+    KERNEL(FLASH_XMX16_64, FLASH_XMX16, "flash_xmx16_64")                                      \
+    KERNEL(FLASH_XMX16_128, FLASH_XMX16, "flash_xmx16_128")
 
 typedef enum dk_xpu_kernel {
 #define DK_XPU_KERNEL_ID(id, file, name) DK_XPU_##id,
@@ -65,6 +77,12 @@ typedef enum dk_xpu_file {
     DK_XPU_FILE_NORM,
     DK_XPU_FILE_PRODUCT,
     DK_XPU_FILE_ATTENTION,
+    DK_XPU_FILE_FLASH_64,
+    DK_XPU_FILE_FLASH_128,
+    DK_XPU_FILE_FLASH_256,
+    DK_XPU_FILE_FLASH_512,
+    DK_XPU_FILE_FLASH_XMX8,
+    DK_XPU_FILE_FLASH_XMX16,
     DK_XPU_FILE_COUNT
 } dk_xpu_file;
 

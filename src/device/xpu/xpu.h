@@ -13,6 +13,7 @@
 #include <oneapi/dnnl/dnnl_sycl.h>
 
 #include "device/device.h"
+#include "device/xpu/attention.h"
 #include "device/xpu/kernels.h"
 #include "device/xpu/memory.h"
 #include "device/xpu/primitives.h"
@@ -36,6 +37,7 @@ typedef struct dk_xpu {
     bool checks;       /* a product is being checked: what it needs is at hand */
     bool spoils;       /* for tests: products of oneDNN give a NaN */
     bool unchecked;    /* for tests: those of gated layers do, and no check finds out */
+    dk_xpu_attention_state attention;
     uint64_t enqueued; /* operations so far */
 } dk_xpu;
 

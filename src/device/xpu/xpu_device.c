@@ -30,6 +30,7 @@ static void close_device(dk_device *device)
         DPCTLQueue_Wait(xpu->transfer);
     }
     dk_xpu_weights_release(xpu);
+    dk_xpu_attention_release(xpu);
     dk_xpu_primitives_release(xpu);
     dk_xpu_memory_release(xpu);
     dk_xpu_kernels_release(&xpu->kernels);
@@ -210,12 +211,19 @@ static void describe(dk_xpu *xpu, const char *asked)
 
 dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, dk_error *err)
 {
+    if (options->attention == DK_ATTENTION_SAGE) {
+        return dk_fail(err, DK_UNSUPPORTED,
+                       "attention_backend is 'sage', which device '%s' does not have, accepted "
+                       "there are auto, flash, fa3, sdpa, reference",
+                       options->name);
+    }
     dk_xpu *xpu = dk_alloc(sizeof *xpu);
     xpu->log = options->log;
     xpu->head.ops = &xpu_ops;
     xpu->head.plans_only = xpu->head.dry = options->plans_only;
     xpu->head.exact = options->exact;
     xpu->head.attention = options->attention;
+    dk_xpu_attention_init(xpu);
     xpu->head.level = strcmp(options->name, "xpu:cpu") == 0 ? "xpu:cpu" : "xpu";
     xpu->head.threads = 1;
     xpu->weights.options = options->residency;

@@ -1,0 +1,59 @@
+/* Ways to compute attention on the XPU, and which one a shape gets. */
+#ifndef DK_DEVICE_XPU_ATTENTION_H
+#define DK_DEVICE_XPU_ATTENTION_H
+
+#include <oneapi/dnnl/dnnl_graph.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "device/xpu/primitives.h"
+#include "kernels/attention.h"
+
+typedef enum dk_xpu_attention_path {
+    DK_XPU_MULTIPLY,  /* oneDNN's products, scores in memory a block of queries at a time */
+    DK_XPU_FLASH,     /* our kernel (cl/flash.h) */
+    DK_XPU_FLASH_XMX, /* the same with matrix instructions, bf16 only (cl/flash_xmx.h) */
+    DK_XPU_SDPA,      /* one partition of oneDNN Graph */
+    DK_XPU_PATH_COUNT
+} dk_xpu_attention_path;
+
+/* What was decided for calls of one shape. */
+typedef struct dk_xpu_attention_choice {
+    dk_xpu_key key;
+    dk_xpu_attention_path path;
+} dk_xpu_attention_choice;
+
+/* A partition of oneDNN Graph for one shape; `compiled` is NULL where oneDNN has none. */
+typedef struct dk_xpu_sdpa dk_xpu_sdpa;
+
+typedef struct dk_xpu_attention_state {
+    dk_xpu_attention_choice *choices; /* [choice_count] */
+    int choice_count;
+    dk_xpu_sdpa **partitions; /* [partition_count] */
+    int partition_count;
+    int xmx_lanes; /* of a sub-group of matrix instructions; 0: there are none; -1: not known */
+} dk_xpu_attention_state;
+
+void dk_xpu_attention_init(dk_xpu *xpu);
+void dk_xpu_attention_release(dk_xpu *xpu);
+
+/* All that makes calls take the same time: sizes, strides, types, mask, bias, lse. */
+dk_xpu_key dk_xpu_attention_key(const dk_attention_args *args);
+
+/* type: of the operands as they are multiplied, F32 or BF16. */
+void dk_xpu_attention_multiply(dk_xpu *xpu, const dk_attention_args *args, dk_dtype type);
+
+/* Serves every call. */
+void dk_xpu_attention_flash(dk_xpu *xpu, const dk_attention_args *args);
+/* Whether the call can be one of matrix instructions, of this device. */
+bool dk_xpu_attention_has_xmx(dk_xpu *xpu, const dk_attention_args *args);
+void dk_xpu_attention_flash_xmx(dk_xpu *xpu, const dk_attention_args *args);
+
+/* Whether the call can be one partition. Compiles it, which takes a while, unless that was
+   done. why: what to say if not. */
+bool dk_xpu_attention_has_sdpa(dk_xpu *xpu, const dk_attention_args *args, const char **why);
+void dk_xpu_attention_sdpa(dk_xpu *xpu, const dk_attention_args *args);
+void dk_xpu_attention_sdpa_release(dk_xpu *xpu);
+
+#endif

@@ -1,0 +1,351 @@
+/* Every way that the XPU module computes attention, on the CPU device of SYCL, against the
+   definition in double: tests/xpu/test_xpu_attention.c [filter]. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "device/device.h"
+#include "tensor/convert.h"
+
+/* A call: sizes, and how rows and biases lie. */
+typedef struct scene {
+    int heads, head_dim;
+    int64_t q_len, kv_len;
+    dk_dtype type;
+    int64_t gap; /* elements between the end of a row and the next */
+    bool causal, lse;
+    int bias; /* see enum */
+} scene;
+enum { NO_BIAS, PER_KEY, PER_PAIR, RELATIVE, BIASES };
+
+/* Host copies of a call's operands, as f32 that are exact in its type. */
+typedef struct operands {
+    float *q, *k, *v, *bias;
+    double *dst, *lse; /* [q_len][heads * head_dim], [heads][q_len] */
+    int64_t q_stride, kv_stride, dst_stride, bias_head, bias_q, bias_k, bias_count, bias_start;
+} operands;
+
+static uint32_t state = 1;
+
+/* Roughly normal. */
+static float draw(void)
+{
+    float sum = 0;
+    for (int i = 0; i < 4; i++) {
+        state = state * 1664525u + 1013904223u;
+        sum += (float)(state >> 8) / 16777216.0f - 0.5f;
+    }
+    return sum * 1.7f;
+}
+
+static float *fill(int64_t count, dk_dtype type)
+{
+    float *values = dk_alloc((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++) {
+        values[i] = draw();
+        if (type == DK_BF16) {
+            uint16_t bits;
+            dk_convert_from_f32(&bits, DK_BF16, &values[i], 1);
+            dk_convert_to_f32(&values[i], &bits, DK_BF16, 1);
+        }
+    }
+    return values;
+}
+
+static void lay_out_bias(operands *o, const scene *s)
+{
+    switch (s->bias) {
+    case PER_KEY:
+        o->bias_k = 1;
+        o->bias_count = s->kv_len;
+        break;
+    case PER_PAIR:
+        o->bias_k = 1;
+        o->bias_q = s->kv_len;
+        o->bias_head = s->kv_len * s->q_len;
+        o->bias_count = o->bias_head * s->heads;
+        break;
+    case RELATIVE:
+        o->bias_k = 1;
+        o->bias_q = -1;
+        o->bias_head = s->q_len + s->kv_len;
+        o->bias_start = s->q_len;
+        o->bias_count = o->bias_head * s->heads + s->q_len;
+        break;
+    default:
+        break;
+    }
+}
+
+/* The definition, one query of one head. */
+static void define_row(operands *o, const scene *s, int head, int64_t row, double scale)
+{
+    int64_t at = (int64_t)head * s->head_dim;
+    double *out = o->dst + row * s->heads * s->head_dim + at;
+    double *score = dk_alloc((size_t)s->kv_len * sizeof *score), most = -INFINITY, sum = 0;
+    int64_t seen = s->causal ? row + s->kv_len - s->q_len + 1 : s->kv_len;
+    seen = seen > s->kv_len ? s->kv_len : seen;
+    for (int64_t key = 0; key < seen; key++) {
+        double dot = 0;
+        for (int d = 0; d < s->head_dim; d++) {
+            dot += (double)o->q[row * o->q_stride + at + d] * o->k[key * o->kv_stride + at + d];
+        }
+        score[key] = dot * scale;
+        if (s->bias != NO_BIAS) {
+            score[key] += o->bias[o->bias_start + head * o->bias_head + row * o->bias_q +
+                                  key * o->bias_k];
+        }
+        most = score[key] > most ? score[key] : most;
+    }
+    for (int64_t key = 0; key < seen; key++) {
+        double weight = exp(score[key] - most);
+        sum += weight;
+        for (int d = 0; d < s->head_dim; d++) {
+            out[d] += weight * o->v[key * o->kv_stride + at + d];
+        }
+    }
+    for (int d = 0; d < s->head_dim && seen > 0; d++) {
+        out[d] /= sum;
+    }
+    o->lse[head * s->q_len + row] = seen > 0 ? most + log(sum) : -INFINITY;
+    dk_free(score);
+}
+
+static void define(operands *o, const scene *s)
+{
+    double scale = 1.0 / sqrt(s->head_dim);
+    int64_t cols = (int64_t)s->heads * s->head_dim;
+    *o = (operands){.q_stride = cols + s->gap, .kv_stride = cols + 2 * s->gap};
+    o->dst_stride = cols + 3 * s->gap;
+    lay_out_bias(o, s);
+    o->q = fill(s->q_len * o->q_stride, s->type);
+    o->k = fill(s->kv_len * o->kv_stride, s->type);
+    o->v = fill(s->kv_len * o->kv_stride, s->type);
+    o->bias = fill(o->bias_count, DK_F32);
+    o->dst = dk_alloc((size_t)(s->q_len * cols) * sizeof *o->dst);
+    o->lse = dk_alloc((size_t)(s->q_len * s->heads) * sizeof *o->lse);
+    for (int head = 0; head < s->heads; head++) {
+        for (int64_t row = 0; row < s->q_len; row++) {
+            define_row(o, s, head, row, scale);
+        }
+    }
+}
+
+static void release(operands *o)
+{
+    dk_free(o->q);
+    dk_free(o->k);
+    dk_free(o->v);
+    dk_free(o->bias);
+    dk_free(o->dst);
+    dk_free(o->lse);
+}
+
+static void *device_memory(dk_device *device, int64_t count, size_t width)
+{
+    void *memory;
+    size_t bytes = (size_t)(count > 0 ? count : 1) * width;
+    assert_int_equal(dk_device_alloc(device, &memory, bytes, "a test", NULL), DK_OK);
+    return memory;
+}
+
+static void *to_device(dk_device *device, const float *values, int64_t count, dk_dtype type)
+{
+    size_t width = dk_dtype_bytes(type);
+    void *memory = device_memory(device, count, width), *host = dk_alloc((size_t)count * width);
+    dk_convert_from_f32(host, type, values, count);
+    dk_device_write(device, memory, host, (size_t)count * width);
+    dk_free(host);
+    return memory;
+}
+
+static float *from_device(dk_device *device, const void *memory, int64_t count, dk_dtype type)
+{
+    size_t width = dk_dtype_bytes(type);
+    void *host = dk_alloc((size_t)count * width);
+    float *values = dk_alloc((size_t)count * sizeof *values);
+    dk_device_read(device, host, memory, (size_t)count * width);
+    dk_convert_to_f32(values, host, type, count);
+    dk_free(host);
+    return values;
+}
+
+/* What the gaps between rows hold: nothing may touch it. */
+enum { CANARY = 7 };
+
+/* Runs a call, dry first as engines do. Output: dst [q_len][dst_stride], lse; owned. */
+static void compute(dk_device *device, const scene *s, const operands *o, float **dst,
+                    float **lse)
+{
+    dk_error err = {0};
+    int64_t count = s->q_len * o->dst_stride, heads = s->heads;
+    float *canary = dk_alloc((size_t)count * sizeof *canary);
+    for (int64_t i = 0; i < count; i++) {
+        canary[i] = CANARY;
+    }
+    void *q = to_device(device, o->q, s->q_len * o->q_stride, s->type);
+    void *k = to_device(device, o->k, s->kv_len * o->kv_stride, s->type);
+    void *v = to_device(device, o->v, s->kv_len * o->kv_stride, s->type);
+    float *bias = to_device(device, o->bias, o->bias_count, DK_F32);
+    void *out = to_device(device, canary, count, s->type);
+    float *sums = device_memory(device, heads * s->q_len, sizeof *sums);
+    dk_attention_args args = {.heads = s->heads, .head_dim = s->head_dim, .q_len = s->q_len};
+    args.kv_len = s->kv_len;
+    args.q = q;
+    args.k = k;
+    args.v = v;
+    args.dst = out;
+    args.type = s->type;
+    args.q_stride = o->q_stride;
+    args.k_stride = args.v_stride = o->kv_stride;
+    args.dst_stride = o->dst_stride;
+    args.scale = (float)(1.0 / sqrt(s->head_dim));
+    args.causal = s->causal;
+    args.bias = s->bias != NO_BIAS ? bias + o->bias_start : NULL;
+    args.bias_head = o->bias_head;
+    args.bias_q = o->bias_q;
+    args.bias_k = o->bias_k;
+    args.lse = s->lse ? sums : NULL;
+    dk_device_set_dry(device, true);
+    dk_device_attention(device, &args);
+    dk_device_set_dry(device, false);
+    dk_device_attention(device, &args);
+    if (dk_device_sync(device, &err) != DK_OK) {
+        fail_msg("%s", err.message);
+    }
+    *dst = from_device(device, out, count, s->type);
+    *lse = from_device(device, sums, heads * s->q_len, DK_F32);
+    void *all[] = {q, k, v, bias, out, sums};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        dk_device_free(device, all[i]);
+    }
+    dk_free(canary);
+}
+
+static void describe(char *text, size_t bytes, const scene *s)
+{
+    snprintf(text, bytes, "%d x %d, %lld queries, %lld keys, %s, gap %lld%s, bias %d%s",
+             s->heads, s->head_dim, (long long)s->q_len, (long long)s->kv_len,
+             s->type == DK_BF16 ? "bf16" : "f32", (long long)s->gap,
+             s->causal ? ", causal" : "", s->bias, s->lse ? ", lse" : "");
+}
+
+/* Values are averages of normal numbers, so the range is about that of one. f32: rounding grows
+   with the sums' length; bf16: the result, and probabilities, are rounded to 8 bits. */
+static double tolerance(const scene *s)
+{
+    return s->type == DK_BF16 ? 1e-2 : 1e-5;
+}
+
+static void check_scene(dk_device *device, const scene *s)
+{
+    operands o;
+    float *dst, *lse;
+    char text[160];
+    double range = 1, worst = 0, worst_lse = 0;
+    int64_t cols = (int64_t)s->heads * s->head_dim;
+    describe(text, sizeof text, s);
+    define(&o, s);
+    compute(device, s, &o, &dst, &lse);
+    for (int64_t i = 0; i < s->q_len * cols; i++) {
+        range = fabs(o.dst[i]) > range ? fabs(o.dst[i]) : range;
+    }
+    for (int64_t i = 0; i < s->q_len * o.dst_stride; i++) {
+        int64_t row = i / o.dst_stride, col = i % o.dst_stride;
+        if (col >= cols && dst[i] != CANARY) {
+            fail_msg("%s: element %lld behind row %lld became %g", text, (long long)col,
+                     (long long)row, (double)dst[i]);
+        }
+        double error = col < cols ? fabs(dst[i] - o.dst[row * cols + col]) / range : 0;
+        worst = !(error <= worst) ? error : worst;
+    }
+    for (int64_t i = 0; i < s->heads * s->q_len && s->lse; i++) {
+        double error = lse[i] == o.lse[i] ? 0 : fabs(lse[i] - o.lse[i]); /* both may be -inf */
+        worst_lse = !(error <= worst_lse) ? error : worst_lse;
+    }
+    if (!(worst <= tolerance(s)) || !(worst_lse <= (s->type == DK_BF16 ? 1e-3 : 1e-4))) {
+        fail_msg("%s: errs by %g, its log-sum-exp by %g (%s)", text, worst, worst_lse,
+                 dk_device_attention_reason(device));
+    }
+    dk_free(dst);
+    dk_free(lse);
+    release(&o);
+}
+
+static dk_device *open_device(dk_attention_backend backend, bool exact)
+{
+    dk_device *device;
+    dk_error err;
+    const dk_device_options options = {
+        .name = "xpu:cpu", .attention = backend, .exact = exact};
+    if (dk_device_open(&device, &options, &err) != DK_OK) {
+        fail_msg("%s", err.message);
+    }
+    return device;
+}
+
+static void check_grid(dk_attention_backend backend)
+{
+    static const int dims[] = {1, 16, 40, 64, 80, 128, 160, 512};
+    static const int64_t lengths[][2] = {{1, 1}, {1, 300}, {7, 64}, {64, 7}, {257, 300}, {300, 257}};
+    enum { DIMS = sizeof dims / sizeof *dims, LENGTHS = sizeof lengths / sizeof *lengths };
+    dk_device *device = open_device(backend, false);
+    int turn = 0;
+    for (int i = 0; i < DIMS * LENGTHS * 2; i++) {
+        const int64_t *length = lengths[i / 2 % LENGTHS];
+        scene s = {.heads = 1 + i % 3, .head_dim = dims[i / 2 / LENGTHS]};
+        s.q_len = length[0];
+        s.kv_len = length[1];
+        s.type = i % 2 == 0 ? DK_F32 : DK_BF16;
+        /* Every bias with and without a mask, in turn, so that each meets every size. */
+        s.bias = turn % BIASES;
+        s.causal = turn / BIASES % 2 == 1;
+        s.gap = turn % 3 == 0 ? 0 : 8 * (turn % 3);
+        s.lse = turn % 5 < 2;
+        turn += 3;
+        check_scene(device, &s);
+    }
+    dk_device_close(&device);
+}
+
+static void test_reference(void **unused)
+{
+    (void)unused;
+    check_grid(DK_ATTENTION_REFERENCE);
+}
+
+static void test_flash(void **unused)
+{
+    (void)unused;
+    check_grid(DK_ATTENTION_FLASH);
+}
+
+static void test_sdpa(void **unused)
+{
+    (void)unused;
+    check_grid(DK_ATTENTION_SDPA);
+}
+
+static void test_auto(void **unused)
+{
+    (void)unused;
+    check_grid(DK_ATTENTION_AUTO);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_flash),
+        cmocka_unit_test(test_sdpa),
+        cmocka_unit_test(test_auto),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
