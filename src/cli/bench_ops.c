@@ -86,6 +86,24 @@ static dk_status run_operation(void *context, dk_error *err)
     return dk_device_sync(op->device, err);
 }
 
+static dk_status run_bare(void *context, dk_error *err)
+{
+    dk_device *device = context;
+    device->ops->repeat(device, 1);
+    return dk_device_sync(device, err);
+}
+
+/* The same product by its library alone. */
+static dk_status add_bare(json_t *facts, dk_device *device, const dk_bench_times *ours,
+                          dk_error *err)
+{
+    dk_bench_times bare;
+    DK_TRY(dk_bench_time(&bare, ours->repeats, run_bare, device, err));
+    json_object_set_new(facts, "library_seconds", json_real(bare.median_s));
+    json_object_set_new(facts, "library_share", json_real(bare.median_s / ours->median_s));
+    return DK_OK;
+}
+
 static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, operation *op,
                                  dk_error *err)
 {
@@ -104,6 +122,9 @@ static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, ope
     if (status != DK_OK) {
         json_decref(facts);
         return status;
+    }
+    if (op->device->ops->repeat != NULL && op->attention == NULL) {
+        DK_TRY(add_bare(facts, op->device, &times, err));
     }
     bool int8 = op->linear != NULL && op->linear->int8 != NULL;
     dk_bench_report(facts, op->device, &times, flops, int8, flags->json != 0);
@@ -224,13 +245,14 @@ dk_status dk_bench_conv(const dk_bench_flags *flags, dk_error *err)
     const void *list[MOST_FRAMES + MOST_KERNEL];
     DK_TRY(dk_bench_open_device(&device, flags, err));
     dk_dtype type = activations(device);
-    dk_status status = device_values(&src, device, type, pixels * in, err);
+    dk_status status =
+        device_values(&src, device, type, (frames - 1 + flags->kernel_t) * pixels * in, err);
     DK_TRY_DONE(status);
     DK_TRY_DONE(adopted_values(&weight, device, DK_BF16, taps * in * out, err));
     DK_TRY_DONE(device_values(&dst, device, type, frames * pixels * out, err));
     DK_TRY_DONE(dk_device_conv_prepare(device, &packed, weight, DK_BF16, shape, err));
     for (int i = 0; i < frames - 1 + flags->kernel_t; i++) {
-        list[i] = src;
+        list[i] = (char *)src + (size_t)(i * pixels * in) * dk_dtype_bytes(type);
     }
     const dk_conv_args args = {.frames = list,
                                .src_type = type,

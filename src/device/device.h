@@ -127,6 +127,9 @@ typedef struct dk_device_ops {
     void (*embedding)(dk_device *device, const dk_embedding_args *args);
     /* NULL: the device's arithmetic needs no guard. */
     void (*absmax)(dk_device *device, uint32_t *flag, const float *src, int64_t count);
+    /* For measurements: the library's part of the latest matrix operation, again. NULL: there
+       is no such part. */
+    void (*repeat)(dk_device *device, int times);
 } dk_device_ops;
 
 /* The common head of every device; each kind extends it. */

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "device/xpu/xpu.h"
 
-static const char *const path_names[DK_XPU_PATH_COUNT] = {
+const char *const dk_xpu_path_names[DK_XPU_PATH_COUNT] = {
     [DK_XPU_MULTIPLY] = "multiply",
     [DK_XPU_FLASH] = "flash",
     [DK_XPU_FLASH_XMX] = "flash-xmx",
@@ -30,6 +30,9 @@ void dk_xpu_attention_init(dk_xpu *xpu)
     xpu->attention.xmx_lanes = -1;
     snprintf(xpu->head.attention_reason, sizeof xpu->head.attention_reason, "%s",
              dk_attention_backend_name(xpu->head.attention));
+    if (xpu->head.attention == DK_ATTENTION_AUTO) {
+        dk_xpu_choices_read(xpu);
+    }
 }
 
 void dk_xpu_attention_release(dk_xpu *xpu)
@@ -46,26 +49,6 @@ dk_xpu_key dk_xpu_attention_key(const dk_attention_args *a)
                          a->bias != NULL, a->bias != NULL ? a->bias_head : 0,
                          a->bias != NULL ? a->bias_q : 0, a->bias != NULL ? a->bias_k : 0,
                          a->lse != NULL}};
-}
-
-static const dk_xpu_attention_choice *find(const dk_xpu *xpu, const dk_xpu_key *key)
-{
-    for (int i = 0; i < xpu->attention.choice_count; i++) {
-        if (memcmp(&xpu->attention.choices[i].key, key, sizeof *key) == 0) {
-            return &xpu->attention.choices[i];
-        }
-    }
-    return NULL;
-}
-
-static dk_xpu_attention_path keep(dk_xpu *xpu, const dk_xpu_key *key,
-                                  dk_xpu_attention_path path)
-{
-    dk_xpu_attention_state *state = &xpu->attention;
-    size_t count = (size_t)state->choice_count + 1;
-    state->choices = dk_realloc(state->choices, count * sizeof *state->choices);
-    state->choices[state->choice_count++] = (dk_xpu_attention_choice){*key, path};
-    return path;
 }
 
 /* Adds to the text that tells the user what was decided; what has no room is left out. */
@@ -218,15 +201,17 @@ static dk_xpu_attention_path fastest(dk_xpu *xpu, const dk_attention_args *args)
     tell_shape(xpu, args, t.args.q_len);
     for (int path = 0; path < DK_XPU_PATH_COUNT; path++) {
         const char *why;
-        if (!can(xpu, (dk_xpu_attention_path)path, &t.args, &why)) {
+        /* On a CPU oneDNN Graph computes before it returns: the queue behind it runs dry. */
+        bool waits = path == DK_XPU_SDPA && !DPCTLDevice_IsGPU(xpu->device);
+        if (waits || !can(xpu, (dk_xpu_attention_path)path, &t.args, &why)) {
             continue;
         }
         double taken = measure(xpu, (dk_xpu_attention_path)path, &t.args, best_ms);
         if (taken < 0) {
-            tell(xpu, " %s fails,", path_names[path]);
+            tell(xpu, " %s fails,", dk_xpu_path_names[path]);
             continue;
         }
-        tell(xpu, " %s %.1f ms,", path_names[path], taken);
+        tell(xpu, " %s %.1f ms,", dk_xpu_path_names[path], taken);
         if (best_ms < 0 || taken < worth_it * best_ms) {
             best = (dk_xpu_attention_path)path;
             best_ms = taken;
@@ -234,7 +219,7 @@ static dk_xpu_attention_path fastest(dk_xpu *xpu, const dk_attention_args *args)
     }
     xpu->head.dry = dry;
     dk_xpu_free(xpu, t.memory);
-    tell(xpu, " so %s", path_names[best]);
+    tell(xpu, " so %s", dk_xpu_path_names[best]);
     return best;
 }
 
@@ -255,21 +240,36 @@ static dk_xpu_attention_path obey(dk_xpu *xpu, const dk_attention_args *args)
     return can(xpu, DK_XPU_FLASH_XMX, args, &why) ? DK_XPU_FLASH_XMX : DK_XPU_FLASH;
 }
 
+/* What another process measured, where it can still be done. */
+static dk_xpu_attention_path take_stored(dk_xpu *xpu, dk_xpu_attention_choice *choice,
+                                         const dk_attention_args *args)
+{
+    const char *why;
+    choice->stored = false;
+    choice->path = can(xpu, choice->path, args, &why) ? choice->path : DK_XPU_MULTIPLY;
+    tell_shape(xpu, args, args->q_len);
+    tell(xpu, " %s, as was measured before", dk_xpu_path_names[choice->path]);
+    return choice->path;
+}
+
 static dk_xpu_attention_path choose(dk_xpu *xpu, const dk_attention_args *args)
 {
     bool automatic = xpu->head.attention == DK_ATTENTION_AUTO;
-    const dk_xpu_key key = dk_xpu_attention_key(args);
-    const dk_xpu_attention_choice *found = find(xpu, &key);
+    if (xpu->head.careful) {
+        return DK_XPU_MULTIPLY;
+    }
+    uint64_t hash = dk_xpu_choice_hash(xpu, args);
+    dk_xpu_attention_choice *found = dk_xpu_choice_find(xpu, hash);
     if (found != NULL) {
-        return found->path;
+        return found->stored ? take_stored(xpu, found, args) : found->path;
     }
     if (!automatic) {
-        return keep(xpu, &key, obey(xpu, args));
+        return dk_xpu_choice_keep(xpu, hash, obey(xpu, args), false);
     }
     if (!xpu->head.dry || xpu->head.plans_only) { /* measuring is for dry runs */
         return DK_XPU_MULTIPLY;
     }
-    return keep(xpu, &key, fastest(xpu, args));
+    return dk_xpu_choice_keep(xpu, hash, fastest(xpu, args), true);
 }
 
 void dk_xpu_attention(dk_device *device, const dk_attention_args *args)

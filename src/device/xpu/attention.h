@@ -5,6 +5,7 @@
 #include <oneapi/dnnl/dnnl_graph.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "device/xpu/primitives.h"
@@ -18,10 +19,13 @@ typedef enum dk_xpu_attention_path {
     DK_XPU_PATH_COUNT
 } dk_xpu_attention_path;
 
+extern const char *const dk_xpu_path_names[DK_XPU_PATH_COUNT];
+
 /* What was decided for calls of one shape. */
 typedef struct dk_xpu_attention_choice {
-    dk_xpu_key key;
+    uint64_t hash;
     dk_xpu_attention_path path;
+    bool stored; /* read from the file and not used so far */
 } dk_xpu_attention_choice;
 
 /* A partition of oneDNN Graph for one shape; `compiled` is NULL where oneDNN has none. */
@@ -40,6 +44,15 @@ void dk_xpu_attention_release(dk_xpu *xpu);
 
 /* All that makes calls take the same time: sizes, strides, types, mask, bias, lse. */
 dk_xpu_key dk_xpu_attention_key(const dk_attention_args *args);
+
+/* Choices, of this process and, in the user's cache, of all (choices.c). The hash is of the
+   shape, its lengths rounded up, the device, its driver and oneDNN. */
+uint64_t dk_xpu_choice_hash(const dk_xpu *xpu, const dk_attention_args *args);
+void dk_xpu_choices_read(dk_xpu *xpu);
+dk_xpu_attention_choice *dk_xpu_choice_find(const dk_xpu *xpu, uint64_t hash);
+/* lasts: for other processes too. Returns the way. */
+dk_xpu_attention_path dk_xpu_choice_keep(dk_xpu *xpu, uint64_t hash, dk_xpu_attention_path way,
+                                         bool lasts);
 
 /* type: of the operands as they are multiplied, F32 or BF16. */
 void dk_xpu_attention_multiply(dk_xpu *xpu, const dk_attention_args *args, dk_dtype type);

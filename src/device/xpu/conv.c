@@ -219,12 +219,38 @@ static dk_xpu_primitive *make(dk_xpu *xpu, const dk_xpu_key *key, const plan *p,
     return made;
 }
 
+/* Frames of the operands' own type and size are copied: those that lie together at once. */
+static void copy_frames(dk_xpu *xpu, const plan *p, char *scratch)
+{
+    const dk_conv_args *a = p->args;
+    size_t bytes = frame_bytes(a);
+    for (int i = 0, some; i < p->in_frames; i += some, scratch += (size_t)some * bytes) {
+        const char *first = a->frames[i];
+        some = 1;
+        while (i + some < p->in_frames && first != NULL &&
+               (const char *)a->frames[i + some] == first + (size_t)some * bytes) {
+            some++;
+        }
+        if (first == NULL) {
+            dk_xpu_zero(xpu, scratch, bytes);
+        } else {
+            dk_xpu_move(xpu, scratch, dk_xpu_operand(xpu, first), (size_t)some * bytes);
+        }
+    }
+}
+
 static void gather(dk_xpu *xpu, const plan *p, void *scratch)
 {
     const dk_conv_args *a = p->args;
     dk_xpu_args args = {0};
     int64_t pixels = (int64_t)p->up_height * p->up_width;
     assert(p->in_frames <= MOST_FRAMES);
+    if (a->src_type == p->type && a->upsample == 1) {
+        if (!xpu->head.dry) {
+            copy_frames(xpu, p, scratch);
+        }
+        return;
+    }
     dk_xpu_arg_pointer(&args, scratch);
     for (int i = 0; i < MOST_FRAMES; i++) {
         const void *frame = i < p->in_frames && !xpu->head.dry ? a->frames[i] : NULL;

@@ -61,7 +61,8 @@ static void identify_cpu(dk_device_info *out)
     }
 }
 
-/* --- GPUs: compiled for; run with a loader of ours only (tests/xpu/ze_loader.c) ------------- */
+/* --- GPUs: compiled for; run with a loader of ours only (tests/xpu/ze_loader.c) -------------
+ */
 
 typedef struct gpu {
     char name[256];

@@ -280,3 +280,15 @@ void dk_xpu_zero(dk_xpu *xpu, void *dst, size_t bytes)
     }
     DPCTLEvent_Delete(event);
 }
+
+void dk_xpu_move(dk_xpu *xpu, void *dst, const void *src, size_t bytes)
+{
+    DPCTLSyclEventRef event = DPCTLQueue_Memcpy(xpu->queue, dst, src, bytes);
+    if (event == NULL) {
+        dk_xpu_fail(xpu, DK_DEVICE, "%s: a copy of %zu bytes was refused",
+                    xpu->head.description, bytes);
+        return;
+    }
+    xpu->enqueued++;
+    DPCTLEvent_Delete(event);
+}

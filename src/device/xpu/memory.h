@@ -73,5 +73,7 @@ void dk_xpu_scratch_end(dk_xpu *xpu);
 void dk_xpu_write(dk_xpu *xpu, void *dst, const void *host, size_t bytes);
 void dk_xpu_read(dk_xpu *xpu, void *host, const void *src, size_t bytes);
 void dk_xpu_zero(dk_xpu *xpu, void *dst, size_t bytes);
+/* From device memory to device memory; the host does not wait. */
+void dk_xpu_move(dk_xpu *xpu, void *dst, const void *src, size_t bytes);
 
 #endif

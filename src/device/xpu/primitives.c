@@ -251,7 +251,20 @@ void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addre
     }
     dnnl_status_t status = enqueue(xpu, primitive, count, args, event);
     if (dk_xpu_dnnl_ok(xpu, status, primitive->implementation)) {
-        primitive->calls++;
         xpu->enqueued++;
+        xpu->latest.primitive = primitive;
+        xpu->latest.count = count;
+        memcpy(xpu->latest.args, args, (size_t)count * sizeof *args);
+    }
+}
+
+void dk_xpu_repeat(dk_device *device, int times)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    for (int i = 0; i < times && xpu->latest.primitive != NULL; i++) {
+        dk_xpu_dnnl_ok(xpu,
+                       dnnl_primitive_execute(xpu->latest.primitive->primitive, xpu->stream,
+                                              xpu->latest.count, xpu->latest.args),
+                       "a repeated primitive");
     }
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "device/device.h"
 #include "tensor/dtype.h"
 
 typedef struct dk_xpu dk_xpu;
@@ -43,8 +44,7 @@ typedef struct dk_xpu_primitive {
     size_t scratch_bytes;
     dk_xpu_operand_slot scratch; /* when scratch_bytes > 0 */
     const char *implementation;  /* oneDNN's name for it */
-    uint64_t calls;
-    bool checked, wrong; /* see trust.h */
+    bool checked, wrong;         /* see trust.h */
 } dk_xpu_primitive;
 
 typedef struct dk_xpu_primitives {
@@ -68,6 +68,9 @@ void dk_xpu_primitive_operand(dk_xpu_primitive *primitive, int arg, dnnl_memory_
    (owned, the one before is deleted), or NULL. */
 void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addresses,
                     DPCTLSyclEventRef *event);
+
+/* Executes the latest primitive again, with nothing of ours around it. */
+void dk_xpu_repeat(dk_device *device, int times);
 
 /* Keeps what a call of oneDNN reports; returns whether all is well. */
 bool dk_xpu_dnnl_ok(dk_xpu *xpu, dnnl_status_t status, const char *what);

@@ -23,6 +23,7 @@ typedef struct dk_xpu {
     dk_device head; /* first: a dk_device pointer is a dk_xpu pointer */
     const dk_log *log;
     DPCTLSyclDeviceRef device;
+    char identity[256]; /* the device and its driver */
     DPCTLSyclContextRef context;
     DPCTLSyclQueueRef queue;    /* in order: compute */
     DPCTLSyclQueueRef transfer; /* in order: weights that come and go */
@@ -34,10 +35,15 @@ typedef struct dk_xpu {
     dk_xpu_primitives primitives;
     dk_xpu_weights weights;
     bool lacks[DK_QUANTIZATION_COUNT]; /* oneDNN has no products of this kind here */
-    bool checks;       /* a product is being checked: what it needs is at hand */
-    bool spoils;       /* for tests: products of oneDNN give a NaN */
-    bool unchecked;    /* for tests: those of gated layers do, and no check finds out */
+    bool checks;    /* a product is being checked: what it needs is at hand */
+    bool spoils;    /* for tests: products of oneDNN give a NaN */
+    bool unchecked; /* for tests: those of gated layers do, and no check finds out */
     dk_xpu_attention_state attention;
+    struct {
+        const dk_xpu_primitive *primitive; /* NULL: none so far */
+        dnnl_exec_arg_t args[DK_XPU_MOST_OPERANDS + 1];
+        int count;
+    } latest;          /* primitive that was executed: for measurements */
     uint64_t enqueued; /* operations so far */
 } dk_xpu;
 

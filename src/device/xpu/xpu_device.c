@@ -131,6 +131,7 @@ static const dk_device_ops xpu_ops = {
     .permute = dk_xpu_permute,
     .embedding = dk_xpu_embedding,
     .absmax = dk_xpu_absmax,
+    .repeat = dk_xpu_repeat,
 };
 
 /* Whether oneDNN multiplies bf16 here: it says so when it is asked for such a primitive. */
@@ -202,6 +203,10 @@ static void describe(dk_xpu *xpu, const char *asked)
         }
     }
     out[used] = '\0';
+    const char *driver = DPCTLDevice_GetDriverVersion(xpu->device);
+    snprintf(xpu->identity, sizeof xpu->identity, "%s|%s", name != NULL ? name : "",
+             driver != NULL ? driver : "");
+    DPCTLCString_Delete(driver);
     DPCTLCString_Delete(name);
     if ((size_t)used < bytes) {
         snprintf(out + used, bytes - (size_t)used, ", products in %s",
