@@ -126,6 +126,9 @@ static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, ope
     if (op->device->ops->repeat != NULL && op->attention == NULL) {
         DK_TRY(add_bare(facts, op->device, &times, err));
     }
+    if (op->attention != NULL) {
+        json_object_set_new(facts, "how", json_string(dk_device_attention_reason(op->device)));
+    }
     bool int8 = op->linear != NULL && op->linear->int8 != NULL;
     dk_bench_report(facts, op->device, &times, flops, int8, flags->json != 0);
     return DK_OK;

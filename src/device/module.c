@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/environment.h"
 #include "base/file.h"
 #include "base/string.h"
 #include "device/cpu/cpu_device.h"
@@ -16,8 +17,8 @@
  */
 static int list_folders(char *folders[2])
 {
-    const char *given = getenv("DARKROOM_MODULE_PATH");
-    if (given != NULL && given[0] != '\0') {
+    const char *given = dk_environment("DARKROOM_MODULE_PATH");
+    if (given != NULL) {
         folders[0] = dk_strdup(given);
         return 1;
     }

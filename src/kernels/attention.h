@@ -39,7 +39,7 @@ typedef enum dk_attention_backend {
     DK_ATTENTION_FLASH,     /* bf16 operands where the CPU multiplies them, else f32 */
     DK_ATTENTION_REFERENCE, /* f32 operands */
     DK_ATTENTION_SAGE,
-    DK_ATTENTION_AUTO, /* what the device thinks best; devices that have one way for it say so */
+    DK_ATTENTION_AUTO, /* what the device thinks best */
     DK_ATTENTION_SDPA, /* a library's fused attention, where the device has one */
 } dk_attention_backend;
 

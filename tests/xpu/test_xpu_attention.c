@@ -1,5 +1,5 @@
 /* Every way that the XPU module computes attention, on the CPU device of SYCL, against the
-   definition in double: tests/xpu/test_xpu_attention.c [filter]. */
+   definition in double. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -180,7 +180,8 @@ static float *from_device(dk_device *device, const void *memory, int64_t count, 
 /* What the gaps between rows hold: nothing may touch it. */
 enum { CANARY = 7 };
 
-/* Runs a call, dry first as engines do. Output: dst [q_len][dst_stride], lse; owned. */
+/* Runs a call, dry first as engines do. Output: dst [q_len][dst_stride], lse; owned. o: of a
+   scene that may have more keys, which follow. */
 static void compute(dk_device *device, const scene *s, const operands *o, float **dst,
                     float **lse)
 {
@@ -283,22 +284,23 @@ static dk_device *open_device(dk_attention_backend backend, bool exact)
 {
     dk_device *device;
     dk_error err;
-    const dk_device_options options = {
-        .name = "xpu:cpu", .attention = backend, .exact = exact};
+    const dk_device_options options = {.name = "xpu:cpu", .attention = backend, .exact = exact};
     if (dk_device_open(&device, &options, &err) != DK_OK) {
         fail_msg("%s", err.message);
     }
     return device;
 }
 
-static void check_grid(dk_attention_backend backend)
+/* Every `step`th of the grid. */
+static void check_grid(dk_attention_backend backend, int step)
 {
     static const int dims[] = {1, 16, 40, 64, 80, 128, 160, 512};
-    static const int64_t lengths[][2] = {{1, 1}, {1, 300}, {7, 64}, {64, 7}, {257, 300}, {300, 257}};
+    static const int64_t lengths[][2] = {{1, 1},  {1, 300},   {7, 64},
+                                         {64, 7}, {257, 300}, {300, 257}};
     enum { DIMS = sizeof dims / sizeof *dims, LENGTHS = sizeof lengths / sizeof *lengths };
     dk_device *device = open_device(backend, false);
     int turn = 0;
-    for (int i = 0; i < DIMS * LENGTHS * 2; i++) {
+    for (int i = 0; i < DIMS * LENGTHS * 2; i += step) {
         const int64_t *length = lengths[i / 2 % LENGTHS];
         scene s = {.heads = 1 + i % 3, .head_dim = dims[i / 2 / LENGTHS]};
         s.q_len = length[0];
@@ -318,33 +320,154 @@ static void check_grid(dk_attention_backend backend)
 static void test_reference(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_REFERENCE);
+    check_grid(DK_ATTENTION_REFERENCE, 1);
 }
 
 static void test_flash(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_FLASH);
+    check_grid(DK_ATTENTION_FLASH, 1);
 }
 
 static void test_sdpa(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_SDPA);
+    check_grid(DK_ATTENTION_SDPA, 1);
 }
 
 static void test_auto(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_AUTO);
+    check_grid(DK_ATTENTION_AUTO, 5);
+}
+
+/* Halves of the keys, joined by their log-sum-exp, are the whole: what ring attention does. */
+static void check_merge(dk_attention_backend backend)
+{
+    const scene whole = {
+        .heads = 3, .head_dim = 64, .q_len = 65, .kv_len = 200, .type = DK_F32, .lse = true};
+    scene part = whole;
+    dk_device *device = open_device(backend, false);
+    operands o;
+    float *dst[2], *lse[2];
+    int64_t cols = (int64_t)whole.heads * whole.head_dim;
+    define(&o, &whole);
+    part.kv_len = 77;
+    compute(device, &part, &o, &dst[0], &lse[0]);
+    operands rest = o;
+    rest.k += part.kv_len * o.kv_stride;
+    rest.v += part.kv_len * o.kv_stride;
+    part.kv_len = whole.kv_len - part.kv_len;
+    compute(device, &part, &rest, &dst[1], &lse[1]);
+    for (int64_t i = 0; i < whole.q_len * cols; i++) {
+        int64_t at = i % cols / whole.head_dim * whole.q_len + i / cols;
+        double a = exp(lse[0][at] - o.lse[at]), b = exp(lse[1][at] - o.lse[at]);
+        double merged = a * dst[0][i] + b * dst[1][i];
+        if (!(fabs(merged - o.dst[i]) <= 1e-5)) {
+            fail_msg("element %lld is %g, expected %g", (long long)i, merged, o.dst[i]);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        dk_free(dst[i]);
+        dk_free(lse[i]);
+    }
+    release(&o);
+    dk_device_close(&device);
+}
+
+static void test_merge(void **unused)
+{
+    (void)unused;
+    check_merge(DK_ATTENTION_FLASH);
+    check_merge(DK_ATTENTION_REFERENCE);
+}
+
+static void assert_reason(const dk_device *device, const char *part, bool there)
+{
+    const char *reason = dk_device_attention_reason(device);
+    if ((strstr(reason, part) != NULL) != there) {
+        fail_msg("the reason '%s' has %s '%s'", reason, there ? "no" : "a", part);
+    }
+}
+
+static void test_reasons(void **unused)
+{
+    scene s = {.heads = 2, .head_dim = 64, .q_len = 96, .kv_len = 96, .type = DK_F32};
+    (void)unused;
+    dk_device *device = open_device(DK_ATTENTION_SDPA, false);
+    check_scene(device, &s);
+    assert_reason(device, "since sdpa cannot", false); /* oneDNN has it */
+    s.lse = true;
+    check_scene(device, &s);
+    assert_reason(device, "flash, since sdpa cannot: it gives no log-sum-exp", true);
+    dk_device_close(&device);
+    device = open_device(DK_ATTENTION_AUTO, false);
+    s.lse = false;
+    check_scene(device, &s);
+    assert_reason(device, "multiply", true);
+    assert_reason(device, " ms, flash ", true);
+    assert_reason(device, " ms, sdpa ", true);
+    assert_reason(device, "so ", true);
+    dk_device_close(&device);
+}
+
+static void test_sage_is_refused(void **unused)
+{
+    dk_device *device;
+    dk_error err;
+    const dk_device_options options = {.name = "xpu:cpu", .attention = DK_ATTENTION_SAGE};
+    (void)unused;
+    assert_int_equal(dk_device_open(&device, &options, &err), DK_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "sage"));
+}
+
+static void test_names(void **unused)
+{
+    static const struct {
+        const char *name;
+        bool exact;
+        dk_attention_backend expected;
+    } cases[] = {
+        {NULL, false, DK_ATTENTION_AUTO},   {"auto", false, DK_ATTENTION_AUTO},
+        {"fa3", false, DK_ATTENTION_FLASH}, {"flash", true, DK_ATTENTION_FLASH},
+        {"sdpa", false, DK_ATTENTION_SDPA}, {"auto", true, DK_ATTENTION_REFERENCE},
+        {"sage", false, DK_ATTENTION_SAGE},
+    };
+    dk_attention_backend backend;
+    dk_error err;
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(
+            dk_attention_backend_from_name(&backend, cases[i].name, cases[i].exact, &err),
+            DK_OK);
+        assert_int_equal(backend, cases[i].expected);
+    }
+    assert_int_equal(dk_attention_backend_from_name(&backend, "sage", true, &err), DK_INVALID);
+    assert_int_equal(dk_attention_backend_from_name(&backend, "magic", false, &err),
+                     DK_INVALID);
+    assert_non_null(strstr(err.message, "fa3, sdpa"));
+}
+
+static void test_cpu_says_why(void **unused)
+{
+    dk_device *device;
+    dk_error err;
+    const dk_device_options options = {.threads = 1, .attention = DK_ATTENTION_AUTO};
+    (void)unused;
+    assert_int_equal(dk_device_open(&device, &options, &err), DK_OK);
+    assert_int_equal(device->attention, DK_ATTENTION_FLASH);
+    assert_string_equal(dk_device_attention_reason(device),
+                        "flash (auto: the only one besides reference and sage on a CPU)");
+    dk_device_close(&device);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_flash),
-        cmocka_unit_test(test_sdpa),
+        cmocka_unit_test(test_names),   cmocka_unit_test(test_cpu_says_why),
+        cmocka_unit_test(test_reasons), cmocka_unit_test(test_sage_is_refused),
+        cmocka_unit_test(test_merge),   cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_flash),   cmocka_unit_test(test_sdpa),
         cmocka_unit_test(test_auto),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

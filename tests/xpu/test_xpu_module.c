@@ -140,7 +140,7 @@ static void comes_and_goes(void **state)
 }
 
 /* dpctl 0.22 never gives back the program that a kernel bundle is made of, OpenCL's and Level
-   Zero's alike: 6 MiB for norm.cl with each device. It is not to become more. */
+   Zero's alike: 1 to 2 MiB for each file of cl/ with each device. It is not to become more. */
 static void comes_and_goes_with_kernels(void **state)
 {
     (void)state;

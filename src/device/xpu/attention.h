@@ -2,7 +2,6 @@
 #ifndef DK_DEVICE_XPU_ATTENTION_H
 #define DK_DEVICE_XPU_ATTENTION_H
 
-#include <oneapi/dnnl/dnnl_graph.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,8 +12,8 @@
 
 typedef enum dk_xpu_attention_path {
     DK_XPU_MULTIPLY,  /* oneDNN's products, scores in memory a block of queries at a time */
-    DK_XPU_FLASH,     /* our kernel (cl/flash.h) */
-    DK_XPU_FLASH_XMX, /* the same with matrix instructions, bf16 only (cl/flash_xmx.h) */
+    DK_XPU_FLASH,     /* our kernel (cl/flash.cl) */
+    DK_XPU_FLASH_XMX, /* the same with matrix instructions, bf16 only (cl/flash_xmx.cl) */
     DK_XPU_SDPA,      /* one partition of oneDNN Graph */
     DK_XPU_PATH_COUNT
 } dk_xpu_attention_path;

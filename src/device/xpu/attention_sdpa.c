@@ -1,5 +1,6 @@
 /* Attention as one partition of oneDNN Graph: softmax(scale q k' + bias) v. Partitions are kept
    by shape. */
+#include <oneapi/dnnl/dnnl_graph.h>
 #include <oneapi/dnnl/dnnl_graph_sycl.h>
 #include <string.h>
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/environment.h"
 #include "base/file.h"
 #include "device/xpu/attention.h"
 #include "device/xpu/xpu.h"
@@ -36,7 +37,7 @@ uint64_t dk_xpu_choice_hash(const dk_xpu *xpu, const dk_attention_args *args)
 /* Owned; NULL: there is no place for it. XDG_CACHE_HOME, else ~/.cache. */
 static char *folder_of_choices(void)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *cache = dk_environment("XDG_CACHE_HOME"), *home = dk_environment("HOME");
     if (cache != NULL && cache[0] == '/') {
         return dk_path_join(cache, "darkroom");
     }

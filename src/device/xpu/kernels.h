@@ -16,29 +16,29 @@ typedef struct dk_xpu dk_xpu;
 
 /* KERNEL(id, file, name) */
 #define DK_XPU_KERNEL_MAP(KERNEL)                                                              \
-    KERNEL(MAP_F32_F32, ELEMENTWISE, "map_f32_f32")                                            \
-    KERNEL(MAP_F32_BF16, ELEMENTWISE, "map_f32_bf16") /* to, from */                           \
-    KERNEL(MAP_BF16_F32, ELEMENTWISE, "map_bf16_f32")                                          \
-    KERNEL(MAP_BF16_BF16, ELEMENTWISE, "map_bf16_bf16")                                        \
-    KERNEL(COMBINE, ELEMENTWISE, "combine")                                                    \
-    KERNEL(PERMUTE_F32_F32, ELEMENTWISE, "permute_f32_f32")                                    \
-    KERNEL(PERMUTE_F32_BF16, ELEMENTWISE, "permute_f32_bf16")                                  \
-    KERNEL(PERMUTE_BF16_F32, ELEMENTWISE, "permute_bf16_f32")                                  \
-    KERNEL(PERMUTE_BF16_BF16, ELEMENTWISE, "permute_bf16_bf16")                                \
-    KERNEL(EPILOGUE_F32, ELEMENTWISE, "epilogue_f32")                                          \
-    KERNEL(EPILOGUE_BF16, ELEMENTWISE, "epilogue_bf16")                                        \
-    KERNEL(GATHER_F32_F32, ELEMENTWISE, "gather_f32_f32")                                      \
-    KERNEL(GATHER_F32_BF16, ELEMENTWISE, "gather_f32_bf16")                                    \
-    KERNEL(GATHER_BF16_F32, ELEMENTWISE, "gather_bf16_f32")                                    \
-    KERNEL(GATHER_BF16_BF16, ELEMENTWISE, "gather_bf16_bf16")                                  \
-    KERNEL(NORM_F32_F32, NORM, "norm_f32_f32")                                                 \
-    KERNEL(NORM_F32_BF16, NORM, "norm_f32_bf16")                                               \
-    KERNEL(NORM_BF16_F32, NORM, "norm_bf16_f32")                                               \
-    KERNEL(NORM_BF16_BF16, NORM, "norm_bf16_bf16")                                             \
-    KERNEL(NORM_ROPE_F32, NORM, "norm_rope_f32")                                               \
-    KERNEL(NORM_ROPE_BF16, NORM, "norm_rope_bf16")                                             \
-    KERNEL(QUANTIZE_ROWS_F32, NORM, "quantize_rows_f32")                                       \
-    KERNEL(QUANTIZE_ROWS_BF16, NORM, "quantize_rows_bf16")                                     \
+    KERNEL(MAP_F32_F32, MAP, "map_f32_f32")                                                    \
+    KERNEL(MAP_F32_BF16, MAP, "map_f32_bf16") /* to, from */                                   \
+    KERNEL(MAP_BF16_F32, MAP, "map_bf16_f32")                                                  \
+    KERNEL(MAP_BF16_BF16, MAP, "map_bf16_bf16")                                                \
+    KERNEL(COMBINE, MAP, "combine")                                                            \
+    KERNEL(PERMUTE_F32_F32, PERMUTE, "permute_f32_f32")                                        \
+    KERNEL(PERMUTE_F32_BF16, PERMUTE, "permute_f32_bf16")                                      \
+    KERNEL(PERMUTE_BF16_F32, PERMUTE, "permute_bf16_f32")                                      \
+    KERNEL(PERMUTE_BF16_BF16, PERMUTE, "permute_bf16_bf16")                                    \
+    KERNEL(EPILOGUE_F32, EPILOGUE, "epilogue_f32")                                             \
+    KERNEL(EPILOGUE_BF16, EPILOGUE, "epilogue_bf16")                                           \
+    KERNEL(GATHER_F32_F32, GATHER, "gather_f32_f32")                                           \
+    KERNEL(GATHER_F32_BF16, GATHER, "gather_f32_bf16")                                         \
+    KERNEL(GATHER_BF16_F32, GATHER, "gather_bf16_f32")                                         \
+    KERNEL(GATHER_BF16_BF16, GATHER, "gather_bf16_bf16")                                       \
+    KERNEL(NORM_F32_F32, NORM_F32_F32, "norm_f32_f32")                                         \
+    KERNEL(NORM_F32_BF16, NORM_F32_BF16, "norm_f32_bf16")                                      \
+    KERNEL(NORM_BF16_F32, NORM_BF16_F32, "norm_bf16_f32")                                      \
+    KERNEL(NORM_BF16_BF16, NORM_BF16_BF16, "norm_bf16_bf16")                                   \
+    KERNEL(NORM_ROPE_F32, NORM_ROPE, "norm_rope_f32")                                          \
+    KERNEL(NORM_ROPE_BF16, NORM_ROPE, "norm_rope_bf16")                                        \
+    KERNEL(QUANTIZE_ROWS_F32, QUANTIZE, "quantize_rows_f32")                                   \
+    KERNEL(QUANTIZE_ROWS_BF16, QUANTIZE, "quantize_rows_bf16")                                 \
     KERNEL(PRODUCT_F32_F32, PRODUCT, "product_f32_f32") /* rows, weight */                     \
     KERNEL(PRODUCT_F32_BF16, PRODUCT, "product_f32_bf16")                                      \
     KERNEL(PRODUCT_BF16_F32, PRODUCT, "product_bf16_f32")                                      \
@@ -47,9 +47,9 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(CONVOLVE_F32_BF16, PRODUCT, "convolve_f32_bf16")                                    \
     KERNEL(CONVOLVE_BF16_F32, PRODUCT, "convolve_bf16_f32")                                    \
     KERNEL(CONVOLVE_BF16_BF16, PRODUCT, "convolve_bf16_bf16")                                  \
-    KERNEL(ABSMAX, PRODUCT, "absmax")                                                          \
-    KERNEL(SPOIL_F32, PRODUCT, "spoil_f32")                                                    \
-    KERNEL(SPOIL_BF16, PRODUCT, "spoil_bf16")                                                  \
+    KERNEL(ABSMAX, GUARD, "absmax")                                                            \
+    KERNEL(SPOIL_F32, GUARD, "spoil_f32")                                                      \
+    KERNEL(SPOIL_BF16, GUARD, "spoil_bf16")                                                    \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
     KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")                                            \
     KERNEL(FLASH_F32_64, FLASH_64, "flash_f32_64")                                             \
@@ -73,8 +73,17 @@ typedef enum dk_xpu_kernel {
 } dk_xpu_kernel;
 
 typedef enum dk_xpu_file {
-    DK_XPU_FILE_ELEMENTWISE,
-    DK_XPU_FILE_NORM,
+    DK_XPU_FILE_MAP,
+    DK_XPU_FILE_PERMUTE,
+    DK_XPU_FILE_EPILOGUE,
+    DK_XPU_FILE_GATHER,
+    DK_XPU_FILE_NORM_F32_F32,
+    DK_XPU_FILE_NORM_F32_BF16,
+    DK_XPU_FILE_NORM_BF16_F32,
+    DK_XPU_FILE_NORM_BF16_BF16,
+    DK_XPU_FILE_NORM_ROPE,
+    DK_XPU_FILE_QUANTIZE,
+    DK_XPU_FILE_GUARD,
     DK_XPU_FILE_PRODUCT,
     DK_XPU_FILE_ATTENTION,
     DK_XPU_FILE_FLASH_64,

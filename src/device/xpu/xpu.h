@@ -76,7 +76,7 @@ void dk_xpu_cast(dk_xpu *xpu, void *scratch, dk_dtype dst_type, const void *src,
 void dk_xpu_quantize_rows(dk_xpu *xpu, void *scratch, void *scales, const void *src,
                           dk_dtype src_type, int64_t rows, int64_t cols, int64_t stride);
 
-/* Finishes f32 sums [rows][cols] in scratch, see cl/elementwise.cl. */
+/* Finishes f32 sums [rows][cols] in scratch, see cl/epilogue.cl. */
 typedef struct dk_xpu_epilogue_args {
     void *sums; /* scratch */
     int64_t rows, cols;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/environment.h"
 #include "device/xpu/platform.h"
 #include "device/xpu/xpu.h"
 
@@ -232,7 +233,7 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     xpu->head.level = strcmp(options->name, "xpu:cpu") == 0 ? "xpu:cpu" : "xpu";
     xpu->head.threads = 1;
     xpu->weights.options = options->residency;
-    const char *fault = getenv("DARKROOM_XPU_FAULT");
+    const char *fault = dk_environment("DARKROOM_XPU_FAULT");
     xpu->spoils = fault != NULL && strcmp(fault, "products") == 0;
     xpu->unchecked = fault != NULL && strcmp(fault, "unchecked-products") == 0;
     xpu->head.direct_rows = INT64_MAX; /* oneDNN's sums depend on the number of rows */

@@ -1,5 +1,5 @@
-/* Flash attention on matrix instructions of 16 lanes, bf16. The method is flash.h's. */
-#include "flash_xmx.h"
+/* Flash attention on matrix instructions of 16 lanes, bf16. The method is flash.cl's. */
+#include "flash_xmx.cl"
 
 #define ELEMENT short
 #define WIDTH                             16

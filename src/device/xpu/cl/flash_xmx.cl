@@ -1,10 +1,10 @@
 /* What flash_xmx16.cl and flash_xmx8.cl share. The instruction is that of the extension
    cl_intel_subgroup_matrix_multiply_accumulate; with DK_EMULATE_XMX it is computed by broadcasts
    instead, which shows on any device that operands lie as it wants them. */
-#ifndef DK_XPU_CL_FLASH_XMX_H
-#define DK_XPU_CL_FLASH_XMX_H
+#ifndef DK_XPU_CL_FLASH_XMX
+#define DK_XPU_CL_FLASH_XMX
 
-#include "flash.h"
+#include "flash.cl"
 
 /* Elements `a` and `b` of a row, the first in the low half; zeros from `count` on. */
 static inline int pair_at(global const bf16 *row, int a, int b, int count)

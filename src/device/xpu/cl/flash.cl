@@ -4,8 +4,8 @@
    Source: Dao et al., "FlashAttention" (2022).
    The kernels' sizes keep local memory under 64 KiB, the least that GPUs have, and what a lane
    holds within its registers; attention_flash.c has the same ROWS and SUB_GROUPS. */
-#ifndef DK_XPU_CL_FLASH_H
-#define DK_XPU_CL_FLASH_H
+#ifndef DK_XPU_CL_FLASH
+#define DK_XPU_CL_FLASH
 
 #include "common.h"
 

@@ -1,0 +1,10 @@
+/* The environment. */
+#include "base/environment.h"
+
+#include <stdlib.h>
+
+const char *dk_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}

@@ -1,0 +1,10 @@
+/* Variables of the environment that the library itself reads: those that say where a machine's
+   drivers, modules and caches are, and faults that tests ask for. Everything that decides what is
+   computed is an option that the caller sets. docs/xpu.md lists them. */
+#ifndef DK_BASE_ENVIRONMENT_H
+#define DK_BASE_ENVIRONMENT_H
+
+/* NULL when it is not set or empty. Borrowed until the environment changes. */
+const char *dk_environment(const char *name);
+
+#endif
