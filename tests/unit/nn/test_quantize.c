@@ -65,8 +65,11 @@ static int tear_down(void **state)
 
 static dk_nn_quantizer quantizer_of(fixture *f, const dk_log *log, double max_error)
 {
-    return (dk_nn_quantizer){
-        .device = f->device, .kind = DK_QUANTIZATION_INT8, .log = log, .max_error = max_error, .out = &f->out};
+    return (dk_nn_quantizer){.device = f->device,
+                             .kind = DK_QUANTIZATION_INT8,
+                             .log = log,
+                             .max_error = max_error,
+                             .out = &f->out};
 }
 
 static void good_layers_become_int8(void **state)

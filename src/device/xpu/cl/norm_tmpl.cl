@@ -1,7 +1,4 @@
 /* Normalisation of rows, a sub-group each; kernels/norm.h says what is computed. */
-#ifndef DK_XPU_CL_NORM_H
-#define DK_XPU_CL_NORM_H
-
 #include "common.h"
 
 enum { LAYER, RMS, L2 }; /* dk_norm_kind */
@@ -49,5 +46,3 @@ static inline float factor_of(int kind, float squares, int cols, float eps)
             y[c] = STORE_##to(activate(v, activation));                                        \
         }                                                                                      \
     }
-
-#endif
