@@ -1,6 +1,6 @@
 /* Variables of the environment that the library itself reads: those that say where a machine's
-   drivers, modules and caches are, and faults that tests ask for. Everything that decides what is
-   computed is an option that the caller sets. docs/xpu.md lists them. */
+   drivers, modules and caches are, and faults that tests ask for. Everything that decides what
+   is computed is an option that the caller sets. docs/xpu.md lists them. */
 #ifndef DK_BASE_ENVIRONMENT_H
 #define DK_BASE_ENVIRONMENT_H
 

@@ -222,6 +222,7 @@ static dk_status measure(model_bench *b, dk_error *err)
     dk_device_work work[DK_OP_COUNT];
     memcpy(work, nn->device->work, sizeof work);
     const dk_device_traffic moved = nn->device->traffic;
+    uint64_t enqueued = nn->device->enqueued;
     DK_TRY(dk_bench_time(&times, b->flags->repeats, forward, b, err));
     json_t *facts = json_pack("{s:s, s:s, s:s}", "bench", "model", "part", b->flags->part,
                               "config", b->flags->config);
@@ -237,6 +238,11 @@ static dk_status measure(model_bench *b, dk_error *err)
     }
     /* dk_bench_time runs one pass more than it reports. */
     json_object_set_new(facts, "operations", operations(nn->device, work, times.repeats + 1));
+    if (nn->device->enqueued > 0) {
+        json_object_set_new(
+            facts, "enqueued",
+            json_real((double)(nn->device->enqueued - enqueued) / (times.repeats + 1)));
+    }
     if (nn->device->traffic.copies > 0) {
         json_object_set_new(facts, "offload",
                             traffic(&nn->device->traffic, &moved, times.repeats + 1));

@@ -153,6 +153,7 @@ struct dk_device {
     double computed; /* floating-point operations that were no dry run's */
     _Atomic size_t packed_bytes; /* of weights in the device's own layout, made so far; read by
                                     other threads */
+    uint64_t enqueued;           /* of a module: what it gave to the driver so far */
     _Atomic uint64_t pulse;      /* operations so far, dry ones aside; read by other threads */
     dk_device_work work[DK_OP_COUNT];
     dk_device_traffic traffic;

@@ -28,8 +28,8 @@ typedef struct dk_binder {
     dk_status status;
 } dk_binder;
 
-/* where: names the component in messages; borrowed until the finish. What is bound is adopted by
-   the device that the weights are attached to. */
+/* where: names the component in messages; borrowed until the finish. What is bound is adopted
+   by the device that the weights are attached to. */
 void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, const char *where);
 bool dk_binder_has(const dk_binder *binder, const char *name);
 

@@ -43,8 +43,7 @@ typedef struct dk_xpu {
         const dk_xpu_primitive *primitive; /* NULL: none so far */
         dnnl_exec_arg_t args[DK_XPU_MOST_OPERANDS + 1];
         int count;
-    } latest;          /* primitive that was executed: for measurements */
-    uint64_t enqueued; /* operations so far */
+    } latest; /* primitive that was executed: for measurements */
 } dk_xpu;
 
 static inline dk_xpu *dk_xpu_of(dk_device *device)

@@ -39,7 +39,7 @@ static inline float activate(float x, int activation)
 }
 
 /* Lanes of a sub-group in kernels that give it one row. */
-#define LANES 16
+#define LANES                 16
 #define ONE_ROW_PER_SUB_GROUP __attribute__((intel_reqd_sub_group_size(LANES)))
 
 /* The row of this sub-group: the same for all of its lanes, which compilers must see. */
