@@ -9,10 +9,12 @@
 
 #include "common.h"
 
-#define UNROLL       __attribute__((opencl_unroll_hint))
-#define LOG2_E       1.44269504088896341f
-#define LN_2         0.693147180559945309f
-#define JOIN(a, b)   JOIN_(a, b)
-#define JOIN_(a, b)  a##b
+#define UNROLL        __attribute__((opencl_unroll_hint))
+/* For loads: all of a row at once would take the registers of the sums. */
+#define FEW_AT_A_TIME __attribute__((opencl_unroll_hint(4)))
+#define LOG2_E        1.44269504088896341f
+#define LN_2          0.693147180559945309f
+#define JOIN(a, b)    JOIN_(a, b)
+#define JOIN_(a, b)   a##b
 
 #endif

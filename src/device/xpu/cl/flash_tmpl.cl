@@ -41,11 +41,14 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
         sum[r] = 0;
         UNROLL
         for (int j = 0; j < HEAD / LANES; j++) {
+            out[r][j] = 0;
+        }
+        FEW_AT_A_TIME
+        for (int j = 0; j < HEAD / LANES; j++) {
             int d = j * LANES + lane;
             bool real = first_row + r < q_len && d < head_dim;
             queries[r * HEAD + d] =
                 real ? LOAD(q[(first_row + r) * q_stride + d]) * scale * LOG2_E : 0.0f;
-            out[r][j] = 0;
         }
     }
     for (long first = 0; first < seen; first += KEYS) {
@@ -54,7 +57,7 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
         UNROLL
         for (int i = 0; i < KEYS / SUB_GROUPS; i++) {
             const int key = i * SUB_GROUPS + group;
-            UNROLL
+            FEW_AT_A_TIME
             for (int j = 0; j < HEAD / LANES; j++) {
                 int d = j * LANES + lane;
                 bool real = key < count && d < head_dim;
@@ -119,7 +122,7 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
         UNROLL
         for (int i = 0; i < KEYS / SUB_GROUPS; i++) {
             const int key = i * SUB_GROUPS + group;
-            UNROLL
+            FEW_AT_A_TIME
             for (int j = 0; j < HEAD / LANES; j++) {
                 int d = j * LANES + lane;
                 bool real = key < count && d < head_dim;

@@ -12,7 +12,7 @@
 #define HIGH_STEP     8
 
 DEFINE_MAD(int8, float8, 8, BROADCAST)
-DEFINE_MAD(int4, float4, 4, BROADCAST)
+DEFINE_MAD(int2, float2, 2, BROADCAST)
 
 #define FLASH      flash_xmx8_64
 #define HEAD       64
@@ -24,8 +24,8 @@ DEFINE_MAD(int4, float4, 4, BROADCAST)
 
 #define FLASH      flash_xmx8_128
 #define HEAD       128
-#define ROWS       4
+#define ROWS       2
 #define SUB_GROUPS 16
-#define OPERAND    int4
-#define SUMS       float4
+#define OPERAND    int2
+#define SUMS       float2
 #include "flash_xmx_tmpl.cl"

@@ -3,7 +3,7 @@
    WIDTH        lanes of a sub-group: 16 (Xe-HPC, Xe2) or 8 (Xe-HPG)
    FLASH        the kernel's name
    HEAD         head_dim up to which it serves; what is missing is read as zeros
-   ROWS         queries of a sub-group: 8, or 4 where registers are few
+   ROWS         queries of a sub-group: 8, or 4 or 2 where registers are few
    SUB_GROUPS   of a work-group, which share tiles of K and V
 
    One instruction adds A [ROWS][16] B [16][WIDTH] to sums [ROWS][WIDTH]. A lane holds column
@@ -43,7 +43,7 @@ FLASH(global bf16 *dst, global const bf16 *q, global const bf16 *k, global const
     for (int r = 0; r < ROWS; r++) {
         most[r] = -INFINITY;
         sum[r] = 0;
-        UNROLL
+        FEW_AT_A_TIME
         for (int c = 0; c < HEAD / DEPTH; c++) {
             queries[(c * ROWS + r) * WIDTH] =
                 first_row + r < q_len
@@ -61,7 +61,7 @@ FLASH(global bf16 *dst, global const bf16 *q, global const bf16 *k, global const
         UNROLL
         for (int i = 0; i < KEYS / SUB_GROUPS; i++) {
             const int key = i * SUB_GROUPS + group;
-            UNROLL
+            FEW_AT_A_TIME
             for (int j = 0; j < HEAD / 2 / WIDTH; j++) {
                 int d = 2 * (j * WIDTH + lane);
                 keys[key * KEY_STRIDE + d / 2] =
@@ -71,7 +71,7 @@ FLASH(global bf16 *dst, global const bf16 *q, global const bf16 *k, global const
         UNROLL
         for (int i = 0; i < KEYS / 2 / SUB_GROUPS; i++) {
             const int pair = i * SUB_GROUPS + group, low = LOW_KEY(pair), high = low + HIGH_STEP;
-            UNROLL
+            FEW_AT_A_TIME
             for (int j = 0; j < HEAD / WIDTH; j++) {
                 int d = j * WIDTH + lane;
                 bf16 a = d < head_dim && low < count ? v[(first + low) * v_stride + d] : 0;
