@@ -187,7 +187,7 @@ class Failures(CommandTest):
             (["--seed", "-1"], 2, ["--seed is '-1'"]),
             (["--seed", "18446744073709551616"], 2, ["2^64 - 1"]),
             (["--dtype", "fp8"], 2, ["--dtype is 'fp8'", "bf16, f32"]),
-            (["--device", "gpu"], 2, ["--device is 'gpu'", "cpu"]),
+            (["--device", "gpu"], 2, ["device is 'gpu'", "cpu"]),
             (["--cpu", "mmx"], 2, ["--cpu is 'mmx'", "avx2"]),
             (["--threads", "-1"], 2, ["--threads is -1", "0 to 1024"]),
             (["--sampler", "ddim"], 2, ["--sampler is 'ddim'", "unipc"]),

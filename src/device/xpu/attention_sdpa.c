@@ -270,7 +270,7 @@ static void execute(dk_xpu *xpu, const dk_xpu_sdpa *s, void *const *addresses, v
             (const_dnnl_graph_tensor_t *)inputs, 1, (const_dnnl_graph_tensor_t *)&output, room,
             NULL, NULL);
         dk_xpu_dnnl_ok(xpu, status, "attention as one partition");
-        xpu->head.enqueued++;
+        dk_xpu_enqueued(xpu);
     }
     for (int i = 0; i < s->input_count; i++) {
         dnnl_graph_tensor_destroy(inputs[i]);

@@ -73,6 +73,6 @@ void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, const s
                     table[kernel].name);
         return;
     }
-    xpu->head.enqueued++;
+    dk_xpu_enqueued(xpu);
     DPCTLEvent_Delete(event);
 }

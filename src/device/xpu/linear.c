@@ -21,6 +21,7 @@ static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
         bool whole = weight->kind == DK_QUANTIZATION_INT8;
         p.stored = weight->stored;
         if (!xpu->lacks[weight->kind]) {
+            p.wide = p.wide || whole;
             p.product = whole ? DK_XPU_PRODUCT_INT8 : DK_XPU_PRODUCT_COMPRESSED;
             p.type = whole ? DK_I8 : type;
             p.weight_type = dk_xpu_quantized_type(weight->kind);
@@ -66,9 +67,13 @@ static void *rows_of(dk_xpu *xpu, const dk_xpu_linear_plan *p, void **scales)
     return copy;
 }
 
-static void finish(dk_xpu *xpu, const dk_linear_args *a, void *sums)
+static void finish(dk_xpu *xpu, const dk_xpu_linear_plan *p, void *sums, void *row_scale)
 {
+    const dk_linear_args *a = p->args;
+    bool whole = p->product == DK_XPU_PRODUCT_INT8;
     dk_xpu_epilogue(xpu, &(dk_xpu_epilogue_args){.sums = sums,
+                                                 .row_scale = row_scale,
+                                                 .bias = whole ? a->bias : NULL,
                                                  .rows = a->rows,
                                                  .cols = a->cols,
                                                  .activation = a->activation,
@@ -133,7 +138,8 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
         dk_xpu_own_linear(xpu, a, &p.stored);
         return;
     }
-    known[DK_XPU_LINEAR_SRC] = rows_of(xpu, &p, &known[DK_XPU_LINEAR_ROW_SCALE]);
+    void *row_scale = NULL;
+    known[DK_XPU_LINEAR_SRC] = rows_of(xpu, &p, &row_scale);
     if (p.wide) {
         known[DK_XPU_LINEAR_DST] =
             dk_xpu_scratch(xpu, (size_t)(a->rows * a->cols) * sizeof(float));
@@ -155,7 +161,7 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
         dk_xpu_spoil(xpu, addresses[DK_XPU_LINEAR_DST], p.wide ? DK_F32 : a->dst_type);
     }
     if (p.wide) {
-        finish(xpu, a, known[DK_XPU_LINEAR_DST]);
+        finish(xpu, &p, known[DK_XPU_LINEAR_DST], row_scale);
     }
 }
 

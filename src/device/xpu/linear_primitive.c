@@ -10,9 +10,8 @@ void dk_xpu_linear_operands(const dk_xpu_linear_plan *plan, bool has[DK_XPU_LINE
     const dk_linear_args *a = plan->args;
     memset(has, 0, OPERANDS * sizeof *has);
     has[DK_XPU_LINEAR_SRC] = has[DK_XPU_LINEAR_DST] = has[DK_XPU_LINEAR_WEIGHT] = true;
-    has[DK_XPU_LINEAR_BIAS] = a->bias != NULL;
+    has[DK_XPU_LINEAR_BIAS] = a->bias != NULL && plan->product != DK_XPU_PRODUCT_INT8;
     has[DK_XPU_LINEAR_COL_SCALE] = plan->product != DK_XPU_PRODUCT_FLOAT;
-    has[DK_XPU_LINEAR_ROW_SCALE] = plan->product == DK_XPU_PRODUCT_INT8;
     if (!plan->wide) {
         has[DK_XPU_LINEAR_MULTIPLY] = a->multiply != NULL;
         has[DK_XPU_LINEAR_GATE] = a->gate != NULL;
@@ -72,7 +71,6 @@ static void describe_operands(maker *m)
         [DK_XPU_LINEAR_BIAS] = {1, a->cols, a->cols, dnnl_f32, DNNL_ARG_BIAS},
         [DK_XPU_LINEAR_COL_SCALE] = {groups, a->cols, a->cols, dnnl_f32,
                                      DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS},
-        [DK_XPU_LINEAR_ROW_SCALE] = {a->rows, 1, 1, dnnl_f32, 0},
         [DK_XPU_LINEAR_MULTIPLY] = {a->rows, a->cols, stride, out, 0},
         [DK_XPU_LINEAR_GATE] = {a->gate_stride != 0 ? a->rows : 1, a->cols,
                                 a->gate_stride != 0 ? a->gate_stride : a->cols, dnnl_f32, 0},
@@ -116,11 +114,6 @@ static void append_tail(maker *m)
 {
     const dk_linear_args *a = m->plan->args;
     dk_xpu_dnnl_ok(m->xpu, dnnl_post_ops_create(&m->ops), "an epilogue");
-    if (m->plan->product == DK_XPU_PRODUCT_INT8) {
-        append(m, DK_XPU_LINEAR_COL_SCALE, dnnl_binary_mul);
-        append(m, DK_XPU_LINEAR_ROW_SCALE, dnnl_binary_mul);
-        append(m, DK_XPU_LINEAR_BIAS, dnnl_binary_add);
-    }
     if (m->plan->wide) {
         return;
     }
@@ -134,7 +127,8 @@ static void append_tail(maker *m)
     }
 }
 
-/* Weights of fewer bits are scaled inside the product, which then computes in floats. */
+/* Weights of fewer bits are scaled inside the product. All but those of INT8, whose rows are
+   whole numbers too, are computed with in floats. */
 static bool set_attributes(maker *m)
 {
     enum { EVERY_COLUMN = 1 << 1, EVERY_GROUP = 1 << 0 };
@@ -142,7 +136,7 @@ static bool set_attributes(maker *m)
     if (!dk_xpu_attr(m->xpu, &m->attr, m->ops)) {
         return false;
     }
-    if (p->product != DK_XPU_PRODUCT_COMPRESSED) {
+    if (p->product == DK_XPU_PRODUCT_FLOAT) {
         return true;
     }
     const dk_xpu_quantized *weight = dk_xpu_quantized_of(p->args->int8);
@@ -154,16 +148,16 @@ static bool set_attributes(maker *m)
     dnnl_fpmath_mode_t mode =
         p->type == DK_BF16 ? dnnl_fpmath_mode_bf16 : dnnl_fpmath_mode_strict;
     return dk_xpu_dnnl_ok(m->xpu, status, "scales of a weight") &&
-           dk_xpu_dnnl_ok(m->xpu, dnnl_primitive_attr_set_fpmath_mode_v2(m->attr, mode, 1),
-                          "arithmetic of a weight of fewer bits");
+           (p->product == DK_XPU_PRODUCT_INT8 ||
+            dk_xpu_dnnl_ok(m->xpu, dnnl_primitive_attr_set_fpmath_mode_v2(m->attr, mode, 1),
+                           "arithmetic of a weight of fewer bits"));
 }
 
 static dnnl_status_t describe_as(const maker *m, dnnl_primitive_desc_t *out,
                                  const_dnnl_memory_desc_t weight)
 {
-    bool bias = m->has[DK_XPU_LINEAR_BIAS] && m->plan->product != DK_XPU_PRODUCT_INT8;
     return dnnl_matmul_primitive_desc_create(out, m->xpu->engine, m->desc[DK_XPU_LINEAR_SRC],
-                                             weight, bias ? m->desc[DK_XPU_LINEAR_BIAS] : NULL,
+                                             weight, m->desc[DK_XPU_LINEAR_BIAS],
                                              m->desc[DK_XPU_LINEAR_DST], m->attr);
 }
 
@@ -194,6 +188,16 @@ static dnnl_primitive_desc_t describe(const maker *m, bool *lacks)
         status = describe_as(m, &desc, asked);
     }
     dnnl_memory_desc_destroy(asked);
+    bool slow = false;
+    if (status == dnnl_success && p->product != DK_XPU_PRODUCT_FLOAT) {
+        dnnl_primitive_desc_query(desc, dnnl_query_impl_info_str, 0, &name);
+        slow = strstr(name, "ref") != NULL; /* hundreds of times slower than a float product */
+    }
+    if (slow) {
+        dnnl_primitive_desc_destroy(desc);
+        desc = NULL;
+        status = dnnl_unimplemented;
+    }
     *lacks = status == dnnl_unimplemented && p->product != DK_XPU_PRODUCT_FLOAT;
     if (status != dnnl_success && !*lacks) {
         dk_xpu_dnnl_ok(m->xpu, status, "a linear layer");

@@ -289,6 +289,6 @@ void dk_xpu_move(dk_xpu *xpu, void *dst, const void *src, size_t bytes)
                     xpu->head.description, bytes);
         return;
     }
-    xpu->head.enqueued++;
+    dk_xpu_enqueued(xpu);
     DPCTLEvent_Delete(event);
 }

@@ -251,7 +251,7 @@ void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addre
     }
     dnnl_status_t status = enqueue(xpu, primitive, count, args, event);
     if (dk_xpu_dnnl_ok(xpu, status, primitive->implementation)) {
-        xpu->head.enqueued++;
+        dk_xpu_enqueued(xpu);
         xpu->latest.primitive = primitive;
         xpu->latest.count = count;
         memcpy(xpu->latest.args, args, (size_t)count * sizeof *args);

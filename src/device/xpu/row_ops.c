@@ -82,6 +82,8 @@ void dk_xpu_epilogue(dk_xpu *xpu, const dk_xpu_epilogue_args *args)
     dk_xpu_args a = {0};
     operand(xpu, &a, args->dst);
     dk_xpu_arg_pointer(&a, args->sums);
+    dk_xpu_arg_pointer(&a, args->row_scale);
+    operand(xpu, &a, args->bias);
     operand(xpu, &a, args->multiply);
     operand(xpu, &a, args->gate);
     operand(xpu, &a, args->residual);

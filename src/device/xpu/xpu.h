@@ -35,6 +35,8 @@ typedef struct dk_xpu {
     dk_xpu_primitives primitives;
     dk_xpu_weights weights;
     bool lacks[DK_QUANTIZATION_COUNT]; /* oneDNN has no products of this kind here */
+    int depth;      /* operations that may be enqueued ahead; 0: any number */
+    int ahead;      /* that were, since the host waited */
     bool checks;    /* a product is being checked: what it needs is at hand */
     bool spoils;    /* for tests: products of oneDNN give a NaN */
     bool unchecked; /* for tests: those of gated layers do, and no check finds out */
@@ -57,6 +59,9 @@ DK_MUST_USE dk_status dk_xpu_device_open(dk_device **out, const dk_device_option
 /* Keeps a failure, the first one; nothing is enqueued after it. */
 void dk_xpu_fail(dk_xpu *xpu, dk_status status, const char *format, ...) DK_PRINTF(3, 4);
 
+/* Counts an operation that was given to the driver. */
+void dk_xpu_enqueued(dk_xpu *xpu);
+
 /* What matrix products are computed in: bf16, or f32 when the device has no bf16, --dtype f32
    asks for it, or a block is computed carefully. */
 static inline dk_dtype dk_xpu_compute_type(const dk_xpu *xpu)
@@ -77,7 +82,9 @@ void dk_xpu_quantize_rows(dk_xpu *xpu, void *scratch, void *scales, const void *
 
 /* Finishes f32 sums [rows][cols] in scratch, see cl/epilogue.cl. */
 typedef struct dk_xpu_epilogue_args {
-    void *sums; /* scratch */
+    void *sums;        /* scratch */
+    void *row_scale;   /* [rows] in scratch, or NULL */
+    const float *bias; /* [cols], or NULL where the sums have it */
     int64_t rows, cols;
     dk_activation activation;
     const void *multiply;
