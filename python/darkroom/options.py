@@ -66,6 +66,18 @@ class EngineOptions(TypedDict, total=False):
     quantization: str
     quantization_max_error: float
     attention_backend: str
+    text_encoder_cpu_offload: bool
+    image_encoder_cpu_offload: bool
+    vae_cpu_offload: bool
+    dit_cpu_offload: bool
+    dit_layerwise_offload: bool
+    pin_cpu_memory: bool
+    offload_budget_mb: int
+    text_encoder_device: str
+    enable_compile: bool
+    enable_torch_compile: bool
+    warmup_mode: str
+    warmup_resolutions: str
     embedding_cache_mb: int
     embedding_cache_path: Path
     threads: int
@@ -92,15 +104,8 @@ class OtherOptions(TypedDict, total=False):
     """What SGLang's DiffGenerator takes and this program has no flag for: accepted, so that programs move over, and told once
     when it is switched on."""
 
-    text_encoder_cpu_offload: bool
-    image_encoder_cpu_offload: bool
-    vae_cpu_offload: bool
-    dit_cpu_offload: bool
-    dit_layerwise_offload: bool
-    pin_cpu_memory: bool
     use_fsdp_inference: bool
     hsdp_shard_dim: int
-    enable_torch_compile: bool
 
 
 class PretrainedOptions(EngineOptions, OtherOptions, total=False):

@@ -2,12 +2,16 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/process.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "engine/option_parameters.h"
 #include "server/worker/worker.h"
+
+enum { DEVICE_BYTES = 32 };
 
 typedef struct worker_flags {
     int fd, parent_pid, worker_index, worker_count;
@@ -65,9 +69,21 @@ static dk_status open_engine(void *context, dk_engine **out, dk_error *err)
     return dk_engine_setup_open(out, &o->setup, &o->progress, err);
 }
 
+/* Of several workers on "xpu" each has a GPU of its own. */
+static void choose_device(dk_engine_options *options, const worker_flags *flags,
+                          char name[DEVICE_BYTES])
+{
+    if (flags->worker_count > 1 && options->device != NULL &&
+        strcmp(options->device, "xpu") == 0) {
+        snprintf(name, DEVICE_BYTES, "xpu:%d", flags->worker_index);
+        options->device = name;
+    }
+}
+
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
     opening o;
+    char device[DEVICE_BYTES];
     worker_flags flags = {.fd = DK_PROCESS_FD, .worker_count = 1, .checkpoint_every_s = 10};
     dk_engine_setup_init(&o.setup);
     dk_status status = dk_arguments_apply(arguments, &worker_parameters, &flags, err);
@@ -85,6 +101,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     }
     if (status == DK_OK) {
         dk_process_share_cores(flags.worker_index, flags.worker_count);
+        choose_device(&o.setup.options, &flags, device);
         dk_progress_init(&o.progress, o.setup.options.log_level);
         const char *path = o.setup.options.model_path;
         const dk_worker_options options = {.fd = flags.fd,

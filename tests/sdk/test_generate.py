@@ -342,12 +342,12 @@ class Refused(sdk.Folder):
     def test_what_changes_nothing_is_told_once(self):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with DiffGenerator.from_pretrained(sdk.SMALL, vae_cpu_offload=True, pin_cpu_memory=False, num_gpus=1, dp_size=1,
+            with DiffGenerator.from_pretrained(sdk.SMALL, use_fsdp_inference=True, num_gpus=1, dp_size=1,
                                                tp_size=1, sp_degree=1, enable_cfg_parallel=False):
                 pass
         told = [str(w.message) for w in caught if issubclass(w.category, darkroom.DarkroomWarning)]
         self.assertEqual(len(told), 1, told)
-        self.assertIn("vae_cpu_offload", told[0])
+        self.assertIn("use_fsdp_inference", told[0])
 
 
 unittest.main()

@@ -105,6 +105,14 @@ void dk_xpu_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src
 {
     dk_xpu *xpu = dk_xpu_of(device);
     dk_xpu_args args = {0};
+    if (dst_type == src_type && activation == DK_ACT_NONE) {
+        void *to = dk_xpu_operand(xpu, dst);
+        const void *from = dk_xpu_operand(xpu, src);
+        if (to != NULL && from != NULL && to != from) {
+            dk_xpu_move(xpu, to, from, (size_t)count * dk_dtype_bytes(src_type));
+        }
+        return;
+    }
     operand(xpu, &args, dst);
     operand(xpu, &args, src);
     dk_xpu_arg_i32(&args, (int32_t)activation);

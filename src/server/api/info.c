@@ -53,10 +53,14 @@ void dk_api_health(void *context, dk_http_exchange *exchange, const dk_http_requ
     dk_api *api = context;
     bool ready = dk_service_is_ready(api->service);
     int gpus = api->options->num_gpus;
+    json_t *model = dk_service_model(api->service);
+    const char *device = json_string_value(json_object_get(model, "device"));
+    bool xpu = device != NULL && strncmp(device, "xpu", 3) == 0;
     dk_http_reply_json(exchange, ready ? 200 : 503,
                        json_pack("{s:s, s:i, s:i, s:i, s:s}", "status",
                                  ready ? "ready" : "loading", "num_gpus", gpus, "dp_size", gpus,
-                                 "sp_degree", 1, "platform", "cpu"));
+                                 "sp_degree", 1, "platform", xpu ? "xpu" : "cpu"));
+    json_decref(model);
 }
 
 void dk_api_liveness(void *context, dk_http_exchange *exchange, const dk_http_request *request)
