@@ -84,6 +84,12 @@ void dk_engine_close(dk_engine **engine);
 const char *dk_engine_quantization(const dk_engine *engine);
 
 /* "cpu, avx2, 2 threads", and the pipeline's class; borrowed from the engine. */
+/* What was chosen and why, a line each: the device, how attention is computed, what was
+   quantised, what weights that come and go have cost, products that were found wrong. Owned,
+   freed with dk_text_free. */
+char *dk_engine_explain(const dk_engine *engine);
+void dk_text_free(char *text);
+
 const char *dk_engine_device(const dk_engine *engine);
 const char *dk_engine_pipeline(const dk_engine *engine);
 

@@ -177,6 +177,11 @@ static dk_status report(run *r, dk_error *err)
                                 .quantization = dk_engine_quantization(r->engine),
                                 .load_ms = r->load_ms,
                                 .total_ms = dk_now_ms() - r->start_ms};
+    if (r->output.explain) {
+        char *text = dk_engine_explain(r->engine);
+        fputs(text, stderr);
+        dk_text_free(text);
+    }
     if (r->output.perf_dump_path != NULL) {
         json_t *perf = dk_report_perf(&facts, r->results);
         char *text = json_dumps(perf, JSON_INDENT(2) | JSON_REAL_PRECISION(15));

@@ -12,6 +12,7 @@ typedef struct dk_output_options {
     int output_quality; /* 0: the format's */
     bool save_output;
     const char *perf_dump_path;
+    bool explain;
     bool json;
     const char *config;
 } dk_output_options;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/string.h"
 #include "engine/engine_state.h"
 #include "engine/option_parameters.h"
 #include "engine/recipe.h"
@@ -319,4 +320,35 @@ uint64_t dk_engine_pulse(const dk_engine *engine)
 void dk_engine_embedding_stats(const dk_engine *engine, dk_embedding_stats *out)
 {
     dk_embedding_cache_stats(engine->embeddings, out);
+}
+
+char *dk_engine_explain(const dk_engine *engine)
+{
+    const dk_device *device = engine->device;
+    const dk_device_traffic *moved = &device->traffic;
+    dk_string text = DK_STRING_EMPTY;
+    dk_string_printf(&text, "device: %s\n", device->description);
+    if (engine->text_device != NULL) {
+        dk_string_printf(&text, "prompts: %s\n", engine->text_device->description);
+    }
+    dk_string_printf(&text, "attention: %s\n", dk_device_attention_reason(device));
+    const char *quantized = dk_engine_quantization(engine);
+    dk_string_printf(&text, "quantization: %s\n", quantized != NULL ? quantized : "none");
+    if (moved->copies > 0) {
+        dk_string_printf(&text,
+                         "offload: %llu copies, %.1f MB, %.3f s, %.3f s of them with no "
+                         "operation running; %llu were asked for late\n",
+                         (unsigned long long)moved->copies, moved->bytes * 1e-6, moved->seconds,
+                         moved->stalled, (unsigned long long)moved->late);
+    }
+    if (device->distrusted > 0) {
+        dk_string_printf(&text, "distrusted: %d shapes of products, see the log's warnings\n",
+                         device->distrusted);
+    }
+    return dk_string_take(&text);
+}
+
+void dk_text_free(char *text)
+{
+    dk_free(text);
 }

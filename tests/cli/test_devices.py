@@ -32,6 +32,14 @@ class WithoutModule(CommandTest):
         for device in ("tpu", "xpux", "cpu:1", "XPU"):
             self.fails(2, [f"'{device}'", "accepted are cpu, xpu, xpu:N"], "selftest", "--device", device, env=NOWHERE)
 
+    def test_what_means_nothing_on_a_cpu_is_said_or_refused(self):
+        small = ["generate", "--prompt", "x", "--width", "32", "--height", "32", "--num-frames", "1", "--num-inference-steps", "1",
+                 "--output-path", self.folder]
+        told = self.passes(*small, "--explain", "--attention-backend", "sdpa", "--dit-layerwise-offload").stderr
+        self.assertIn("attention: flash (sdpa: a CPU computes it as flash)", told)
+        self.assertIn("offload changes nothing on cpu, ", told)
+        self.fails(2, ["'int4-weights'", "accepted on the CPU are none, int8"], *small, "--quantization", "int4-weights")
+
     def test_the_cpu_is_told_of_as_before(self):
         report = json.loads(self.passes("selftest", "--device", "cpu", "--json", env=NOWHERE).stdout)
         self.assertTrue(report["passed"])
@@ -62,6 +70,14 @@ class WithModule(CommandTest):
             memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
         self.assertAlmostEqual(cpu["memory_bytes"] / memory["MemTotal"], 1, delta=0.1)
         self.assertAlmostEqual(cpu["free_bytes"] / memory["MemAvailable"], 1, delta=0.3)
+
+    def test_what_was_chosen_is_explained(self):
+        told = self.passes("generate", "--device", "xpu:cpu", "--prompt", "x", "--width", "32", "--height", "32", "--num-frames", "1",
+                           "--num-inference-steps", "2", "--output-path", self.folder, "--explain", "--dit-layerwise-offload",
+                           "--quantization", "int8", env={"XDG_CACHE_HOME": self.folder}).stderr
+        self.assertRegex(told, r"attention: auto; .* queries, .*multiply \d+\.\d ms")
+        self.assertRegex(told, r"quantization: int8: 60 layers")
+        self.assertRegex(told, r"offload: \d+ copies, \d+\.\d MB")
 
     def test_the_text(self):
         text = self.passes("selftest", "--device", "xpu:cpu").stdout

@@ -31,19 +31,26 @@ static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
     return p;
 }
 
+/* From now on this kind is multiplied in floats. */
+static void give_up(dk_xpu *xpu, dk_xpu_linear_plan *plan, const char *why)
+{
+    dk_quantization kind = dk_xpu_quantized_of(plan->args->int8)->kind;
+    xpu->lacks[kind] = true;
+    dk_log_warn(
+        xpu->log,
+        "%s: %s of %s here: the same numbers are kept and multiplied as %s, which saves "
+        "no memory",
+        xpu->head.description, why, dk_quantization_name(kind),
+        dk_dtype_name(dk_xpu_compute_type(xpu)));
+    *plan = plan_of(xpu, plan->args);
+}
+
 static dk_xpu_primitive *primitive_of(dk_xpu *xpu, dk_xpu_linear_plan *plan)
 {
     bool lacks = false;
     dk_xpu_primitive *primitive = dk_xpu_linear_primitive(xpu, plan, &lacks);
     if (primitive == NULL && lacks) {
-        dk_quantization kind = dk_xpu_quantized_of(plan->args->int8)->kind;
-        xpu->lacks[kind] = true;
-        dk_log_warn(xpu->log,
-                    "%s: oneDNN has no products of %s here: the same numbers are kept and "
-                    "multiplied as %s, which saves no memory",
-                    xpu->head.description, dk_quantization_name(kind),
-                    dk_dtype_name(dk_xpu_compute_type(xpu)));
-        *plan = plan_of(xpu, plan->args);
+        give_up(xpu, plan, "oneDNN has no fast products");
         primitive = dk_xpu_linear_primitive(xpu, plan, &lacks);
     }
     return primitive;
@@ -120,6 +127,10 @@ static bool prepare(dk_xpu *xpu, dk_xpu_linear_plan *p, dk_xpu_primitive **primi
         *primitive != NULL ? dk_xpu_weight_in(xpu, &p->stored, (*primitive)->weights) : NULL;
     if (*form != NULL && !(*primitive)->checked && !xpu->checks && !xpu->unchecked) {
         dk_xpu_check_linear(xpu, *primitive, *form, &p->stored, p->args);
+    }
+    if (*form != NULL && (*primitive)->wrong && p->product != DK_XPU_PRODUCT_FLOAT) {
+        give_up(xpu, p, "oneDNN gives wrong products");
+        return prepare(xpu, p, primitive, form);
     }
     return *form != NULL;
 }

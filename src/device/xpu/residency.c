@@ -137,19 +137,23 @@ void dk_xpu_form_release(dk_xpu *xpu, dk_xpu_form *form)
 
 /* --- the ring ----------------------------------------------------------------------------- */
 
+/* A quarter of the weights, a few of the largest at least, or what the user gave. */
+static size_t wanted_bytes(const dk_xpu_weights *weights, dk_component component)
+{
+    size_t least = LEAST_LARGEST * weights->largest[component];
+    size_t share = weights->streamed_bytes[component] / LEAST_SHARE;
+    size_t given = weights->options.budget_bytes;
+    return given > 0 ? given : share > least ? share : least;
+}
+
 static bool open_ring(dk_xpu *xpu, dk_xpu_ring *ring, dk_component component)
 {
     const dk_xpu_weights *weights = &xpu->weights;
-    size_t wanted = weights->options.budget_bytes;
+    size_t wanted = wanted_bytes(weights, component);
     void *memory = NULL;
     dk_error err;
     if (ring->memory != NULL) {
         return true;
-    }
-    if (wanted == 0) { /* a quarter of the weights; a few of the largest at least */
-        size_t least = LEAST_LARGEST * weights->largest[component];
-        wanted = weights->streamed_bytes[component] / LEAST_SHARE;
-        wanted = wanted > least ? wanted : least;
     }
     dk_status status = dk_xpu_alloc(xpu, &memory, wanted, "weights that come and go", &err);
     if (status != DK_OK) {
@@ -197,6 +201,27 @@ static void evict(dk_xpu_ring *ring)
         ring->before[ring->before_count++] = form->used;
         form->used = NULL;
     }
+}
+
+/* Weights that were not known when the ring was made (a measurement while loading needed it)
+   make it too small: the next use makes another. */
+static void close_small_ring(dk_xpu *xpu, dk_component component)
+{
+    dk_xpu_ring *ring = &xpu->weights.rings[component];
+    if (ring->memory == NULL || ring->size >= wanted_bytes(&xpu->weights, component)) {
+        return;
+    }
+    DPCTLQueue_Wait(xpu->transfer);
+    DPCTLQueue_Wait(xpu->queue);
+    while (ring->count > 0) {
+        evict(ring);
+    }
+    while (ring->before_count > 0) {
+        drop_event(&ring->before[--ring->before_count]);
+    }
+    dk_xpu_free(xpu, ring->memory);
+    ring->memory = NULL;
+    ring->head = 0;
 }
 
 static void push(dk_xpu_ring *ring, dk_xpu_form *form, size_t offset)
@@ -345,6 +370,9 @@ void *dk_xpu_form_begin(dk_xpu *xpu, dk_xpu_form *form)
     }
     if (xpu->head.dry) {
         weights->latest = form;
+        if (layers) {
+            close_small_ring(xpu, form->component);
+        }
         if (!layers && form->device == NULL) {
             bring_alone(xpu, form);
         }
