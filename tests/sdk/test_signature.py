@@ -38,7 +38,7 @@ class Names(unittest.TestCase):
             self.assertLessEqual(table, self.names_of(function))
 
     def test_output(self):
-        table = set(tables()["Input and output"]) - {"prompt_file_path", "perf_dump_path", "json", "config"}
+        table = set(tables()["Input and output"]) - {"prompt_file_path", "perf_dump_path", "explain", "json", "config"}
         own = {"return_frames", "priority", "timeout_s"}
         self.assertEqual(set(options.names(options.OutputOptions)) - own, table)
 
