@@ -373,9 +373,10 @@ static void bit_equal_for_any_team(void **state)
     const mode *const modes[] = {&MODE_F32, &MODE_BF16, &MODE_INT8, &MODE_BOTH};
     static const int threads[] = {1, 2, 3, 2};
     int count = has_sage() ? 4 : 2;
+    int rounds = has_sage() ? 4 : 2; /* other devices have no team: twice the same */
     for (int d = 0; d < count; d++) {
         dk_result results[4];
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < rounds; i++) {
             dk_error err;
             dk_request request;
             dk_engine *engine = open_engine("models/tiny-wan", modes[d], threads[i]);
@@ -389,10 +390,10 @@ static void bit_equal_for_any_team(void **state)
         }
         size_t bytes = (size_t)results[0].frames * (size_t)results[0].height *
                        (size_t)results[0].width * 3;
-        for (int i = 1; i < 4; i++) {
+        for (int i = 1; i < rounds; i++) {
             assert_memory_equal(results[0].rgb, results[i].rgb, bytes);
         }
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < rounds; i++) {
             dk_result_release(&results[i]);
         }
     }
