@@ -40,6 +40,8 @@ typedef struct dk_xpu {
     bool checks;    /* a product is being checked: what it needs is at hand */
     bool spoils;    /* for tests: products of oneDNN give a NaN */
     bool unchecked; /* for tests: those of gated layers do, and no check finds out */
+    char *loss; /* for tests: the device is lost when this file is there, which goes; owned */
+    bool lost;
     dk_xpu_attention_state attention;
     struct {
         const dk_xpu_primitive *primitive; /* NULL: none so far */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/environment.h"
@@ -56,13 +57,15 @@ static void close_device(dk_device *device)
     DPCTLQueue_Delete(xpu->queue);
     DPCTLContext_Delete(xpu->context);
     DPCTLDevice_Delete(xpu->device);
+    dk_free(xpu->loss);
     dk_free(xpu);
 }
 
 static dk_status sync_device(dk_device *device, dk_error *err)
 {
     dk_xpu *xpu = dk_xpu_of(device);
-    if (dnnl_stream_wait(xpu->stream) != dnnl_success) {
+    xpu->lost = xpu->lost || (xpu->loss != NULL && unlink(xpu->loss) == 0);
+    if (dnnl_stream_wait(xpu->stream) != dnnl_success || xpu->lost) {
         return dk_fail(err, DK_DEVICE,
                        "%s: it does not answer any more: the device was lost, or its driver "
                        "failed (dmesg may say more)",
@@ -254,6 +257,7 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     const char *fault = dk_environment("DARKROOM_XPU_FAULT");
     xpu->spoils = fault != NULL && strcmp(fault, "products") == 0;
     xpu->unchecked = fault != NULL && strcmp(fault, "unchecked-products") == 0;
+    xpu->loss = fault != NULL && strncmp(fault, "lost:", 5) == 0 ? dk_strdup(fault + 5) : NULL;
     xpu->head.direct_rows = INT64_MAX; /* oneDNN's sums depend on the number of rows */
     if (!options->plans_only) {
         dk_status status = open_queue(xpu, options, err);

@@ -205,6 +205,9 @@ void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message
     } else if (strcmp(type, "failed") == 0 && !s->was_ready) {
         note_fatal(s, (dk_status)dk_message_number(message, "status", DK_INTERNAL),
                    dk_message_text(message, "message"));
+    } else if (strcmp(type, "failed") == 0) { /* it is about to end */
+        dk_log_warn(s->setup->log, "worker %d (pid %d): %s", slot->index, (int)slot->pid,
+                    dk_message_text(message, "message"));
     }
 }
 

@@ -103,13 +103,17 @@ static void generate(worker *w, item *const *items, int count)
         if (generations[i].status == DK_OK) {
             dk_tell_result(w->pipe, items[i]->task, &generations[i].result);
             dk_result_release(&generations[i].result);
+        } else if (generations[i].status == DK_DEVICE) {
+            w->status = DK_DEVICE;
+            w->error = generations[i].error;
         } else {
             dk_tell_error(w->pipe, items[i]->task, &generations[i].error);
         }
     }
 }
 
-/* Requests that cannot even be read leave the batch at once. */
+/* Requests that cannot even be read leave the batch at once. What a lost device was working on
+   is answered by the worker's end, after which others, or a new one, go on with it. */
 static void run_batch(worker *w)
 {
     item *ready[MAX_BATCH];
@@ -127,7 +131,11 @@ static void run_batch(worker *w)
         generate(w, ready, count);
     }
     release_items(w);
-    dk_tell_idle(w->pipe);
+    if (w->status == DK_OK) {
+        dk_tell_idle(w->pipe);
+    } else {
+        dk_tell_failed(w->pipe, &w->error);
+    }
 }
 
 static dk_status open_engine(worker *w)
