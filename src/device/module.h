@@ -12,8 +12,8 @@ typedef struct dk_device_info {
     uint64_t memory_bytes, free_bytes; /* free_bytes: 0 where the driver does not tell */
     uint64_t local_bytes;              /* of a work-group */
     int compute_units, clock_mhz;
-    char sub_groups[32];      /* "8 16 32" */
-    bool bf16, f16, f64, usm; /* matrix arithmetic that its library has; memory shared */
+    char sub_groups[32]; /* "8 16 32" */
+    bool f16, f64, usm;  /* arithmetic; memory that both sides address */
 } dk_device_info;
 
 /* Grows with every change of this interface or of a struct that crosses it. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "device/xpu/own_products.h"
 #include "device/xpu/trust.h"
 
 enum { KIND_CONV = 2, MOST_FRAMES = 16 };

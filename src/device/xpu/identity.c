@@ -76,35 +76,53 @@ typedef struct gpus {
     int count;
 } gpus;
 
-/* In Level Zero's order, which is SYCL's. */
-static void list_gpus(gpus *out, void *library)
+/* Handles of all drivers' devices, in their order. */
+typedef struct handles {
+    void *all[MOST * MOST];
+    int count;
+} handles;
+
+/* The names: of the functions that begin, that list drivers, and that list a driver's devices.
+   Without one of them there are none. */
+static handles list_handles(void *library, const char *const names[3])
 {
+    handles out = {.count = 0};
     dk_ze_init *init;
     dk_ze_get_drivers *get_drivers;
     dk_ze_get_devices *get_devices;
-    dk_ze_get_properties *get_properties;
-    void *drivers[MOST], *devices[MOST];
+    void *drivers[MOST];
     uint32_t driver_count = MOST;
-    if (LOOK_UP(init, library, "zeInit") == NULL ||
-        LOOK_UP(get_drivers, library, "zeDriverGet") == NULL ||
-        LOOK_UP(get_devices, library, "zeDeviceGet") == NULL ||
-        LOOK_UP(get_properties, library, "zeDeviceGetProperties") == NULL || init(0) != 0 ||
+    if (LOOK_UP(init, library, names[0]) == NULL ||
+        LOOK_UP(get_drivers, library, names[1]) == NULL ||
+        LOOK_UP(get_devices, library, names[2]) == NULL || init(0) != 0 ||
         get_drivers(&driver_count, drivers) != 0) {
-        return;
+        return out;
     }
     for (uint32_t i = 0; i < driver_count; i++) {
         uint32_t count = MOST;
-        if (get_devices(drivers[i], &count, devices) != 0) {
-            continue;
+        if (get_devices(drivers[i], &count, &out.all[out.count]) == 0) {
+            out.count += (int)count;
         }
-        for (uint32_t d = 0; d < count; d++) {
-            dk_ze_properties properties = {.struct_type = DK_ZE_PROPERTIES};
-            if (get_properties(devices[d], &properties) == 0 &&
-                properties.type == DK_ZE_TYPE_GPU) {
-                gpu *added = &out->all[out->count++];
-                snprintf(added->name, sizeof added->name, "%s", properties.name);
-                memcpy(added->uuid, properties.uuid, sizeof added->uuid);
-            }
+    }
+    return out;
+}
+
+/* In Level Zero's order, which is SYCL's. */
+static void list_gpus(gpus *out, void *library)
+{
+    static const char *const names[] = {"zeInit", "zeDriverGet", "zeDeviceGet"};
+    dk_ze_get_properties *get_properties;
+    if (LOOK_UP(get_properties, library, "zeDeviceGetProperties") == NULL) {
+        return;
+    }
+    handles found = list_handles(library, names);
+    for (int i = 0; i < found.count; i++) {
+        dk_ze_properties properties = {.struct_type = DK_ZE_PROPERTIES};
+        if (get_properties(found.all[i], &properties) == 0 &&
+            properties.type == DK_ZE_TYPE_GPU) {
+            gpu *added = &out->all[out->count++];
+            snprintf(added->name, sizeof added->name, "%s", properties.name);
+            memcpy(added->uuid, properties.uuid, sizeof added->uuid);
         }
     }
 }
@@ -129,40 +147,27 @@ static uint64_t free_memory(void *device, dk_zes_get_memories *get_memories,
    no zesInit, and drivers may refuse users who are no members of their group. */
 static void add_free_memory(gpus *all, void *library)
 {
-    dk_ze_init *init;
-    dk_ze_get_drivers *get_drivers;
-    dk_ze_get_devices *get_devices;
+    static const char *const names[] = {"zesInit", "zesDriverGet", "zesDeviceGet"};
     dk_zes_get_properties *get_properties;
     dk_zes_get_memories *get_memories;
     dk_zes_get_memory *get_memory;
-    void *drivers[MOST], *devices[MOST];
-    uint32_t driver_count = MOST;
-    if (LOOK_UP(init, library, "zesInit") == NULL ||
-        LOOK_UP(get_drivers, library, "zesDriverGet") == NULL ||
-        LOOK_UP(get_devices, library, "zesDeviceGet") == NULL ||
-        LOOK_UP(get_properties, library, "zesDeviceGetProperties") == NULL ||
+    if (LOOK_UP(get_properties, library, "zesDeviceGetProperties") == NULL ||
         LOOK_UP(get_memories, library, "zesDeviceEnumMemoryModules") == NULL ||
-        LOOK_UP(get_memory, library, "zesMemoryGetState") == NULL || init(0) != 0 ||
-        get_drivers(&driver_count, drivers) != 0) {
+        LOOK_UP(get_memory, library, "zesMemoryGetState") == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < driver_count; i++) {
-        uint32_t count = MOST;
-        if (get_devices(drivers[i], &count, devices) != 0) {
+    handles found = list_handles(library, names);
+    for (int i = 0; i < found.count; i++) {
+        dk_zes_properties properties = {
+            .struct_type = DK_ZES_PROPERTIES,
+            .core = {.struct_type = DK_ZE_PROPERTIES},
+        };
+        if (get_properties(found.all[i], &properties) != 0) {
             continue;
         }
-        for (uint32_t d = 0; d < count; d++) {
-            dk_zes_properties properties = {
-                .struct_type = DK_ZES_PROPERTIES,
-                .core = {.struct_type = DK_ZE_PROPERTIES},
-            };
-            if (get_properties(devices[d], &properties) != 0) {
-                continue;
-            }
-            for (int g = 0; g < all->count; g++) {
-                if (memcmp(all->all[g].uuid, properties.core.uuid, DK_DRIVER_UUID_BYTES) == 0) {
-                    all->all[g].free_bytes = free_memory(devices[d], get_memories, get_memory);
-                }
+        for (int g = 0; g < all->count; g++) {
+            if (memcmp(all->all[g].uuid, properties.core.uuid, DK_DRIVER_UUID_BYTES) == 0) {
+                all->all[g].free_bytes = free_memory(found.all[i], get_memories, get_memory);
             }
         }
     }

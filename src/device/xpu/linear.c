@@ -2,6 +2,7 @@
    a type, one whose f32 result a kernel of ours finishes. */
 #include "device/xpu/linear.h"
 
+#include "device/xpu/own_products.h"
 #include "device/xpu/trust.h"
 
 static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
@@ -74,13 +75,11 @@ static void *rows_of(dk_xpu *xpu, const dk_xpu_linear_plan *p, void **scales)
     return copy;
 }
 
-static void finish(dk_xpu *xpu, const dk_xpu_linear_plan *p, void *sums, void *row_scale)
+void dk_xpu_linear_finish(dk_xpu *xpu, const dk_linear_args *a, void *sums, void *row_scale)
 {
-    const dk_linear_args *a = p->args;
-    bool whole = p->product == DK_XPU_PRODUCT_INT8;
     dk_xpu_epilogue(xpu, &(dk_xpu_epilogue_args){.sums = sums,
                                                  .row_scale = row_scale,
-                                                 .bias = whole ? a->bias : NULL,
+                                                 .bias = row_scale != NULL ? a->bias : NULL,
                                                  .rows = a->rows,
                                                  .cols = a->cols,
                                                  .activation = a->activation,
@@ -172,7 +171,7 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
         dk_xpu_spoil(xpu, addresses[DK_XPU_LINEAR_DST], p.wide ? DK_F32 : a->dst_type);
     }
     if (p.wide) {
-        finish(xpu, &p, known[DK_XPU_LINEAR_DST], row_scale);
+        dk_xpu_linear_finish(xpu, a, known[DK_XPU_LINEAR_DST], row_scale);
     }
 }
 

@@ -36,6 +36,10 @@ enum {
 /* Which of them this plan's primitive has. */
 void dk_xpu_linear_operands(const dk_xpu_linear_plan *plan, bool has[DK_XPU_LINEAR_OPERANDS]);
 
+/* What follows a product whose f32 sums lie in scratch. row_scale: of whole numbers' rows,
+   whose bias then is still to come; NULL: of floats, bias included. */
+void dk_xpu_linear_finish(dk_xpu *xpu, const dk_linear_args *args, void *sums, void *row_scale);
+
 /* The primitive of a plan; NULL when the device has none (*lacks, nothing is kept) or after a
    failure that is kept. */
 dk_xpu_primitive *dk_xpu_linear_primitive(dk_xpu *xpu, const dk_xpu_linear_plan *plan,

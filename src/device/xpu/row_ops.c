@@ -31,35 +31,64 @@ static void operand(dk_xpu *xpu, dk_xpu_args *args, const void *address)
     dk_xpu_arg_pointer(args, xpu->head.dry ? NULL : dk_xpu_operand(xpu, address));
 }
 
+/* dst is a device address; args name the rest. */
+static void launch_permute(dk_xpu *xpu, void *dst, const dk_permute_args *args)
+{
+    enum { AXES = 8 };
+    dk_xpu_args a = {0};
+    int first = AXES - args->rank; /* axes before it have length 1 */
+    int64_t count = 1;
+    dk_xpu_arg_pointer(&a, dst);
+    operand(xpu, &a, args->src);
+    for (int i = 0; i < AXES; i++) {
+        int64_t length = i < first ? 1 : args->shape[i - first];
+        dk_xpu_arg_i64(&a, length);
+        count *= length;
+    }
+    for (int i = 0; i < AXES; i++) {
+        dk_xpu_arg_i64(&a, i < first ? 0 : args->src_stride[i - first]);
+    }
+    for (int i = 0; i < AXES; i++) {
+        dk_xpu_arg_i64(&a, i < first ? 0 : args->dst_stride[i - first]);
+    }
+    dk_xpu_arg_i64(&a, count);
+    launch_flat(xpu,
+                dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, args->dst_type == DK_BF16,
+                               args->src_type == DK_BF16),
+                &a, count);
+}
+
+void dk_xpu_permute(dk_device *device, const dk_permute_args *args)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    void *dst = dk_xpu_operand(xpu, args->dst);
+    if (dst != NULL) {
+        launch_permute(xpu, dst, args);
+    }
+}
+
 void dk_xpu_cast(dk_xpu *xpu, void *scratch, dk_dtype dst_type, const void *src,
                  dk_dtype src_type, int64_t rows, int64_t cols, int64_t stride)
 {
+    if (stride != cols) {
+        launch_permute(xpu, scratch,
+                       &(dk_permute_args){.rank = 2,
+                                          .shape = {rows, cols},
+                                          .src_stride = {stride, 1},
+                                          .dst_stride = {cols, 1},
+                                          .src = src,
+                                          .src_type = src_type,
+                                          .dst_type = dst_type});
+        return;
+    }
     dk_xpu_args args = {0};
     dk_xpu_arg_pointer(&args, scratch);
     operand(xpu, &args, src);
-    const int64_t shape[8] = {1, 1, 1, 1, 1, 1, rows, cols};
-    const int64_t from[8] = {0, 0, 0, 0, 0, 0, stride, 1}, to[8] = {0, 0, 0, 0, 0, 0, cols, 1};
-    if (stride == cols) {
-        dk_xpu_arg_i32(&args, DK_ACT_NONE);
-        dk_xpu_arg_i64(&args, rows * cols);
-        launch_flat(
-            xpu, dk_xpu_variant(DK_XPU_MAP_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
-            &args, rows * cols);
-        return;
-    }
-    for (int i = 0; i < 8; i++) {
-        dk_xpu_arg_i64(&args, shape[i]);
-    }
-    for (int i = 0; i < 8; i++) {
-        dk_xpu_arg_i64(&args, from[i]);
-    }
-    for (int i = 0; i < 8; i++) {
-        dk_xpu_arg_i64(&args, to[i]);
-    }
+    dk_xpu_arg_i32(&args, DK_ACT_NONE);
     dk_xpu_arg_i64(&args, rows * cols);
-    launch_flat(
-        xpu, dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
-        &args, rows * cols);
+    launch_flat(xpu,
+                dk_xpu_variant(DK_XPU_MAP_F32_F32, dst_type == DK_BF16, src_type == DK_BF16),
+                &args, rows * cols);
 }
 
 void dk_xpu_quantize_rows(dk_xpu *xpu, void *scratch, void *scales, const void *src,
@@ -138,33 +167,6 @@ void dk_xpu_combine(dk_device *device, float *dst, const float *const *src, cons
     dk_xpu_arg_i32(&args, terms);
     dk_xpu_arg_i64(&args, count);
     launch_flat(xpu, DK_XPU_COMBINE, &args, count);
-}
-
-void dk_xpu_permute(dk_device *device, const dk_permute_args *args)
-{
-    enum { AXES = 8 };
-    dk_xpu *xpu = dk_xpu_of(device);
-    dk_xpu_args a = {0};
-    int first = AXES - args->rank; /* axes before it have length 1 */
-    int64_t count = 1;
-    operand(xpu, &a, args->dst);
-    operand(xpu, &a, args->src);
-    for (int i = 0; i < AXES; i++) {
-        int64_t length = i < first ? 1 : args->shape[i - first];
-        dk_xpu_arg_i64(&a, length);
-        count *= length;
-    }
-    for (int i = 0; i < AXES; i++) {
-        dk_xpu_arg_i64(&a, i < first ? 0 : args->src_stride[i - first]);
-    }
-    for (int i = 0; i < AXES; i++) {
-        dk_xpu_arg_i64(&a, i < first ? 0 : args->dst_stride[i - first]);
-    }
-    dk_xpu_arg_i64(&a, count);
-    launch_flat(xpu,
-                dk_xpu_variant(DK_XPU_PERMUTE_F32_F32, args->dst_type == DK_BF16,
-                               args->src_type == DK_BF16),
-                &a, count);
 }
 
 void dk_xpu_norm(dk_device *device, const dk_norm_args *args)

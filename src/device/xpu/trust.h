@@ -13,14 +13,4 @@ void dk_xpu_check_linear(dk_xpu *xpu, dk_xpu_primitive *primitive, dk_xpu_form *
 void dk_xpu_check_conv(dk_xpu *xpu, dk_xpu_primitive *primitive, dk_xpu_form *form,
                        const dk_xpu_stored *stored, const dk_conv_args *args);
 
-/* A linear layer by our own kernel. */
-void dk_xpu_own_linear(dk_xpu *xpu, const dk_linear_args *args, const dk_xpu_stored *stored);
-
-/* src is contiguous, of src_type; sums: f32 [frames][pixels][out_channels] in scratch. */
-void dk_xpu_own_conv(dk_xpu *xpu, const dk_conv_args *args, const dk_xpu_stored *stored,
-                     void *src, dk_dtype src_type, void *sums);
-
-/* For tests: makes the first number of what a product has just written a NaN. */
-void dk_xpu_spoil(dk_xpu *xpu, void *dst, dk_dtype type);
-
 #endif
