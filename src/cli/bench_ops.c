@@ -129,7 +129,7 @@ static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, ope
     if (op->attention != NULL) {
         json_object_set_new(facts, "how", json_string(dk_device_attention_reason(op->device)));
     }
-    bool int8 = op->linear != NULL && op->linear->int8 != NULL;
+    bool int8 = op->linear != NULL && op->linear->quantized != NULL;
     dk_bench_report(facts, op->device, &times, flops, int8, flags->json != 0);
     return DK_OK;
 }
@@ -139,7 +139,7 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
     int m = or_else(flags->m, 1800), n = or_else(flags->n, 1536), k = or_else(flags->k, 1536);
     dk_device *device = NULL;
     void *src = NULL, *weight = NULL, *dst = NULL;
-    dk_linear_int8 *int8 = NULL;
+    dk_linear_quantized *int8 = NULL;
     dk_dtype stored = DK_BF16;
     DK_TRY(dk_bench_weights_type(&stored, flags, err));
     DK_TRY(dk_bench_open_device(&device, flags, err));
@@ -166,7 +166,7 @@ dk_status dk_bench_linear(const dk_bench_flags *flags, dk_error *err)
                                  .src_stride = k,
                                  .weight = weight,
                                  .weight_type = made,
-                                 .int8 = int8,
+                                 .quantized = int8,
                                  .dst = dst,
                                  .dst_type = type,
                                  .dst_stride = n};

@@ -184,9 +184,9 @@ dk_status dk_device_conv_prepare(dk_device *device, void **packed, const void *w
     return device->ops->conv_prepare(device, packed, weight, weight_type, shape, err);
 }
 
-dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
-                                    dk_dtype weight_type, int64_t cols, int64_t depth,
-                                    dk_quantization kind, dk_error *err)
+dk_status dk_device_linear_quantize(dk_device *device, dk_linear_quantized **out,
+                                    const void *weight, dk_dtype weight_type, int64_t cols,
+                                    int64_t depth, dk_quantization kind, dk_error *err)
 {
     return device->ops->linear_quantize(device, out, weight, weight_type, cols, depth, kind,
                                         err);

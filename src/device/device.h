@@ -110,9 +110,9 @@ typedef struct dk_device_ops {
     void (*read)(dk_device *device, void *host, const void *src, size_t bytes);
     dk_status (*conv_prepare)(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err);
-    dk_status (*linear_quantize)(dk_device *device, dk_linear_int8 **out, const void *weight,
-                                 dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_quantization kind, dk_error *err);
+    dk_status (*linear_quantize)(dk_device *device, dk_linear_quantized **out,
+                                 const void *weight, dk_dtype weight_type, int64_t cols,
+                                 int64_t depth, dk_quantization kind, dk_error *err);
     void (*forget)(dk_device *device, const void *host); /* NULL: nothing to do */
     void (*linear)(dk_device *device, const dk_linear_args *args, int count);
     void (*conv)(dk_device *device, const dk_conv_args *args);
@@ -218,7 +218,7 @@ DK_MUST_USE dk_status dk_device_conv_prepare(dk_device *device, void **packed,
    takes it in the stored weight's place; owned, freed as device memory is. DK_UNSUPPORTED where
    the device has no such form of it: the CPU of other kinds than INT8, INT8 above
    DK_GEMM_INT8_DEPTH. */
-DK_MUST_USE dk_status dk_device_linear_quantize(dk_device *device, dk_linear_int8 **out,
+DK_MUST_USE dk_status dk_device_linear_quantize(dk_device *device, dk_linear_quantized **out,
                                                 const void *weight, dk_dtype weight_type,
                                                 int64_t cols, int64_t depth,
                                                 dk_quantization kind, dk_error *err);

@@ -94,7 +94,7 @@ static void pack_rows(const dk_linear_kernels *kernels, const dk_linear_plan *pl
                       void *scratch)
 {
     float *scales = dk_linear_scales(plan, args, shared);
-    dk_dtype type = args->int8 != NULL ? DK_I8 : args->src_type;
+    dk_dtype type = args->quantized != NULL ? DK_I8 : args->src_type;
     const dk_gemm_kernel *kernel = plan->kernel;
     int64_t panel_bytes = dk_gemm_a_bytes(kernel, kernel->mr, args->depth);
     int64_t unit = kernel->a_group * (int64_t)dk_dtype_bytes(kernel->type);
@@ -112,7 +112,7 @@ static void pack_rows(const dk_linear_kernels *kernels, const dk_linear_plan *pl
                 int64_t m = panel * kernel->mr + m0 + i;
                 list[i] = m < rows ? src + (size_t)(m * args->src_stride) * width : NULL;
             }
-            if (args->int8 != NULL) {
+            if (args->quantized != NULL) {
                 quantize_list(kernels, args, list, count, scales + panel * kernel->mr + m0,
                               scratch);
             }
@@ -181,9 +181,9 @@ static void multiply_tile(const block *at, int64_t m, int64_t n, const char *row
     if (at->k0 + at->depth == args->depth) {
         int rows = (int)dk_smaller(kernel->mr, at->m1 - m);
         int cols = (int)dk_smaller(kernel->nr, at->n1 - n);
-        if (args->int8 != NULL) {
+        if (args->quantized != NULL) {
             at->kernels->quantize.rescale(c, ld, rows, cols, at->scales + m,
-                                          args->int8->scales + n);
+                                          args->quantized->scales + n);
         }
         at->kernels->store(args, at->first_row + m, n, rows, cols, c, ld);
     }
@@ -241,8 +241,8 @@ void dk_linear_pack(const dk_linear_kernels *kernels, const dk_linear_plan *plan
 /* The panels of the task's columns over the slice at work. */
 static const char *panels_of(const block *at)
 {
-    if (at->args->int8 != NULL) {
-        return (const char *)at->args->int8->panels + panel_offset(at, at->n0);
+    if (at->args->quantized != NULL) {
+        return (const char *)at->args->quantized->panels + panel_offset(at, at->n0);
     }
     if (at->plan->weight_tasks > 0) {
         return dk_linear_packed_weight(at->plan, at->args, at->shared) +

@@ -23,12 +23,12 @@ typedef enum dk_activation {
 /* A weight of int8, W[n][k] = scales[n] * values[n][k], packed once for a kernel of whole
    numbers: slice by slice of the depth (kernel->slice elements, the last may be shorter), in
    each the B panels of all columns one behind the other. */
-typedef struct dk_linear_int8 {
+typedef struct dk_linear_quantized {
     int64_t cols, depth; /* depth <= DK_GEMM_INT8_DEPTH */
     void *panels;
     float *scales; /* [cols] */
     size_t bytes;  /* of all its memory */
-} dk_linear_int8;
+} dk_linear_quantized;
 
 /* With an int8 weight each row of src is quantised too, with a scale of its own: sums are
    exact, y starts as sum * scale of the row * scale of the column.
@@ -43,8 +43,8 @@ typedef struct dk_linear_args {
     int64_t src_stride; /* elements from row to row */
     const void *weight; /* [cols][depth], any type that decode.h lists */
     dk_dtype weight_type;
-    const dk_linear_int8 *int8; /* takes the place of weight; NULL: none */
-    const float *bias;          /* [cols] */
+    const dk_linear_quantized *quantized; /* takes the place of weight; NULL: none */
+    const float *bias;                    /* [cols] */
     dk_activation activation;
     const void *multiply; /* [rows][cols], type and stride of dst */
     const float *gate;    /* [cols], row r at r * gate_stride (0: one gate for all rows) */
@@ -110,7 +110,7 @@ int dk_linear_int8_tasks(const dk_gemm_kernel *kernel, int64_t cols);
 size_t dk_linear_int8_scratch(const dk_gemm_kernel *kernel, int64_t depth); /* aligned to 64 */
 /* out: cols, depth and the memory of panels and scales are set; w: [cols][depth], any float
    type. Quantises and packs the columns of one panel. */
-void dk_linear_int8_pack(const dk_linear_kernels *kernels, const dk_linear_int8 *out,
+void dk_linear_int8_pack(const dk_linear_kernels *kernels, const dk_linear_quantized *out,
                          const void *w, dk_dtype w_type, int task, void *scratch);
 
 #endif

@@ -18,7 +18,7 @@ size_t dk_linear_int8_scratch(const dk_gemm_kernel *kernel, int64_t depth)
            dk_whole_lines((size_t)depth * sizeof(float));
 }
 
-void dk_linear_int8_pack(const dk_linear_kernels *kernels, const dk_linear_int8 *out,
+void dk_linear_int8_pack(const dk_linear_kernels *kernels, const dk_linear_quantized *out,
                          const void *w, dk_dtype w_type, int task, void *scratch)
 {
     const dk_gemm_kernel *kernel = &kernels->gemm.int8;

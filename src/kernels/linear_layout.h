@@ -40,7 +40,7 @@ static inline size_t dk_linear_scales_bytes(const dk_linear_plan *plan,
                                             const dk_linear_args *args)
 {
     size_t bytes = (size_t)plan->pass_rows * sizeof(float);
-    return args->int8 != NULL ? dk_whole_lines(bytes) : 0;
+    return args->quantized != NULL ? dk_whole_lines(bytes) : 0;
 }
 
 static inline float *dk_linear_scales(const dk_linear_plan *plan, const dk_linear_args *args,
@@ -62,7 +62,7 @@ static inline char *dk_linear_packed_weight(const dk_linear_plan *plan,
 static inline size_t dk_linear_slab_bytes(const dk_linear_plan *plan,
                                           const dk_linear_args *args)
 {
-    bool packed = args->int8 != NULL || plan->weight_tasks > 0;
+    bool packed = args->quantized != NULL || plan->weight_tasks > 0;
     int64_t panel = dk_gemm_b_bytes(plan->kernel, plan->slice);
     return packed ? 0 : dk_whole_lines((size_t)(plan->block_cols / plan->kernel->nr * panel));
 }

@@ -15,7 +15,7 @@ enum {
    int8 weight was packed by the kernel's own slices. */
 static int64_t slice_of(const dk_linear_plan *plan, const dk_linear_args *args)
 {
-    int64_t block = args->int8 != NULL ? 1 : plan->stored->block;
+    int64_t block = args->quantized != NULL ? 1 : plan->stored->block;
     int64_t slice = plan->kernel->slice / block * block;
     return dk_smaller(slice > 0 ? slice : block, args->depth);
 }
@@ -44,7 +44,7 @@ static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks, bool
 static size_t quantized_bytes(const dk_linear_args *args)
 {
     size_t bytes = (size_t)(DK_GEMM_PACK_ROWS * args->depth);
-    return args->int8 != NULL ? dk_whole_lines(bytes) : 0;
+    return args->quantized != NULL ? dk_whole_lines(bytes) : 0;
 }
 
 /* Rows that are packed at a time: few passes, each of a bounded memory. */
@@ -58,9 +58,9 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
                          const dk_linear_args *args, bool exact, int threads)
 {
     const dk_gemm_kernel *small = dk_linear_small_kernel(kernels, args, exact);
-    const dk_gemm_kernel *kernel = args->int8 != NULL ? &kernels->gemm.int8
-                                   : exact            ? &kernels->gemm.f32
-                                                      : &kernels->gemm.bf16;
+    const dk_gemm_kernel *kernel = args->quantized != NULL ? &kernels->gemm.int8
+                                   : exact                 ? &kernels->gemm.f32
+                                                           : &kernels->gemm.bf16;
     *plan = (dk_linear_plan){.kernel = small != NULL ? small : kernel,
                              .stored = dk_stored_format_of(&kernels->decode, args->weight_type),
                              .small = small != NULL,
@@ -74,11 +74,11 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     plan->pass_rows = dk_block_size(args->rows, most_rows(kernel, args->depth), kernel->mr);
     plan->passes = (int)dk_ceil_div(args->rows, plan->pass_rows);
     plan->pack_tasks = (int)dk_ceil_div(plan->pass_rows / kernel->mr, DK_LINEAR_PACK_PANELS);
-    if (kernel->packs_once && args->int8 == NULL && args->rows > MOST_ROWS) {
+    if (kernel->packs_once && args->quantized == NULL && args->rows > MOST_ROWS) {
         plan->weight_tasks = (int)dk_ceil_div(args->cols, kernel->nr);
     }
     split_blocks(plan, args->cols, TASKS_PER_THREAD * threads,
-                 args->int8 != NULL || plan->weight_tasks > 0);
+                 args->quantized != NULL || plan->weight_tasks > 0);
     plan->shared_bytes = dk_linear_rows_bytes(plan, args) + dk_linear_scales_bytes(plan, args);
     if (plan->weight_tasks > 0) {
         plan->shared_bytes +=

@@ -11,7 +11,7 @@ const dk_gemm_kernel *dk_linear_small_kernel(const dk_linear_kernels *kernels,
     bool rounded = !exact && args->weight_type == DK_BF16;
     const dk_gemm_kernel *kernel = rounded ? &kernels->gemm.bf16 : &kernels->gemm.f32;
     bool few =
-        args->int8 == NULL && kernel->direct != NULL && args->rows <= kernel->direct_most;
+        args->quantized == NULL && kernel->direct != NULL && args->rows <= kernel->direct_most;
     return few ? kernel : NULL;
 }
 

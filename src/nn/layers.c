@@ -30,7 +30,7 @@ static dk_linear_args linear_args(const dk_nn_linear *layer, const dk_tensor *ds
         .src_stride = cols_of(src),
         .weight = layer->weight.data,
         .weight_type = layer->weight.dtype,
-        .int8 = layer->int8,
+        .quantized = layer->quantized,
         .bias = layer->bias,
         .activation = end->activation,
         .multiply = end->multiply != NULL ? end->multiply->data : NULL,

@@ -10,7 +10,7 @@
 typedef struct dk_nn_linear {
     dk_tensor weight;
     const float *bias;
-    const dk_linear_int8 *int8; /* borrowed: takes the weight's place; NULL: none */
+    const dk_linear_quantized *quantized; /* borrowed: takes the weight's place; NULL: none */
 } dk_nn_linear;
 
 /* What happens to a linear layer's result before it is stored, in this order. */

@@ -36,7 +36,7 @@ char *dk_nn_quantized_text(const dk_nn_quantized *quantized)
 /* Three matrices in device memory: activations, the layer's output in int8 and in f32. */
 typedef struct probe {
     void *memory;
-    dk_tensor src, int8, exact;
+    dk_tensor src, quantized, exact;
 } probe;
 
 static dk_status open_probe(probe *p, dk_device *device, int64_t out, int64_t in, dk_error *err)
@@ -48,7 +48,7 @@ static dk_status open_probe(probe *p, dk_device *device, int64_t out, int64_t in
     DK_TRY(dk_device_alloc(device, &p->memory, bytes, "a layer's probe", err));
     float *values = p->memory;
     p->src = DK_TENSOR(values, DK_F32, PROBE_ROWS, in);
-    p->int8 = DK_TENSOR(values + inputs, DK_F32, PROBE_ROWS, out);
+    p->quantized = DK_TENSOR(values + inputs, DK_F32, PROBE_ROWS, out);
     p->exact = DK_TENSOR(values + inputs + outputs, DK_F32, PROBE_ROWS, out);
     dk_status status =
         dk_try_alloc(&host, (size_t)inputs * sizeof(float), "a layer's probe", err);
@@ -71,7 +71,7 @@ static dk_status compare(double *out, dk_device *device, const probe *p, dk_erro
     DK_TRY(dk_try_alloc(&host, 2 * (size_t)count * sizeof(float), "a layer's probe", err));
     float *exact = host, *int8 = exact + count;
     dk_device_read(device, exact, p->exact.data, dk_tensor_bytes(&p->exact));
-    dk_device_read(device, int8, p->int8.data, dk_tensor_bytes(&p->int8));
+    dk_device_read(device, int8, p->quantized.data, dk_tensor_bytes(&p->quantized));
     dk_status status = dk_device_sync(device, err);
     double squares = 0, all = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -93,10 +93,10 @@ static dk_status measure(double *out, dk_device *device, const dk_nn_linear *lay
     dk_nn nn;
     dk_nn_linear stored = *layer;
     bool exact = device->exact;
-    stored.int8 = NULL;
+    stored.quantized = NULL;
     DK_TRY(open_probe(&p, device, layer->weight.shape[0], layer->weight.shape[1], err));
     dk_nn_init(&nn, device, DK_F32, NULL);
-    dk_nn_linear_forward(&nn, layer, &p.int8, &p.src, NULL);
+    dk_nn_linear_forward(&nn, layer, &p.quantized, &p.src, NULL);
     device->exact = true;
     dk_nn_linear_forward(&nn, &stored, &p.exact, &p.src, NULL);
     device->exact = exact;
@@ -116,7 +116,8 @@ static void keep_stored(const dk_nn_quantizer *quantizer, const char *name, doub
                 dk_quantization_name(quantizer->kind), error, quantizer->max_error);
 }
 
-static void add(dk_nn_quantized *out, dk_linear_int8 *weight, const char *name, double error)
+static void add(dk_nn_quantized *out, dk_linear_quantized *weight, const char *name,
+                double error)
 {
     out->weights = dk_realloc(out->weights, (size_t)(out->layers + 1) * sizeof *out->weights);
     out->weights[out->layers++] = weight;
@@ -132,7 +133,7 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
                          const char *name, dk_error *err)
 {
     dk_device *device = quantizer->device;
-    dk_linear_int8 *weight = NULL;
+    dk_linear_quantized *weight = NULL;
     double error = 0;
     if (quantizer->cancel != NULL &&
         atomic_load_explicit(quantizer->cancel, memory_order_relaxed)) {
@@ -148,14 +149,14 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
         return DK_OK;
     }
     DK_TRY(status);
-    layer->int8 = weight;
+    layer->quantized = weight;
     status = measure(&error, device, layer, err);
     dk_device_forget(device, layer->weight.data);
     if (status == DK_OK && error <= quantizer->max_error) { /* a NaN is above every bound */
         add(quantizer->out, weight, name, error);
         return DK_OK;
     }
-    layer->int8 = NULL;
+    layer->quantized = NULL;
     dk_device_free(device, weight);
     if (status == DK_OK) {
         keep_stored(quantizer, name, error);

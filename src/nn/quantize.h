@@ -14,8 +14,8 @@
 
 /* The quantised weights of a model, and what was seen while they were made. Zero is empty. */
 typedef struct dk_nn_quantized {
-    dk_device *device;        /* borrowed: owns the memory below */
-    dk_linear_int8 **weights; /* [layers], owned */
+    dk_device *device;             /* borrowed: owns the memory below */
+    dk_linear_quantized **weights; /* [layers], owned */
     dk_quantization kind;
     int layers, kept; /* quantised; as stored, since their error is above the bound */
     double worst;     /* largest error of the quantised layers */

@@ -414,15 +414,15 @@ static bool int8_is_new(const kc *k)
 
 /* W quantised and packed, the last panel first: their order must not matter. */
 static void pack_int8(kc *k, const dk_linear_kernels *kernels, const dk_linear_args *a,
-                      dk_linear_int8 *out)
+                      dk_linear_quantized *out)
 {
     const dk_gemm_kernel *kernel = &kernels->gemm.int8;
     void *scratch = kc_alloc(k, dk_linear_int8_scratch(kernel, a->depth));
-    *out =
-        (dk_linear_int8){.cols = a->cols,
-                         .depth = a->depth,
-                         .panels = kc_alloc(k, dk_linear_int8_bytes(kernel, a->cols, a->depth)),
-                         .scales = kc_alloc(k, (size_t)a->cols * sizeof(float))};
+    *out = (dk_linear_quantized){
+        .cols = a->cols,
+        .depth = a->depth,
+        .panels = kc_alloc(k, dk_linear_int8_bytes(kernel, a->cols, a->depth)),
+        .scales = kc_alloc(k, (size_t)a->cols * sizeof(float))};
     for (int task = dk_linear_int8_tasks(kernel, a->cols) - 1; task >= 0; task--) {
         dk_linear_int8_pack(kernels, out, a->weight, a->weight_type, task, scratch);
     }
@@ -484,10 +484,10 @@ static void int8_case(kc *k, const dk_linear_kernels *kernels, const linear_case
     while (kc_next_round(k)) {
         dk_linear_args a;
         dk_linear_plan plan;
-        dk_linear_int8 weight;
+        dk_linear_quantized weight;
         set_product(k, &a, c);
         pack_int8(k, kernels, &a, &weight);
-        a.int8 = &weight;
+        a.quantized = &weight;
         const void *before = kc_copy(k, a.dst, dst_bytes(&a));
         dk_linear_plan_init(&plan, kernels, &a, false, kc_threads(k));
         run_layer(k, kernels, &plan, &a);

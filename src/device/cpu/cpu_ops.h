@@ -32,9 +32,9 @@ void *dk_cpu_scratch(const dk_cpu_device *cpu, int thread);
 
 dk_status dk_cpu_conv_prepare(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err);
-dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
-                                 dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_quantization kind, dk_error *err);
+dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_quantized **out,
+                                 const void *weight, dk_dtype weight_type, int64_t cols,
+                                 int64_t depth, dk_quantization kind, dk_error *err);
 void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count);
 void dk_cpu_conv(dk_device *device, const dk_conv_args *args);
 void dk_cpu_attention(dk_device *device, const dk_attention_args *args);

@@ -109,7 +109,7 @@ void dk_cpu_linear(dk_device *device, const dk_linear_args *args, int count)
 
 typedef struct quantize_job {
     dk_cpu_device *cpu;
-    const dk_linear_int8 *out;
+    const dk_linear_quantized *out;
     const void *weight;
     dk_dtype type;
 } quantize_job;
@@ -121,9 +121,9 @@ static void quantize_task(void *context, int task, int thread)
                         dk_cpu_scratch(job->cpu, thread));
 }
 
-dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
-                                 dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_quantization kind, dk_error *err)
+dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_quantized **out,
+                                 const void *weight, dk_dtype weight_type, int64_t cols,
+                                 int64_t depth, dk_quantization kind, dk_error *err)
 {
     dk_cpu_device *cpu = dk_cpu_device_of(device);
     const dk_gemm_kernel *kernel = &cpu->linear.gemm.int8;
@@ -147,12 +147,12 @@ dk_status dk_cpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const 
     void *memory;
     DK_TRY(dk_try_alloc(&memory, bytes, "int8 weight", err));
     device->packed_bytes += bytes;
-    dk_linear_int8 *made = memory;
-    *made = (dk_linear_int8){.cols = cols,
-                             .depth = depth,
-                             .panels = (char *)memory + head + scales,
-                             .scales = (float *)(void *)((char *)memory + head),
-                             .bytes = bytes};
+    dk_linear_quantized *made = memory;
+    *made = (dk_linear_quantized){.cols = cols,
+                                  .depth = depth,
+                                  .panels = (char *)memory + head + scales,
+                                  .scales = (float *)(void *)((char *)memory + head),
+                                  .bytes = bytes};
     quantize_job job = {.cpu = cpu, .out = made, .weight = weight, .type = weight_type};
     dk_team_run(cpu->team, dk_linear_int8_tasks(kernel, cols), quantize_task, &job);
     *out = made;

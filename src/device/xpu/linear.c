@@ -17,8 +17,8 @@ static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
                                        .rank = 2,
                                        .dims = {args->depth, args->cols},
                                        .strides = {1, args->depth}}};
-    if (args->int8 != NULL && !xpu->head.plans_only) {
-        const dk_xpu_quantized *weight = dk_xpu_quantized_of(args->int8);
+    if (args->quantized != NULL && !xpu->head.plans_only) {
+        const dk_xpu_quantized *weight = dk_xpu_quantized_of(args->quantized);
         bool whole = weight->kind == DK_QUANTIZATION_INT8;
         p.stored = weight->stored;
         if (!xpu->lacks[weight->kind]) {
@@ -35,7 +35,7 @@ static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
 /* From now on this kind is multiplied in floats. */
 static void give_up(dk_xpu *xpu, dk_xpu_linear_plan *plan, const char *why)
 {
-    dk_quantization kind = dk_xpu_quantized_of(plan->args->int8)->kind;
+    dk_quantization kind = dk_xpu_quantized_of(plan->args->quantized)->kind;
     xpu->lacks[kind] = true;
     dk_log_warn(
         xpu->log,
@@ -103,8 +103,9 @@ static void name_operands(dk_xpu *xpu, const dk_xpu_linear_plan *p,
     const void *named[DK_XPU_LINEAR_OPERANDS] = {
         [DK_XPU_LINEAR_DST] = a->dst,
         [DK_XPU_LINEAR_BIAS] = a->bias,
-        [DK_XPU_LINEAR_COL_SCALE] =
-            p->product != DK_XPU_PRODUCT_FLOAT ? dk_xpu_quantized_of(a->int8)->scales : NULL,
+        [DK_XPU_LINEAR_COL_SCALE] = p->product != DK_XPU_PRODUCT_FLOAT
+                                        ? dk_xpu_quantized_of(a->quantized)->scales
+                                        : NULL,
         [DK_XPU_LINEAR_MULTIPLY] = a->multiply,
         [DK_XPU_LINEAR_GATE] = a->gate,
         [DK_XPU_LINEAR_RESIDUAL] = a->residual};

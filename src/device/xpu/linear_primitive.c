@@ -23,7 +23,7 @@ static dk_xpu_key key_of(const dk_xpu_linear_plan *p)
 {
     const dk_linear_args *a = p->args;
     int residual = a->residual == NULL ? 0 : a->residual == a->dst ? 1 : 2;
-    int64_t group = a->int8 != NULL ? dk_xpu_quantized_of(a->int8)->group : 0;
+    int64_t group = a->quantized != NULL ? dk_xpu_quantized_of(a->quantized)->group : 0;
     return (dk_xpu_key){
         {KIND_LINEAR, a->rows, a->cols, a->depth, p->casts ? 0 : a->src_stride,
          p->wide ? 0 : a->dst_stride, (int64_t)p->type, (int64_t)p->weight_type,
@@ -58,7 +58,7 @@ static void describe_operands(maker *m)
     dnnl_data_type_t out = p->wide ? dnnl_f32 : dk_xpu_dnnl_type(a->dst_type);
     int64_t stride = p->wide ? a->cols : a->dst_stride;
     int64_t groups = p->product == DK_XPU_PRODUCT_COMPRESSED
-                         ? a->depth / dk_xpu_quantized_of(a->int8)->group
+                         ? a->depth / dk_xpu_quantized_of(a->quantized)->group
                          : 1;
     const struct {
         int64_t rows, cols, stride;
@@ -139,7 +139,7 @@ static bool set_attributes(maker *m)
     if (p->product == DK_XPU_PRODUCT_FLOAT) {
         return true;
     }
-    const dk_xpu_quantized *weight = dk_xpu_quantized_of(p->args->int8);
+    const dk_xpu_quantized *weight = dk_xpu_quantized_of(p->args->quantized);
     bool grouped = weight->group != p->args->depth;
     const dnnl_dims_t group = {weight->group, 1};
     dnnl_status_t status = dnnl_primitive_attr_set_scales(

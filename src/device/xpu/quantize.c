@@ -118,9 +118,9 @@ static void adopt(dk_xpu *xpu, const dk_xpu_quantized *w, const void *weight, si
     dk_xpu_adopt(&xpu->head, &adoption);
 }
 
-dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
-                                 dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_quantization kind, dk_error *err)
+dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_quantized **out,
+                                 const void *weight, dk_dtype weight_type, int64_t cols,
+                                 int64_t depth, dk_quantization kind, dk_error *err)
 {
     dk_xpu *xpu = dk_xpu_of(device);
     bool grouped = kind == DK_QUANTIZATION_INT4_WEIGHTS;
@@ -133,7 +133,7 @@ dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const 
     size_t bytes = (size_t)(cols * depth) * (size_t)kinds[kind].bits / 8;
     size_t scale_bytes = (size_t)(depth / group * cols) * sizeof(float);
     dk_xpu_quantized *w = dk_alloc(sizeof *w);
-    w->head = (dk_linear_int8){.cols = cols, .depth = depth, .bytes = bytes + scale_bytes};
+    w->head = (dk_linear_quantized){.cols = cols, .depth = depth, .bytes = bytes + scale_bytes};
     w->kind = kind;
     w->group = group;
     void *values = NULL, *scales = NULL;

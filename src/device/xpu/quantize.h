@@ -7,7 +7,7 @@
 #include "device/xpu/weights.h"
 
 typedef struct dk_xpu_quantized {
-    dk_linear_int8 head; /* first: what layers hold */
+    dk_linear_quantized head; /* first: what layers hold */
     dk_quantization kind;
     void *values;  /* [cols][depth], host, owned, adopted; int4: two in a byte, the first low */
     float *scales; /* [depth / group][cols], host, owned, adopted */
@@ -15,7 +15,7 @@ typedef struct dk_xpu_quantized {
     dk_xpu_stored stored;
 } dk_xpu_quantized;
 
-static inline const dk_xpu_quantized *dk_xpu_quantized_of(const dk_linear_int8 *weight)
+static inline const dk_xpu_quantized *dk_xpu_quantized_of(const dk_linear_quantized *weight)
 {
     return (const dk_xpu_quantized *)weight;
 }

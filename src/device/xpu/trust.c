@@ -260,8 +260,8 @@ void dk_xpu_check_linear(dk_xpu *xpu, dk_xpu_primitive *primitive, dk_xpu_form *
     if (begun && b->fine && xpu->head.failed == DK_OK) {
         dnnl_data_type_t type;
         dnnl_memory_desc_query(form->desc, dnnl_query_data_type, &type);
-        bool whole = a.int8 != NULL && type == dnnl_s8 &&
-                     dk_xpu_quantized_of(a.int8)->kind == DK_QUANTIZATION_INT8;
+        bool whole = a.quantized != NULL && type == dnnl_s8 &&
+                     dk_xpu_quantized_of(a.quantized)->kind == DK_QUANTIZATION_INT8;
         dk_dtype inputs = whole ? DK_I8 : dk_xpu_compute_type(xpu);
         dk_xpu_linear(&xpu->head, &a, 1);
         primitive->wrong = xpu->head.failed == DK_OK && !linear_is_right(b, stored, &a, inputs);

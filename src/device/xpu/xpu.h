@@ -110,9 +110,9 @@ void dk_xpu_linear(dk_device *device, const dk_linear_args *args, int count);
 void dk_xpu_conv(dk_device *device, const dk_conv_args *args);
 dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err);
-dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_int8 **out, const void *weight,
-                                 dk_dtype weight_type, int64_t cols, int64_t depth,
-                                 dk_quantization kind, dk_error *err);
+dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_quantized **out,
+                                 const void *weight, dk_dtype weight_type, int64_t cols,
+                                 int64_t depth, dk_quantization kind, dk_error *err);
 void dk_xpu_attention(dk_device *device, const dk_attention_args *args);
 void dk_xpu_norm(dk_device *device, const dk_norm_args *args);
 void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args);

@@ -78,7 +78,7 @@ static void good_layers_become_int8(void **state)
     dk_error err;
     dk_nn_quantizer q = quantizer_of(f, NULL, 0.03);
     assert_ok(dk_nn_quantize(&q, &f->plain, "blocks.0.plain", &err), err);
-    assert_non_null(f->plain.int8);
+    assert_non_null(f->plain.quantized);
     assert_true(f->out.layers == 1 && f->out.kept == 0);
     /* Normal numbers reach 3.5 times their spread: steps of 3.5 / 127, twice, uniform errors.
      */
@@ -97,7 +97,7 @@ static void a_layer_above_the_bound_is_kept_and_named(void **state)
     const dk_log log = {.write = keep_line, .context = f, .level = DK_LOG_WARNING};
     dk_nn_quantizer q = quantizer_of(f, &log, 0.03);
     assert_ok(dk_nn_quantize(&q, &f->spiked, "blocks.1.spiked", &err), err);
-    assert_null(f->spiked.int8);
+    assert_null(f->spiked.quantized);
     assert_true(f->out.layers == 0 && f->out.kept == 1);
     assert_non_null(
         strstr(f->line, "blocks.1.spiked stays as stored: in int8 its error is 0."));
@@ -114,7 +114,7 @@ static void broken_weights_are_kept(void **state)
     dk_nn_quantizer q = quantizer_of(f, NULL, 1.0);
     ((float *)f->plain.weight.data)[7] = NAN;
     assert_ok(dk_nn_quantize(&q, &f->plain, "x", &err), err);
-    assert_true(f->plain.int8 == NULL && f->out.kept == 1);
+    assert_true(f->plain.quantized == NULL && f->out.kept == 1);
 }
 
 /* Sums of so many products would leave int32. */
@@ -127,7 +127,7 @@ static void layers_too_deep_are_kept(void **state)
     dk_nn_linear deep = {.weight = DK_TENSOR(values, DK_F32, 1, depth)};
     dk_nn_quantizer q = quantizer_of(f, NULL, 1.0);
     assert_ok(dk_nn_quantize(&q, &deep, "deep", &err), err);
-    assert_true(deep.int8 == NULL && f->out.layers == 0 && f->out.kept == 1);
+    assert_true(deep.quantized == NULL && f->out.layers == 0 && f->out.kept == 1);
     assert_non_null(strstr(dk_string_text(&f->out.kept_names), "deep"));
     dk_free(values);
 }
@@ -141,7 +141,7 @@ static void stops_on_request(void **state)
     dk_nn_quantizer q = quantizer_of(f, NULL, 0.03);
     q.cancel = &cancel;
     assert_int_equal(dk_nn_quantize(&q, &f->plain, "x", &err), DK_CANCELLED);
-    assert_null(f->plain.int8);
+    assert_null(f->plain.quantized);
 }
 
 int main(void)
