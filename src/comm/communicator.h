@@ -3,8 +3,8 @@
 
    All ranks of a group make the same calls in the same order, asynchronous ones included: one
    thread per outermost group carries the calls of all its sub-groups one after the other, in
-   the order in which they were started. Every call has a deadline; a failure names the call, the
-   group and the ranks, and leaves the group of no more use.
+   the order in which they were started. Every call has a deadline; a failure names the call,
+   the group and the ranks, and leaves the group of no more use.
 
    Memory is the host's, or a device's that the host can address. */
 #ifndef DK_COMM_COMMUNICATOR_H
@@ -23,14 +23,16 @@ typedef struct dk_comm_options {
     const char *backend; /* "auto" (or NULL), "shm", "mpi", "xccl", "self" */
     int rank, ranks;     /* ignored by mpi, which knows */
     const char *address; /* where the ranks meet: see rendezvous.h */
+    const char *key;     /* who does not know it is sent away; NULL: "" */
     double start_s;      /* for the meeting; 0: 60 */
     double deadline_s;   /* of every call; 0: 300 */
-    bool probe;          /* the transport is checked with data first; "auto" falls back, loudly */
-    const dk_log *log;   /* borrowed, may be NULL */
+    bool probe;        /* the transport is checked with data first; "auto" falls back, loudly */
+    const dk_log *log; /* borrowed, may be NULL */
 } dk_comm_options;
 
 /* Owned. The address of the meeting is used once. */
-DK_MUST_USE dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *err);
+DK_MUST_USE dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options,
+                                   dk_error *err);
 /* Waits for started calls; other ranks are not waited for. */
 void dk_comm_close(dk_comm **comm);
 
@@ -97,8 +99,8 @@ DK_MUST_USE dk_status dk_comm_barrier(dk_comm *comm, dk_error *err);
 typedef uint64_t dk_comm_ticket;
 dk_comm_ticket dk_comm_start_all_to_all(dk_comm *comm, void *dst, const size_t *dst_bytes,
                                         const void *src, const size_t *src_bytes);
-dk_comm_ticket dk_comm_start_all_gather(dk_comm *comm, void *dst, const void *src,
-                                        size_t outer, const size_t *bytes);
+dk_comm_ticket dk_comm_start_all_gather(dk_comm *comm, void *dst, const void *src, size_t outer,
+                                        const size_t *bytes);
 dk_comm_ticket dk_comm_start_all_reduce(dk_comm *comm, void *data, dk_dtype type, size_t count,
                                         dk_reduction reduction);
 dk_comm_ticket dk_comm_start_shift(dk_comm *comm, void *dst, size_t dst_bytes, const void *src,

@@ -41,8 +41,8 @@ DK_MUST_USE dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request 
 typedef struct dk_groups {
     dk_layout layout;
     dk_place place;
-    dk_comm *world;   /* borrowed */
-    dk_comm *replica; /* tp x sp x cfg ranks; owned, as all below */
+    dk_comm *world;                          /* borrowed */
+    dk_comm *replica;                        /* tp x sp x cfg ranks; owned, as all below */
     dk_comm *tp, *sp, *ulysses, *ring, *cfg; /* of one rank: NULL */
 } dk_groups;
 

@@ -2,8 +2,8 @@
    what everybody brought. The connections stay open for as long as the group lives: when one
    ends, that rank is gone, which all others are told at once.
 
-   Addresses: "host:port" (TCP, several hosts), or "unix:@name" (an abstract socket of this host,
-   for processes of one user). A meeting has a key: who does not know it is sent away. */
+   Addresses: "host:port" (TCP, several hosts), or "unix:@name" (an abstract socket of this
+   host, for processes of one user). A meeting has a key: who does not know it is sent away. */
 #ifndef DK_COMM_RENDEZVOUS_H
 #define DK_COMM_RENDEZVOUS_H
 

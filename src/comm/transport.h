@@ -33,8 +33,8 @@ typedef struct dk_transport_ops {
        I32. Every rank gets the same bits. */
     dk_status (*all_reduce)(dk_transport *t, void *data, dk_dtype type, size_t count,
                             dk_reduction reduction, const dk_comm_at *at, dk_error *err);
-    /* dst[counts[rank]] = this rank's part of the reduction of src[sum of counts]. NULL: made of
-       an all_reduce. */
+    /* dst[counts[rank]] = this rank's part of the reduction of src[sum of counts]. NULL: made
+       of an all_reduce. */
     dk_status (*reduce_scatter)(dk_transport *t, void *dst, const void *src, dk_dtype type,
                                 const size_t *counts, dk_reduction reduction,
                                 const dk_comm_at *at, dk_error *err);
@@ -54,8 +54,8 @@ typedef struct dk_transport_ops {
                               void *dst, size_t dst_bytes, int from, const dk_comm_at *at,
                               dk_error *err);
     dk_status (*barrier)(dk_transport *t, const dk_comm_at *at, dk_error *err);
-    /* The ranks that name the same color >= 0 become a group, in the order of key, then of rank.
-       A rank of color -1 belongs to none: *out is NULL. Owned; closed before `t`. */
+    /* The ranks that name the same color >= 0 become a group, in the order of key, then of
+       rank. A rank of color -1 belongs to none: *out is NULL. Owned; closed before `t`. */
     dk_status (*split)(dk_transport **out, dk_transport *t, int color, int key,
                        const dk_comm_at *at, dk_error *err);
     /* From any thread: all ranks' calls end soon, naming this rank and `why`. */
@@ -75,10 +75,11 @@ enum { DK_COMM_MOST_RANKS = 64 };
 /* What a group starts from. */
 typedef struct dk_transport_options {
     int rank, ranks;
-    const char *address; /* where its ranks meet, see rendezvous.h; mpi needs none */
-    double deadline_ms;  /* for the meeting, in dk_now_ms's time */
+    const char *address;  /* where its ranks meet, see rendezvous.h; mpi needs none */
+    const char *key;      /* of the meeting; NULL: "" */
+    double deadline_ms;   /* for the meeting, in dk_now_ms's time */
     bool cores_are_short; /* more ranks on this host than it has cores */
-    const dk_log *log;   /* borrowed, may be NULL */
+    const dk_log *log;    /* borrowed, may be NULL */
 } dk_transport_options;
 
 /* One rank alone. */
