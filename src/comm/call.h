@@ -1,0 +1,33 @@
+/* A call of a communicator as one value, so that it can be carried out now or by the queue. */
+#ifndef DK_COMM_CALL_H
+#define DK_COMM_CALL_H
+
+#include "comm/communicator.h"
+
+typedef struct dk_comm_call {
+    dk_comm *comm;
+    dk_comm_op op;
+    void *dst;
+    const void *src;
+    dk_dtype type;
+    size_t count, outer;
+    dk_reduction reduction;
+    int peer; /* root, or the other rank */
+    /* By rank; counts of a reduce_scatter; of a shift or a message the first one alone. */
+    size_t src_bytes[DK_COMM_MOST_RANKS], dst_bytes[DK_COMM_MOST_RANKS];
+} dk_comm_call;
+
+/* Memory for calls that have to rearrange, kept from one to the next. */
+typedef struct dk_comm_scratch {
+    void *memory; /* owned */
+    size_t bytes;
+} dk_comm_scratch;
+
+DK_MUST_USE dk_status dk_comm_call_run(const dk_comm_call *call, dk_transport *transport,
+                                       dk_comm_scratch *scratch, const dk_comm_at *at,
+                                       dk_error *err);
+/* What this rank sends to others, whatever way the transport takes: an all_reduce is counted as
+   a reduce_scatter and an all_gather. */
+double dk_comm_call_bytes(const dk_comm_call *call, int rank, int ranks);
+
+#endif

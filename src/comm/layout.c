@@ -1,0 +1,124 @@
+/* Layouts: from the user's flags, and drawn. */
+#include "comm/groups.h"
+
+enum { MOST_LISTED = 12 };
+
+static int given(int value, int otherwise)
+{
+    return value > 0 ? value : otherwise;
+}
+
+/* Whether a layout is what was asked for. */
+static bool fits(const dk_layout *l, const dk_layout_request *r)
+{
+    return (r->dp_size == 0 || r->dp_size == l->dp) &&
+           (r->sp_degree == 0 || r->sp_degree == dk_layout_sp(l)) &&
+           (r->ulysses_degree == 0 || r->ulysses_degree == l->ulysses) &&
+           (r->ring_degree == 0 || r->ring_degree == l->ring) &&
+           (r->tp_size == 0 || r->tp_size == l->tp) && (l->cfg == 2) == r->cfg_parallel;
+}
+
+static void list_layout(dk_string *out, const dk_layout *l)
+{
+    dk_string_printf(out, "%s--dp-size %d", out->length > 0 ? "; " : "", l->dp);
+    if (l->cfg == 2) {
+        dk_string_puts(out, " --enable-cfg-parallel");
+    }
+    dk_string_printf(out, " --ulysses-degree %d --ring-degree %d --tp-size %d", l->ulysses,
+                     l->ring, l->tp);
+}
+
+/* Every layout of num_gpus ranks that keeps the user's flags but one. */
+static void list_legal(dk_string *out, const dk_layout_request *asked)
+{
+    int n = asked->num_gpus, listed = 0;
+    for (int left_out = 0; left_out < 6; left_out++) {
+        dk_layout_request r = *asked;
+        int *const flags[] = {&r.ring_degree, &r.ulysses_degree, &r.sp_degree, &r.tp_size,
+                              &r.dp_size};
+        if (left_out < 5) {
+            *flags[left_out] = 0;
+        } else {
+            r.cfg_parallel = !r.cfg_parallel;
+        }
+        for (int tp = 1; tp <= n; tp++) {
+            for (int u = 1; tp * u <= n; u++) {
+                for (int ring = 1; tp * u * ring <= n; ring++) {
+                    int cfg = r.cfg_parallel ? 2 : 1, rest = tp * u * ring * cfg;
+                    const dk_layout l = {tp, u, ring, cfg, n / rest > 0 ? n / rest : 1};
+                    if (rest * l.dp == n && fits(&l, &r) && listed < MOST_LISTED) {
+                        list_layout(out, &l);
+                        listed++;
+                    }
+                }
+            }
+        }
+        if (listed > 0) {
+            return;
+        }
+    }
+}
+
+dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request *r, dk_error *err)
+{
+    int n = given(r->num_gpus, 1), cfg = r->cfg_parallel ? 2 : 1;
+    int tp = given(r->tp_size, 1), dp = given(r->dp_size, 1);
+    int rest = n / (tp * dp * cfg) > 0 ? n / (tp * dp * cfg) : 1;
+    int ring = given(r->ring_degree, 1);
+    int sp =
+        given(r->sp_degree,
+              r->ulysses_degree > 0 && r->ring_degree > 0 ? r->ulysses_degree * ring : rest);
+    int ulysses = given(r->ulysses_degree, sp / ring > 0 ? sp / ring : 1);
+    if (r->ring_degree == 0 && r->ulysses_degree > 0) {
+        ring = sp / ulysses > 0 ? sp / ulysses : 1;
+    }
+    *out = (dk_layout){.tp = tp, .ulysses = ulysses, .ring = ring, .cfg = cfg, .dp = dp};
+    if (n <= DK_COMM_MOST_RANKS * dp && ulysses * ring == sp && tp * sp * cfg * dp == n) {
+        return DK_OK;
+    }
+    dk_layout_request asked = *r;
+    asked.num_gpus = n;
+    dk_string legal = DK_STRING_EMPTY;
+    list_legal(&legal, &asked);
+    dk_status status = dk_fail(
+        err, DK_INVALID,
+        "dp %d x cfg %d x sp %d (ulysses %d x ring %d) x tp %d is %d ranks, num_gpus is %d; "
+        "accepted are: %s",
+        dp, cfg, sp, ulysses, ring, tp, dp * cfg * sp * tp, n,
+        legal.length > 0 ? legal.data : "other numbers of ranks");
+    dk_string_release(&legal);
+    return status;
+}
+
+/* The groups of one direction: ranks that differ in it alone. */
+static void draw(dk_string *out, const char *name, int ranks, int size, int stride)
+{
+    if (size == 1) {
+        return;
+    }
+    dk_string_printf(out, "%-8s", name);
+    for (int first = 0; first < ranks; first++) {
+        if (first / stride % size == 0) {
+            dk_string_puts(out, " [");
+            for (int i = 0; i < size; i++) {
+                dk_string_printf(out, "%s%d", i > 0 ? " " : "", first + i * stride);
+            }
+            dk_string_putc(out, ']');
+        }
+    }
+    dk_string_putc(out, '\n');
+}
+
+void dk_layout_draw(dk_string *out, const dk_layout *l)
+{
+    int replica = dk_layout_replica_ranks(l), ranks = replica * l->dp;
+    int sp = dk_layout_sp(l);
+    dk_string_printf(out, "%d ranks: rank = tp + %d (ulysses + %d (ring + %d (cfg + %d dp)))\n",
+                     ranks, l->tp, l->ulysses, l->ring, l->cfg);
+    draw(out, "dp", ranks, l->dp, replica);
+    draw(out, "cfg", ranks, l->cfg, l->tp * sp);
+    draw(out, "ulysses", ranks, l->ulysses, l->tp);
+    draw(out, "ring", ranks, l->ring, l->tp * l->ulysses);
+    draw(out, "sp", ranks, sp, l->tp);
+    draw(out, "tp", ranks, l->tp, 1);
+}
