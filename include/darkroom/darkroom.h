@@ -64,7 +64,9 @@ typedef struct dk_engine_options {
     const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */
     const char *hub_endpoint, *hub_token; /* NULL: huggingface.co, none */
     bool offline;                         /* never download */
-    dk_log_fn *log;                       /* NULL: silence */
+    const char *trace_path; /* file of Chrome's trace events: what ran when; NULL: none */
+    int trace_rank;         /* which process of several writes it, from 0 */
+    dk_log_fn *log;         /* NULL: silence */
     void *log_context;
     dk_log_level log_level;
     /* Bytes of a download; NULL: not told. */

@@ -85,6 +85,7 @@ class EngineOptions(TypedDict, total=False):
     cpu: str
     offline: bool
     hub_cache: Path
+    trace_path: Path
     log_level: str
     num_gpus: int
     dp_size: int

@@ -3,9 +3,14 @@
 
 #include <time.h>
 
-double dk_now_ms(void)
+int64_t dk_now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+double dk_now_ms(void)
+{
+    return (double)dk_now_ns() * 1e-6;
 }

@@ -2,6 +2,10 @@
 #ifndef DK_BASE_CLOCK_H
 #define DK_BASE_CLOCK_H
 
-double dk_now_ms(void); /* monotonic, milliseconds since an arbitrary start */
+#include <stdint.h>
+
+/* Monotonic, since an arbitrary start that all processes of a host share. */
+double dk_now_ms(void);
+int64_t dk_now_ns(void);
 
 #endif

@@ -141,8 +141,8 @@ dk_status dk_file_publish(const char *temporary, const char *path, dk_error *err
     return DK_OK;
 }
 
-static dk_status write_all(int fd, const char *data, size_t size, const char *path,
-                           dk_error *err)
+dk_status dk_file_write_all(int fd, const char *data, size_t size, const char *path,
+                            dk_error *err)
 {
     size_t done = 0;
     while (done < size) {
@@ -167,7 +167,7 @@ dk_status dk_file_write_pieces(const char *path, const char *temporary,
         return fail_errno(err, path);
     }
     for (int i = 0; i < count && status == DK_OK; i++) {
-        status = write_all(fd, pieces[i].data, pieces[i].size, path, err);
+        status = dk_file_write_all(fd, pieces[i].data, pieces[i].size, path, err);
     }
     if (close(fd) != 0 && status == DK_OK) {
         status = fail_errno(err, path);

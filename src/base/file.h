@@ -37,6 +37,10 @@ DK_MUST_USE dk_status dk_file_write_pieces(const char *path, const char *tempora
                                            const dk_file_piece *pieces, int count,
                                            dk_error *err);
 
+/* All of it to an open file; path is for the message. */
+DK_MUST_USE dk_status dk_file_write_all(int fd, const char *data, size_t size, const char *path,
+                                        dk_error *err);
+
 /* The two halves of the same promise, for writers that need a name: a temporary path beside
    `path` (owned), then a rename over it, or removal. */
 char *dk_file_temporary(const char *path);

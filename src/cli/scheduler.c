@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/process.h"
+#include "base/trace.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "cli/processes.h"
@@ -58,6 +59,9 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
     DK_TRY(dk_arguments_apply(arguments, &scheduler_parameters, &r->flags, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->options, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
+    if (r->setup.options.trace_path != NULL) {
+        DK_TRY(dk_trace_path_check(r->setup.options.trace_path, err));
+    }
     if (r->flags.endpoint == NULL) {
         return dk_fail(err, DK_INVALID,
                        "--endpoint is missing, such as "

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/trace.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "cli/processes.h"
@@ -61,6 +62,9 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
     DK_TRY(dk_arguments_apply(arguments, &dk_serve_parameters, &r->serve, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->scheduler, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
+    if (r->setup.options.trace_path != NULL) {
+        DK_TRY(dk_trace_path_check(r->setup.options.trace_path, err));
+    }
     if ((r->serve.ssl_certfile == NULL) != (r->serve.ssl_keyfile == NULL)) {
         return dk_fail(err, DK_INVALID, "--ssl-certfile and --ssl-keyfile come together");
     }

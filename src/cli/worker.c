@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/process.h"
+#include "base/trace.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "engine/option_parameters.h"
@@ -80,9 +82,22 @@ static void choose_device(dk_engine_options *options, const worker_flags *flags,
     }
 }
 
+/* Each worker writes a trace of its own; owned, NULL: none. */
+static char *choose_trace(dk_engine_options *options, const worker_flags *flags)
+{
+    if (options->trace_path == NULL) {
+        return NULL;
+    }
+    char *path = dk_trace_path_of_rank(options->trace_path, flags->worker_index);
+    options->trace_path = path;
+    options->trace_rank = flags->worker_index;
+    return path;
+}
+
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
     opening o;
+    char *trace = NULL;
     char device[DEVICE_BYTES];
     worker_flags flags = {.fd = DK_PROCESS_FD, .worker_count = 1, .checkpoint_every_s = 10};
     dk_engine_setup_init(&o.setup);
@@ -102,6 +117,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     if (status == DK_OK) {
         dk_process_share_cores(flags.worker_index, flags.worker_count);
         choose_device(&o.setup.options, &flags, device);
+        trace = choose_trace(&o.setup.options, &flags);
         dk_progress_init(&o.progress, o.setup.options.log_level);
         const char *path = o.setup.options.model_path;
         const dk_worker_options options = {.fd = flags.fd,
@@ -113,6 +129,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
         status = dk_worker_run(&options, err);
     }
     dk_engine_setup_release(&o.setup);
+    dk_free(trace);
     return status;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/trace.h"
 
 const char *const dk_device_op_names[DK_OP_COUNT] = {
     [DK_OP_LINEAR] = "linear",       [DK_OP_CONV] = "conv",
@@ -84,24 +85,50 @@ uint64_t dk_device_pulse(const dk_device *device)
     return atomic_load_explicit(&device->pulse, memory_order_relaxed);
 }
 
-/* Counts a call; returns when it began. */
-static double begin(dk_device *device, dk_device_op op, double flops)
+/* A call of an operation. */
+typedef struct call {
+    dk_device_op op;
+    int64_t rows; /* that it is about, for traces; 0: it has none */
+    double flops;
+    int64_t began_ns;
+} call;
+
+/* Counts a call that begins. */
+static call begin(dk_device *device, dk_device_op op, int64_t rows, double flops)
 {
     device->work[op].calls++;
     device->work[op].flops += flops;
+    device->operation = dk_device_op_names[op];
     if (!device->dry) {
         device->computed += flops;
         atomic_fetch_add_explicit(&device->pulse, 1, memory_order_relaxed);
     }
-    return dk_now_ms();
+    return (call){.op = op, .rows = rows, .flops = flops, .began_ns = dk_now_ns()};
 }
 
-static void end(dk_device *device, dk_device_op op, double started_ms)
+/* Devices that only enqueue write their spans themselves, when they know them. */
+static void trace(const dk_device *device, const call *c, int64_t now)
+{
+    if (!device->dry && device->failed == DK_OK && device->ops->sync == NULL) {
+        dk_trace_add(device->trace, &(dk_trace_span){.lane = device->trace_lane,
+                                                     .name = dk_device_op_names[c->op],
+                                                     .begin_ns = c->began_ns,
+                                                     .end_ns = now,
+                                                     .rows = c->rows,
+                                                     .flops = c->flops});
+    }
+}
+
+static void end(dk_device *device, const call *c)
 {
     if (device->waits && !device->dry && device->failed == DK_OK && device->ops->sync != NULL) {
         device->failed = device->ops->sync(device, &device->failure);
     }
-    device->work[op].seconds += (dk_now_ms() - started_ms) * 1e-3;
+    int64_t now = dk_now_ns();
+    device->work[c->op].seconds += (double)(now - c->began_ns) * 1e-9;
+    if (device->trace != NULL) {
+        trace(device, c, now);
+    }
 }
 
 size_t dk_device_scratch_bytes(const dk_device *device)
@@ -210,12 +237,12 @@ void dk_device_linear_group(dk_device *device, const dk_linear_args *args, int c
     for (int i = 0; i < count; i++) {
         flops += 2.0 * (double)args[i].rows * (double)args[i].cols * (double)args[i].depth;
     }
-    double started = begin(device, DK_OP_LINEAR, flops);
+    call c = begin(device, DK_OP_LINEAR, args[0].rows, flops);
     device->work[DK_OP_LINEAR].calls += count - 1;
     if (device->failed == DK_OK) {
         device->ops->linear(device, args, count);
     }
-    end(device, DK_OP_LINEAR, started);
+    end(device, &c);
 }
 
 void dk_device_conv(dk_device *device, const dk_conv_args *args)
@@ -223,38 +250,38 @@ void dk_device_conv(dk_device *device, const dk_conv_args *args)
     double taps = (double)args->kernel_t * args->kernel_h * args->kernel_w;
     double pixels = (double)args->out_frames * args->out_height * args->out_width;
     double flops = 2.0 * taps * pixels * args->in_channels * args->out_channels;
-    double started = begin(device, DK_OP_CONV, flops);
+    call c = begin(device, DK_OP_CONV, 0, flops);
     if (device->failed == DK_OK) {
         device->ops->conv(device, args);
     }
-    end(device, DK_OP_CONV, started);
+    end(device, &c);
 }
 
 void dk_device_attention(dk_device *device, const dk_attention_args *args)
 {
     double scores = (double)args->heads * (double)args->q_len * (double)args->kv_len;
-    double started = begin(device, DK_OP_ATTENTION, 4.0 * scores * args->head_dim);
+    call c = begin(device, DK_OP_ATTENTION, args->q_len, 4.0 * scores * args->head_dim);
     if (device->failed == DK_OK) {
         device->ops->attention(device, args);
     }
-    end(device, DK_OP_ATTENTION, started);
+    end(device, &c);
 }
 
 void dk_device_norm(dk_device *device, const dk_norm_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
-        double started = begin(device, DK_OP_NORM, 0);
+        call c = begin(device, DK_OP_NORM, args->rows, 0);
         device->ops->norm(device, args);
-        end(device, DK_OP_NORM, started);
+        end(device, &c);
     }
 }
 
 void dk_device_norm_rope(dk_device *device, const dk_norm_rope_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
-        double started = begin(device, DK_OP_NORM_ROPE, 0);
+        call c = begin(device, DK_OP_NORM_ROPE, args->rows, 0);
         device->ops->norm_rope(device, args);
-        end(device, DK_OP_NORM_ROPE, started);
+        end(device, &c);
     }
 }
 
@@ -262,9 +289,9 @@ void dk_device_map(dk_device *device, void *dst, dk_dtype dst_type, const void *
                    dk_dtype src_type, dk_activation activation, int64_t count)
 {
     if (device->failed == DK_OK && !device->dry) {
-        double started = begin(device, DK_OP_MAP, 0);
+        call c = begin(device, DK_OP_MAP, 0, 0);
         device->ops->map(device, dst, dst_type, src, src_type, activation, count);
-        end(device, DK_OP_MAP, started);
+        end(device, &c);
     }
 }
 
@@ -272,27 +299,27 @@ void dk_device_combine(dk_device *device, float *dst, const float *const *src,
                        const float *coef, int terms, int64_t count)
 {
     if (device->failed == DK_OK && !device->dry) {
-        double started = begin(device, DK_OP_COMBINE, 0);
+        call c = begin(device, DK_OP_COMBINE, 0, 0);
         device->ops->combine(device, dst, src, coef, terms, count);
-        end(device, DK_OP_COMBINE, started);
+        end(device, &c);
     }
 }
 
 void dk_device_permute(dk_device *device, const dk_permute_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
-        double started = begin(device, DK_OP_PERMUTE, 0);
+        call c = begin(device, DK_OP_PERMUTE, 0, 0);
         device->ops->permute(device, args);
-        end(device, DK_OP_PERMUTE, started);
+        end(device, &c);
     }
 }
 
 void dk_device_embedding(dk_device *device, const dk_embedding_args *args)
 {
     if (device->failed == DK_OK && !device->dry) {
-        double started = begin(device, DK_OP_EMBEDDING, 0);
+        call c = begin(device, DK_OP_EMBEDDING, args->rows, 0);
         device->ops->embedding(device, args);
-        end(device, DK_OP_EMBEDDING, started);
+        end(device, &c);
     }
 }
 

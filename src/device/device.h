@@ -1,5 +1,5 @@
-/* What a device offers: memory, and operations at the grain that deserves fusion. Models are
-   written once over nn/, which calls these functions; no model knows which device it runs on.
+/* What a device offers: memory, and operations at the grain that deserves fusion. Models call
+   it through nn/; none knows which device it runs on.
 
    Operations are enqueued in order and return nothing: a failure (no memory for scratch, a lost
    device) is kept and reported by dk_device_sync, and later operations do nothing.
@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "device/quantization.h"
 #include "device/residency.h"
 #include "kernels/attention.h"
@@ -35,10 +36,12 @@ typedef struct dk_device_options {
     const char *pin;   /* cpu: where threads may run, see dk_pin_from_name */
     bool exact;        /* f32 arithmetic throughout */
     dk_attention_backend attention;
-    bool plans_only; /* a device for dry runs beside another one: `threads` are counted with,
-                        but there is one, and scratch is measured, not allocated */
+    bool plans_only; /* dry runs beside another device: `threads` are counted with, but there
+                        is one, and scratch is measured, not allocated */
     dk_residency_options residency;
-    const dk_log *log; /* borrowed, may be NULL */
+    const dk_log *log;      /* borrowed, may be NULL */
+    dk_trace *trace;        /* borrowed until the device is closed; NULL: none is written */
+    const char *trace_lane; /* of its operations; NULL: DK_TRACE_COMPUTE; a static text */
 } dk_device_options;
 
 /* dst[shape] = src[shape], both walked with their own strides (in elements), cast between F32
@@ -127,8 +130,7 @@ typedef struct dk_device_ops {
     void (*embedding)(dk_device *device, const dk_embedding_args *args);
     /* NULL: the device's arithmetic needs no guard. */
     void (*absmax)(dk_device *device, uint32_t *flag, const float *src, int64_t count);
-    /* For measurements: the library's part of the latest matrix operation, again. NULL: there
-       is no such part. */
+    /* For measurements: the library's part of the latest matrix operation; NULL: none. */
     void (*repeat)(dk_device *device, int times);
 } dk_device_ops;
 
@@ -141,8 +143,8 @@ struct dk_device {
     const char *level;     /* of the CPU: "avx2"; of a module: what it computes on */
     int threads;           /* of the CPU: the team's, or those that a plan is for */
     bool exact;            /* f32 arithmetic throughout: --dtype f32 */
-    int64_t direct_rows; /* linear layers of up to so many rows sum in another order: above it,
-                            a row's result does not depend on how many rows there are */
+    int64_t direct_rows;   /* up to so many rows linear layers sum in another order; above it, a
+                              row's result does not depend on the number of rows */
     dk_attention_backend attention; /* of all attentions */
     bool waits; /* for measurements: every operation is waited for, seconds are its own */
     char attention_reason[1024]; /* how they are computed, and why */
@@ -157,7 +159,10 @@ struct dk_device {
     _Atomic uint64_t pulse;      /* operations so far, dry ones aside; read by other threads */
     dk_device_work work[DK_OP_COUNT];
     dk_device_traffic traffic;
-    dk_status failed; /* first failure since the last sync */
+    dk_trace *trace;        /* borrowed; NULL: none is written */
+    const char *trace_lane; /* of its operations */
+    const char *operation;  /* that runs: the name of its kind */
+    dk_status failed;       /* first failure since the last sync */
     dk_error failure;
 };
 
@@ -202,8 +207,7 @@ DK_MUST_USE dk_status dk_device_alloc(dk_device *device, void **out, size_t byte
                                       const char *what, dk_error *err);
 void dk_device_free(dk_device *device, void *memory);
 
-/* Copies between the caller's memory and the device's, done when the function returns. A dry
-   run copies nothing. */
+/* Copies between the caller's memory and the device's, done on return; none in a dry run. */
 void dk_device_write(dk_device *device, void *dst, const void *host, size_t bytes);
 void dk_device_zero(dk_device *device, void *dst, size_t bytes);
 void dk_device_read(dk_device *device, void *host, const void *src, size_t bytes);

@@ -135,6 +135,8 @@ dk_status dk_device_open(dk_device **out, const dk_device_options *options, dk_e
     }
     DK_TRY(xpu ? open_xpu(out, options, err) : dk_cpu_device_open(out, options, err));
     snprintf((*out)->name, sizeof(*out)->name, "%s", name);
+    (*out)->trace = options->trace;
+    (*out)->trace_lane = options->trace_lane != NULL ? options->trace_lane : DK_TRACE_COMPUTE;
     return DK_OK;
 }
 

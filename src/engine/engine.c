@@ -1,8 +1,10 @@
 /* The engine: a device and an opened pipeline. generation.c runs requests on it. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/string.h"
 #include "engine/engine_state.h"
 #include "engine/option_parameters.h"
@@ -122,11 +124,27 @@ static dk_status open_text_device(dk_engine *engine, const dk_engine_options *op
         return DK_OK;
     }
     device.name = asked;
+    device.trace_lane = DK_TRACE_TEXT;
     device.attention = device.exact ? DK_ATTENTION_REFERENCE : DK_ATTENTION_FLASH;
     DK_TRY(dk_device_open(&engine->text_device, &device, err));
     dk_nn_init(&engine->text_nn, engine->text_device, device.exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
     return DK_OK;
+}
+
+static dk_status open_trace(dk_engine *engine, const dk_engine_options *options, dk_error *err)
+{
+    char process[96];
+    if (options->trace_path == NULL) {
+        return DK_OK;
+    }
+    snprintf(process, sizeof process, "%d: %s on %s", options->trace_rank,
+             dk_path_name(engine->model), options->device);
+    const dk_trace_options trace = {.path = options->trace_path,
+                                    .process = process,
+                                    .rank = options->trace_rank,
+                                    .log = &engine->log};
+    return dk_trace_open(&engine->trace, &trace, err);
 }
 
 static dk_status open_device(dk_engine *engine, const dk_engine_options *options, dk_error *err)
@@ -138,7 +156,8 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
                                 .exact = exact,
                                 .pin = options->pin_threads,
                                 .residency = residency_of(options),
-                                .log = &engine->log};
+                                .log = &engine->log,
+                                .trace = engine->trace};
     DK_TRY(dk_attention_backend_from_name(&device.attention, options->attention_backend, exact,
                                           err));
     DK_TRY(dk_device_open(&engine->device, &device, err));
@@ -210,7 +229,10 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     engine->max_error = isnan(options->quantization_max_error)
                             ? dk_quantization_max_error(quantization)
                             : options->quantization_max_error;
-    dk_status status = open_device(engine, options, err);
+    dk_status status = open_trace(engine, options, err);
+    if (status == DK_OK) {
+        status = open_device(engine, options, err);
+    }
     if (status == DK_OK) {
         status = resolve_model(engine, options, err);
     }
@@ -242,6 +264,7 @@ void dk_engine_close(dk_engine **engine)
         dk_device_close(&e->text_device);
         dk_nn_release(&e->nn);
         dk_device_close(&e->device);
+        dk_trace_close(&e->trace);
         json_decref(e->weights);
         if (e->owns_cancel) {
             dk_cancel_destroy(&e->cancel);

@@ -15,6 +15,7 @@ typedef struct dk_planner dk_planner;
 
 struct dk_engine {
     dk_log log;
+    dk_trace *trace; /* owned; NULL: none is written */
     dk_device *device;
     dk_pipeline *pipeline;
     dk_nn nn;

@@ -1,8 +1,10 @@
 /* Stage: the step loop, for several jobs at once. Everything it needs is planned in a dry run
    of one step; the loop itself allocates nothing. */
+#include <stdio.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/trace.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/stage.h"
 
@@ -237,6 +239,19 @@ static void note_step(dk_job *job, int i, int steps, double ms, double elapsed)
                                  .eta_ms = elapsed / made * (steps - i - 1)});
 }
 
+static void trace_step(const group *g, int i, int64_t began_ns)
+{
+    char name[32];
+    if (g->nn->device->trace != NULL) {
+        snprintf(name, sizeof name, "step %d of %d", i + 1, g->steps);
+        dk_trace_add(g->nn->device->trace, &(dk_trace_span){.lane = DK_TRACE_STAGES,
+                                                            .name = name,
+                                                            .begin_ns = began_ns,
+                                                            .end_ns = dk_now_ns(),
+                                                            .rows = g->count * g->grid.tokens});
+    }
+}
+
 static dk_status step(group *g, int i, dk_error *err)
 {
     const dk_sampler_math math = {.combine = combine, .context = g->nn->device};
@@ -258,7 +273,9 @@ static dk_status run_steps(group *g, dk_error *err)
 {
     double before = dk_now_ms(), spent[DK_JOBS_TOGETHER] = {0};
     for (int i = g->first; i < g->steps; i++) {
+        int64_t began_ns = dk_now_ns();
         DK_TRY(step(g, i, err));
+        trace_step(g, i, began_ns);
         double now = dk_now_ms(), ms = now - before;
         before = now;
         for (int k = 0; k < g->count; k++) {

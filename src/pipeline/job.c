@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/trace.h"
 #include "pipeline/stage.h"
 
 int64_t dk_job_latent_count(const dk_job *job)
@@ -43,6 +44,15 @@ void dk_job_release(dk_job *job)
     dk_free(job->frames);
     dk_sampler_destroy(&job->sampler);
     dk_checkpoint_close(&job->saved);
+}
+
+/* Traces tell a stage once, also where several jobs go through it together. */
+static void trace_stage(const dk_job *job, const dk_stage *stage, int64_t began_ns)
+{
+    dk_trace_add(job->nn->device->trace, &(dk_trace_span){.lane = DK_TRACE_STAGES,
+                                                          .name = stage->name,
+                                                          .begin_ns = began_ns,
+                                                          .end_ns = dk_now_ns()});
 }
 
 static void begin_stage(dk_job *job, const dk_stage *stage)
@@ -120,10 +130,14 @@ static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
         }
     }
     if (stage->run_together != NULL && left > 0) {
+        int64_t began_ns = dk_now_ns();
         run_together(well, left, stage);
+        trace_stage(well[0], stage, began_ns);
     } else {
         for (int i = 0; i < left; i++) {
+            int64_t began_ns = dk_now_ns();
             run_alone(well[i], stage);
+            trace_stage(well[i], stage, began_ns);
         }
     }
     if (stage->rate != DK_RATE_NONE && left > 0) {
