@@ -12,7 +12,7 @@ const char *const dk_device_op_names[DK_OP_COUNT] = {
     [DK_OP_ATTENTION] = "attention", [DK_OP_NORM] = "norm",
     [DK_OP_NORM_ROPE] = "norm_rope", [DK_OP_MAP] = "map",
     [DK_OP_COMBINE] = "combine",     [DK_OP_PERMUTE] = "permute",
-    [DK_OP_EMBEDDING] = "embedding",
+    [DK_OP_EMBEDDING] = "embedding", [DK_OP_MERGE] = "merge",
 };
 
 const char *const dk_component_names[DK_COMPONENT_COUNT] = {
@@ -281,6 +281,24 @@ void dk_device_norm_rope(dk_device *device, const dk_norm_rope_args *args)
     if (device->failed == DK_OK && !device->dry) {
         call c = begin(device, DK_OP_NORM_ROPE, args->rows, 0);
         device->ops->norm_rope(device, args);
+        end(device, &c);
+    }
+}
+
+void dk_device_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares)
+{
+    if (device->failed == DK_OK && !device->dry) {
+        call c = begin(device, DK_OP_NORM_ROPE, args->rows, 0);
+        device->ops->row_squares(device, args, squares);
+        end(device, &c);
+    }
+}
+
+void dk_device_merge(dk_device *device, const dk_attention_merge_args *args)
+{
+    if (device->failed == DK_OK && !device->dry) {
+        call c = begin(device, DK_OP_MERGE, args->rows, 0);
+        device->ops->merge(device, args);
         end(device, &c);
     }
 }

@@ -71,6 +71,7 @@ typedef enum dk_device_op {
     DK_OP_ATTENTION,
     DK_OP_NORM,
     DK_OP_NORM_ROPE,
+    DK_OP_MERGE,
     DK_OP_MAP,
     DK_OP_COMBINE,
     DK_OP_PERMUTE,
@@ -122,6 +123,8 @@ typedef struct dk_device_ops {
     void (*attention)(dk_device *device, const dk_attention_args *args);
     void (*norm)(dk_device *device, const dk_norm_args *args);
     void (*norm_rope)(dk_device *device, const dk_norm_rope_args *args);
+    void (*row_squares)(dk_device *device, const dk_norm_rope_args *args, float *squares);
+    void (*merge)(dk_device *device, const dk_attention_merge_args *args);
     void (*map)(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
                 dk_dtype src_type, dk_activation activation, int64_t count);
     void (*combine)(dk_device *device, float *dst, const float *const *src, const float *coef,
@@ -143,6 +146,7 @@ struct dk_device {
     const char *level;     /* of the CPU: "avx2"; of a module: what it computes on */
     int threads;           /* of the CPU: the team's, or those that a plan is for */
     bool exact;            /* f32 arithmetic throughout: --dtype f32 */
+    bool host_memory;      /* its memory can be addressed by the host */
     int64_t direct_rows;   /* up to so many rows linear layers sum in another order; above it, a
                               row's result does not depend on the number of rows */
     dk_attention_backend attention; /* of all attentions */
@@ -237,6 +241,9 @@ void dk_device_conv(dk_device *device, const dk_conv_args *args);
 void dk_device_attention(dk_device *device, const dk_attention_args *args);
 void dk_device_norm(dk_device *device, const dk_norm_args *args);
 void dk_device_norm_rope(dk_device *device, const dk_norm_rope_args *args);
+/* squares[rows] = sums of the squares of the heads that are here; see dk_norm_rope_args. */
+void dk_device_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares);
+void dk_device_merge(dk_device *device, const dk_attention_merge_args *args);
 void dk_device_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
                    dk_dtype src_type, dk_activation activation, int64_t count);
 void dk_device_combine(dk_device *device, float *dst, const float *const *src,

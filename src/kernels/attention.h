@@ -31,6 +31,22 @@ typedef struct dk_attention_args {
     float *lse; /* [heads][q_len] log-sum-exp of the scores, or NULL */
 } dk_attention_args;
 
+/* Attention over some of the keys is made one with that over others: sum = both, each weighted
+   by its share of the exponentials, which the log-sum-exps tell. first: sum and sum_lse hold
+   nothing yet. */
+typedef struct dk_attention_merge_args {
+    int heads, head_dim;
+    int64_t rows;
+    float *sum;            /* [rows][heads * head_dim] */
+    float *sum_lse;        /* [heads][rows] */
+    const void *part;      /* like sum, of type */
+    const float *part_lse; /* like sum_lse */
+    dk_dtype type;         /* F32 or BF16 */
+    bool first;
+} dk_attention_merge_args;
+
+void dk_attention_merge_rows(const dk_attention_merge_args *args, int64_t row0, int64_t row1);
+
 /* How attention is computed. SAGE multiplies queries and keys as int8, each row with a scale of
    its own, keys after taking their mean over the sequence (which no softmax sees); attentions
    with a bias or a mask are computed as FLASH. Source: Zhang et al., "SageAttention: Accurate

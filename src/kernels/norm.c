@@ -76,14 +76,18 @@ static void norm_c(const dk_norm_args *args, int64_t row0, int64_t row1)
     }
 }
 
-static void rms_part(const dk_norm_rope_args *args, int64_t start, int64_t count)
+static float sum_squares(const dk_norm_rope_args *args, int64_t start, int64_t count)
 {
     float squares = 0;
     for (int64_t i = 0; i < count; i++) {
         float x = load(args->data, args->type, start + i);
         squares += x * x;
     }
-    float factor = 1.0f / sqrtf(squares / (float)count + args->eps);
+    return squares;
+}
+
+static void rms_part(const dk_norm_rope_args *args, int64_t start, int64_t count, float factor)
+{
     for (int64_t i = 0; i < count; i++) {
         float x = load(args->data, args->type, start + i);
         store(args->data, args->type, start + i, x * factor * args->weight[i]);
@@ -107,12 +111,16 @@ static void norm_rope_c(const dk_norm_rope_args *args, int64_t row0, int64_t row
     for (int64_t row = row0; row < row1; row++) {
         int64_t start = row * args->stride;
         if (args->weight != NULL && !args->per_head) {
-            rms_part(args, start, (int64_t)args->heads * args->head_dim);
+            int64_t cols = (int64_t)args->heads * args->head_dim;
+            float own = args->squares == NULL ? sum_squares(args, start, cols) : 0.0f;
+            rms_part(args, start, cols, dk_norm_rope_factor(args, row, own));
         }
         for (int head = 0; head < args->heads; head++) {
             int64_t at = start + (int64_t)head * args->head_dim;
             if (args->weight != NULL && args->per_head) {
-                rms_part(args, at, args->head_dim);
+                float squares = sum_squares(args, at, args->head_dim);
+                rms_part(args, at, args->head_dim,
+                         1.0f / sqrtf(squares / (float)args->head_dim + args->eps));
             }
             if (args->cos != NULL) {
                 rotate_head(args, at, row);
@@ -121,9 +129,19 @@ static void norm_rope_c(const dk_norm_rope_args *args, int64_t row0, int64_t row
     }
 }
 
+static void row_squares_c(const dk_norm_rope_args *args, float *squares, int64_t row0,
+                          int64_t row1)
+{
+    for (int64_t row = row0; row < row1; row++) {
+        squares[row] =
+            sum_squares(args, row * args->stride, (int64_t)args->heads * args->head_dim);
+    }
+}
+
 void dk_norm_kernels_init(dk_norm_kernels *kernels, unsigned cpu_flags)
 {
     kernels->norm = norm_c;
     kernels->norm_rope = norm_rope_c;
+    kernels->row_squares = row_squares_c;
     dk_norm_kernels_init_x86(kernels, cpu_flags);
 }

@@ -58,13 +58,33 @@ typedef struct dk_norm_rope_args {
     const float *weight; /* [heads * head_dim] ([head_dim] when per_head); NULL: no norm */
     float eps;
     const float *cos, *sin;
+    /* Where these heads are a part of rows whose others are elsewhere: the sum of the squares
+       of each whole row of whole_cols elements, [rows]. NULL: rows are whole. Not with
+       per_head. */
+    const float *squares;
+    int64_t whole_cols;
 } dk_norm_rope_args;
 
 typedef void dk_norm_rope_fn(const dk_norm_rope_args *args, int64_t row0, int64_t row1);
 
+/* squares[r] = the sum of the squares of row r of args->data, for such parts of rows. */
+typedef void dk_row_squares_fn(const dk_norm_rope_args *args, float *squares, int64_t row0,
+                               int64_t row1);
+
+/* The factor of row r, whose own elements' squares have the sum given, where rows are normed as
+   a whole. */
+static inline float dk_norm_rope_factor(const dk_norm_rope_args *args, int64_t row, float own)
+{
+    float cols = (float)((int64_t)args->heads * args->head_dim);
+    return args->squares != NULL
+               ? 1.0f / sqrtf(args->squares[row] / (float)args->whole_cols + args->eps)
+               : 1.0f / sqrtf(own / cols + args->eps);
+}
+
 typedef struct dk_norm_kernels {
     dk_norm_fn *norm;
     dk_norm_rope_fn *norm_rope;
+    dk_row_squares_fn *row_squares;
 } dk_norm_kernels;
 
 void dk_norm_kernels_init(dk_norm_kernels *kernels, unsigned cpu_flags);

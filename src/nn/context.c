@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "nn/parallel.h"
 
 void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *cancel)
 {
@@ -80,15 +81,39 @@ dk_tensor dk_nn_keep(dk_nn *nn, dk_dtype type, int64_t rows, int64_t cols)
     return take(nn, &nn->keep, type, rows, cols);
 }
 
-dk_status dk_nn_check(dk_nn *nn, dk_error *err)
+/* What all ranks make of it: their failures, and the leader's wish. A dry run, which tells
+   nobody, hears no wish either. */
+static dk_status check_together(dk_nn *nn, bool stops, dk_error *err)
 {
+    uint64_t mine = dk_nn_leads(nn) && stops ? 1 : 0;
+    if (nn->device->failed != DK_OK) {
+        mine = 2 * (uint64_t)nn->device->failed;
+    }
+    uint64_t most = nn->device->dry ? mine & ~(uint64_t)1 : dk_nn_agree_most(nn, mine);
     if (nn->device->failed != DK_OK) {
         return dk_device_sync(nn->device, err);
     }
-    if (dk_nn_stops(nn->cancel) || dk_nn_stops(nn->own_cancel)) {
-        return dk_fail(err, DK_CANCELLED, "stopped on request");
+    if (most > 1) {
+        return dk_fail(err, (dk_status)(most / 2), DK_NN_ANOTHER_RANK);
     }
-    return DK_OK;
+    return most == 1 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
+}
+
+dk_status dk_nn_check(dk_nn *nn, dk_error *err)
+{
+    bool stops = dk_nn_stops(nn->cancel) || dk_nn_stops(nn->own_cancel);
+    if (nn->parallel != NULL) {
+        return check_together(nn, stops, err);
+    }
+    if (nn->device->failed != DK_OK) {
+        return dk_device_sync(nn->device, err);
+    }
+    return stops ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
+}
+
+dk_status dk_nn_sync(dk_nn *nn, dk_error *err)
+{
+    return dk_nn_agree_status(nn, dk_device_sync(nn->device, err), err);
 }
 
 void dk_nn_tap(dk_nn *nn, const char *name, int index, const dk_tensor *tensor)

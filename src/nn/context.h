@@ -23,12 +23,17 @@ typedef struct dk_nn_stack {
 /* For tests and --dump-tensors: sees named tensors as they come out of a model. */
 typedef void dk_nn_tap_fn(void *context, const char *name, const dk_tensor *tensor);
 
+typedef struct dk_nn_parallel dk_nn_parallel;
+
 typedef struct dk_nn {
-    dk_device *device;             /* borrowed */
-    dk_dtype type;                 /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
-    const atomic_bool *cancel;     /* borrowed, may be NULL: ends everything */
-    const atomic_bool *own_cancel; /* the same: ends what runs now alone; NULL at first */
-    dk_nn_tap_fn *tap;             /* may be NULL */
+    dk_device *device;              /* borrowed */
+    const dk_nn_parallel *parallel; /* borrowed: the ranks that compute together, all making the
+                                       same calls; NULL: this one alone */
+    bool cut_off;                   /* a call between ranks failed: none is made any more */
+    dk_dtype type;                  /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
+    const atomic_bool *cancel;      /* borrowed, may be NULL: ends everything */
+    const atomic_bool *own_cancel;  /* the same: ends what runs now alone; NULL at first */
+    dk_nn_tap_fn *tap;              /* may be NULL */
     void *tap_context;
     dk_nn_stack temp, keep;
     dk_nn_guard guard;
@@ -61,8 +66,11 @@ static inline bool dk_nn_stops(const atomic_bool *cancel)
     return cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
-/* Called between blocks: DK_CANCELLED when asked to stop, or the device's failure. */
+/* Called between blocks: DK_CANCELLED when asked to stop, or the device's failure. On several
+   ranks the leader's wishes count, and reach all of them at the same block. */
 DK_MUST_USE dk_status dk_nn_check(dk_nn *nn, dk_error *err);
+/* Waits for the device, of all ranks: what failed on one of them has failed on all. */
+DK_MUST_USE dk_status dk_nn_sync(dk_nn *nn, dk_error *err);
 
 void dk_nn_tap(dk_nn *nn, const char *name, int index, const dk_tensor *tensor);
 

@@ -1,8 +1,28 @@
 /* Shared layers: each fills the argument struct of one device operation. */
 #include "nn/layers.h"
 
+#include "nn/parallel.h"
+
 #include <assert.h>
 #include <math.h>
+
+void dk_nn_bind_linear(dk_binder *b, dk_nn_linear *linear, int64_t out, int64_t in,
+                       dk_nn_split split, int64_t unit, bool with_bias, const char *prefix)
+{
+    const int64_t shape[2] = {out, in};
+    if (split == DK_NN_WHOLE) {
+        dk_bind_tensor(b, &linear->weight, 2, shape, "%s.weight", prefix);
+    } else {
+        dk_bind_part(b, &linear->weight, split == DK_NN_OUTPUTS ? 0 : 1, unit, shape,
+                     "%s.weight", prefix);
+    }
+    if (with_bias && split == DK_NN_OUTPUTS) {
+        dk_bind_f32_part(b, &linear->bias, out, unit, "%s.bias", prefix);
+    } else if (with_bias) {
+        dk_bind_f32(b, &linear->bias, out, "%s.bias", prefix);
+    }
+    linear->sum_over = split == DK_NN_INPUTS ? b->comm : NULL;
+}
 
 static int64_t rows_of(const dk_tensor *x)
 {
@@ -42,9 +62,40 @@ static dk_linear_args linear_args(const dk_nn_linear *layer, const dk_tensor *ds
     };
 }
 
+/* Every rank has a part of the inputs. The gate is linear: each applies it to its part; the
+   bias is the first rank's. Sums travel in the type of activations. */
+static void forward_summed(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
+                           const dk_tensor *src, const dk_nn_epilogue *epilogue)
+{
+    size_t mark = dk_nn_mark(nn);
+    const dk_nn_epilogue end = {.gate = epilogue != NULL ? epilogue->gate : NULL};
+    dk_nn_linear part = *layer;
+    dk_tensor sums = dk_nn_temp(nn, nn->type, rows_of(dst), cols_of(dst));
+    assert(epilogue == NULL ||
+           (epilogue->activation == DK_ACT_NONE && epilogue->multiply == NULL));
+    part.bias = dk_comm_rank(layer->sum_over) == 0 ? layer->bias : NULL;
+    dk_linear_args args = linear_args(&part, &sums, src, &end);
+    dk_device_linear(nn->device, &args);
+    dk_nn_sum(nn, layer->sum_over, &sums);
+    if (epilogue == NULL || !epilogue->residual) {
+        dk_nn_map(nn, dst, &sums, DK_ACT_NONE);
+    } else if (sums.dtype == DK_F32) {
+        dk_nn_add(nn, dst, dst, &sums);
+    } else {
+        dk_tensor wide = dk_nn_temp(nn, DK_F32, rows_of(dst), cols_of(dst));
+        dk_nn_map(nn, &wide, &sums, DK_ACT_NONE);
+        dk_nn_add(nn, dst, dst, &wide);
+    }
+    dk_nn_unwind(nn, mark);
+}
+
 void dk_nn_linear_forward(dk_nn *nn, const dk_nn_linear *layer, const dk_tensor *dst,
                           const dk_tensor *src, const dk_nn_epilogue *epilogue)
 {
+    if (layer->sum_over != NULL && nn->parallel != NULL) {
+        forward_summed(nn, layer, dst, src, epilogue);
+        return;
+    }
     dk_linear_args args = linear_args(layer, dst, src, epilogue);
     dk_device_linear(nn->device, &args);
 }
@@ -82,9 +133,10 @@ void dk_nn_norm_forward(dk_nn *nn, const dk_nn_norm *norm, const dk_tensor *dst,
     dk_device_norm(nn->device, &args);
 }
 
-void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const float *weight, float eps,
+void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const dk_nn_head_norm *norm,
                      const dk_nn_rope *rope)
 {
+    size_t mark = dk_nn_mark(nn);
     dk_norm_rope_args args = {
         .rows = rows_of(x),
         .heads = heads,
@@ -92,12 +144,20 @@ void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const float *weig
         .data = x->data,
         .type = x->dtype,
         .stride = cols_of(x),
-        .weight = weight,
-        .eps = eps,
+        .weight = norm != NULL ? norm->weight : NULL,
+        .eps = norm != NULL ? norm->eps : 0.0f,
         .cos = rope != NULL ? rope->cos : NULL,
         .sin = rope != NULL ? rope->sin : NULL,
     };
+    if (norm != NULL && norm->across != NULL && nn->parallel != NULL) {
+        dk_tensor sums = dk_nn_temp(nn, DK_F32, rows_of(x), 1);
+        dk_device_row_squares(nn->device, &args, sums.data);
+        dk_nn_sum(nn, norm->across, &sums);
+        args.squares = sums.data;
+        args.whole_cols = norm->whole_cols;
+    }
     dk_device_norm_rope(nn->device, &args);
+    dk_nn_unwind(nn, mark);
 }
 
 void dk_nn_attention(dk_nn *nn, const dk_tensor *dst, const dk_tensor *q, const dk_tensor *k,

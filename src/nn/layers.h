@@ -3,7 +3,9 @@
 #ifndef DK_NN_LAYERS_H
 #define DK_NN_LAYERS_H
 
+#include "comm/communicator.h"
 #include "nn/context.h"
+#include "weights/binder.h"
 
 /* y = x Wᵀ + bias. weight: [out][in] as stored, further unit axes allowed; bias: [out] or
    NULL. */
@@ -11,7 +13,17 @@ typedef struct dk_nn_linear {
     dk_tensor weight;
     const float *bias;
     const dk_linear_quantized *quantized; /* borrowed: takes the weight's place; NULL: none */
+    dk_comm *sum_over; /* borrowed: each of these ranks has a part of the inputs, and results
+                          are summed; NULL: this one has all */
 } dk_nn_linear;
+
+/* How a layer of a split model is shared out among its ranks (dk_weights_split): by outputs,
+   units of so many of which stay together, or by inputs. */
+typedef enum dk_nn_split { DK_NN_WHOLE, DK_NN_OUTPUTS, DK_NN_INPUTS } dk_nn_split;
+
+/* Binds "<prefix>.weight" [out][in] and, with_bias, "<prefix>.bias". */
+void dk_nn_bind_linear(dk_binder *binder, dk_nn_linear *linear, int64_t out, int64_t in,
+                       dk_nn_split split, int64_t unit, bool with_bias, const char *prefix);
 
 /* What happens to a linear layer's result before it is stored, in this order. */
 typedef struct dk_nn_epilogue {
@@ -52,8 +64,16 @@ typedef struct dk_nn_rope {
     const float *cos, *sin;
 } dk_nn_rope;
 
-/* RMS norm over all heads of a row, then rotary embedding, in place; each may be NULL. */
-void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const float *weight, float eps,
+/* RMS norm over all heads of a row, of whole_cols elements. */
+typedef struct dk_nn_head_norm {
+    const float *weight; /* [cols], of the heads that are here */
+    float eps;
+    dk_comm *across; /* borrowed: ranks that have the other heads; NULL: all are here */
+    int64_t whole_cols;
+} dk_nn_head_norm;
+
+/* The norm, then rotary embedding, in place; each may be NULL. */
+void dk_nn_norm_rope(dk_nn *nn, const dk_tensor *x, int heads, const dk_nn_head_norm *norm,
                      const dk_nn_rope *rope);
 
 /* Bias of attention scores; see dk_attention_args. */

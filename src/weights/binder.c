@@ -28,6 +28,7 @@ void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, con
     *binder = (dk_binder){.weights = weights, .bound = bound, .where = where};
     binder->used = dk_alloc((size_t)dk_weights_count(weights) + 1);
     bound->device = dk_weights_device(weights, &binder->component);
+    binder->comm = dk_weights_comm(weights);
 }
 
 bool dk_binder_has(const dk_binder *binder, const char *name)
@@ -151,6 +152,25 @@ static void align(dk_binder *binder, dk_tensor *tensor, const char *name)
     tensor->data = copy;
 }
 
+/* The tensor of exactly this shape, at an address that its type allows; false after a report.
+ */
+static bool take_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
+                        const char *name)
+{
+    *out = dk_tensor_view(NULL, DK_F32, rank, shape);
+    const dk_weight *weight = take(binder, name, rank, shape);
+    if (weight == NULL) {
+        return false;
+    }
+    if (!dk_tensor_has_shape(&weight->tensor, rank, shape)) {
+        report_shape(binder, &weight->tensor, rank, shape, name);
+        return false;
+    }
+    *out = weight->tensor;
+    align(binder, out, name);
+    return out->data != NULL;
+}
+
 void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
                     const char *format, ...)
 {
@@ -159,17 +179,65 @@ void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    *out = dk_tensor_view(NULL, DK_F32, rank, shape);
-    const dk_weight *weight = take(binder, name, rank, shape);
-    if (weight == NULL) {
+    if (take_tensor(binder, out, rank, shape, name)) {
+        adopt(binder, out->data, dk_tensor_bytes(out), name, false);
+    }
+}
+
+dk_weight_part dk_weight_part_of(const dk_comm *comm, int64_t total, int64_t unit)
+{
+    if (comm == NULL) {
+        return (dk_weight_part){0, total};
+    }
+    int ranks = dk_comm_ranks(comm), rank = dk_comm_rank(comm);
+    int64_t units = total / unit;
+    return (dk_weight_part){dk_part_begin(units, ranks, rank) * unit,
+                            dk_part_size(units, ranks, rank) * unit};
+}
+
+/* Columns are strided: they are copied. */
+static void take_columns(dk_binder *binder, dk_tensor *out, dk_weight_part part,
+                         const char *name)
+{
+    dk_error err;
+    void *copy;
+    size_t unit = dk_dtype_bytes(out->dtype);
+    size_t row = (size_t)out->shape[1] * unit, own = (size_t)part.count * unit;
+    dk_status status = dk_try_alloc(&copy, (size_t)out->shape[0] * own + 1, name, &err);
+    if (status != DK_OK) {
+        binder->status = status;
+        report(binder, "%s", err.message);
+        out->data = NULL;
         return;
     }
-    if (!dk_tensor_has_shape(&weight->tensor, rank, shape)) {
-        report_shape(binder, &weight->tensor, rank, shape, name);
+    for (int64_t i = 0; i < out->shape[0]; i++) {
+        memcpy((char *)copy + (size_t)i * own,
+               (const char *)out->data + (size_t)i * row + (size_t)part.begin * unit, own);
+    }
+    keep(binder->bound, copy);
+    out->data = copy;
+    out->shape[1] = part.count;
+}
+
+void dk_bind_part(dk_binder *binder, dk_tensor *out, int axis, int64_t unit,
+                  const int64_t shape[2], const char *format, ...)
+{
+    char name[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    dk_weight_part part = dk_weight_part_of(binder->comm, shape[axis], unit);
+    if (!take_tensor(binder, out, 2, shape, name)) {
         return;
     }
-    *out = weight->tensor;
-    align(binder, out, name);
+    if (axis == 0) {
+        size_t row = (size_t)shape[1] * dk_dtype_bytes(out->dtype);
+        out->data = (char *)out->data + (size_t)part.begin * row;
+        out->shape[0] = part.count;
+    } else if (part.count != shape[1]) {
+        take_columns(binder, out, part, name);
+    }
     if (out->data != NULL) {
         adopt(binder, out->data, dk_tensor_bytes(out), name, false);
     }
@@ -195,8 +263,9 @@ static bool same_axes(const dk_tensor *tensor, int rank, const int64_t *shape)
     }
 }
 
+/* part: elements of the whole, counted over all axes. */
 static void bind_values(dk_binder *binder, const float **out, int rank, const int64_t *shape,
-                        const char *name)
+                        dk_weight_part part, const char *name)
 {
     *out = NULL;
     const dk_weight *weight = take(binder, name, rank, shape);
@@ -207,11 +276,12 @@ static void bind_values(dk_binder *binder, const float **out, int rank, const in
         report_shape(binder, &weight->tensor, rank, shape, name);
         return;
     }
-    int64_t count = dk_tensor_count(&weight->tensor);
-    float *values = dk_alloc((size_t)count * sizeof *values);
-    dk_convert_to_f32(values, weight->tensor.data, weight->tensor.dtype, count);
+    float *values = dk_alloc((size_t)part.count * sizeof *values);
+    size_t begin = (size_t)part.begin * dk_dtype_bytes(weight->tensor.dtype);
+    dk_convert_to_f32(values, (const char *)weight->tensor.data + begin, weight->tensor.dtype,
+                      part.count);
     keep(binder->bound, values);
-    adopt(binder, values, (size_t)count * sizeof *values, name, true);
+    adopt(binder, values, (size_t)part.count * sizeof *values, name, true);
     *out = values;
 }
 
@@ -222,7 +292,18 @@ void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    bind_values(binder, out, 1, &count, name);
+    bind_values(binder, out, 1, &count, (dk_weight_part){0, count}, name);
+}
+
+void dk_bind_f32_part(dk_binder *binder, const float **out, int64_t count, int64_t unit,
+                      const char *format, ...)
+{
+    char name[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    bind_values(binder, out, 1, &count, dk_weight_part_of(binder->comm, count, unit), name);
 }
 
 void dk_bind_f32_table(dk_binder *binder, const float **out, int64_t rows, int64_t cols,
@@ -233,7 +314,8 @@ void dk_bind_f32_table(dk_binder *binder, const float **out, int64_t rows, int64
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    bind_values(binder, out, 2, (int64_t[]){rows, cols}, name);
+    bind_values(binder, out, 2, (int64_t[]){rows, cols}, (dk_weight_part){0, rows * cols},
+                name);
 }
 
 static bool matches(const char *name, const char *pattern)

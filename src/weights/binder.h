@@ -20,6 +20,7 @@ void dk_bound_release(dk_bound *bound);
 typedef struct dk_binder {
     dk_weights *weights; /* borrowed */
     dk_bound *bound;
+    dk_comm *comm; /* borrowed: over whose ranks parts are shared out; NULL: they are whole */
     dk_component component;
     const char *where;
     unsigned char *used; /* [dk_weights_count] */
@@ -37,6 +38,21 @@ bool dk_binder_has(const dk_binder *binder, const char *name);
    address that its type does not allow. On a problem *out has data NULL. */
 void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *shape,
                     const char *format, ...) DK_PRINTF(5, 6);
+/* Of a matrix [shape[0]][shape[1]] the rows (axis 0: a view) or columns (axis 1: a copy, owned
+   by `bound`) that are this rank's, where the weights are split: units of so many are shared
+   out as equally as can be. */
+void dk_bind_part(dk_binder *binder, dk_tensor *out, int axis, int64_t unit,
+                  const int64_t shape[2], const char *format, ...) DK_PRINTF(6, 7);
+/* The same of a vector. */
+void dk_bind_f32_part(dk_binder *binder, const float **out, int64_t count, int64_t unit,
+                      const char *format, ...) DK_PRINTF(5, 6);
+
+/* Elements [begin, begin + count) of an axis of `total` that are a rank's; comm NULL: all. */
+typedef struct dk_weight_part {
+    int64_t begin, count;
+} dk_weight_part;
+dk_weight_part dk_weight_part_of(const dk_comm *comm, int64_t total, int64_t unit);
+
 /* A vector, or a table [rows][cols], as f32. Unit axes do not count (norm weights come with
    them). On a problem *out is NULL. */
 void dk_bind_f32(dk_binder *binder, const float **out, int64_t count, const char *format, ...)

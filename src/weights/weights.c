@@ -25,6 +25,7 @@ struct dk_weights {
     dk_dtype random_dtype;
     uint64_t seed;
     dk_device *device; /* borrowed, may be NULL */
+    dk_comm *comm;     /* borrowed, may be NULL */
     dk_component component;
 };
 
@@ -229,6 +230,16 @@ void dk_weights_unref(dk_weights *weights)
     dk_free(weights->files);
     dk_free(weights->all);
     dk_free(weights);
+}
+
+void dk_weights_split(dk_weights *weights, dk_comm *comm)
+{
+    weights->comm = comm;
+}
+
+dk_comm *dk_weights_comm(const dk_weights *weights)
+{
+    return weights->comm;
 }
 
 void dk_weights_attach(dk_weights *weights, dk_device *device, dk_component component)

@@ -3,6 +3,7 @@
 #ifndef DK_WEIGHTS_WEIGHTS_H
 #define DK_WEIGHTS_WEIGHTS_H
 
+#include "comm/groups.h"
 #include "device/device.h"
 #include "weights/safetensors.h"
 
@@ -23,6 +24,11 @@ void dk_weights_unref(dk_weights *weights);      /* NULL is fine */
    them, as those of a component. */
 void dk_weights_attach(dk_weights *weights, dk_device *device, dk_component component);
 dk_device *dk_weights_device(const dk_weights *weights, dk_component *component);
+
+/* Models that bind these weights take this rank's part of what their layers split (borrowed;
+   NULL: all of it, as at first). */
+void dk_weights_split(dk_weights *weights, dk_comm *comm);
+dk_comm *dk_weights_comm(const dk_weights *weights);
 
 /* Borrowed until the last reference goes; NULL when absent. */
 const dk_weight *dk_weights_find(const dk_weights *weights, const char *name);

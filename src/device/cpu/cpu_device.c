@@ -77,6 +77,8 @@ static const dk_device_ops cpu_ops = {
     .attention = dk_cpu_attention,
     .norm = dk_cpu_norm,
     .norm_rope = dk_cpu_norm_rope,
+    .row_squares = dk_cpu_row_squares,
+    .merge = dk_cpu_merge,
     .map = dk_cpu_map,
     .combine = dk_cpu_combine,
     .permute = dk_cpu_permute,
@@ -133,6 +135,7 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options, 
     cpu->head.plans_only = cpu->head.dry = options->plans_only;
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
+    cpu->head.host_memory = true;
     set_attention(&cpu->head, options);
     cpu->head.level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);

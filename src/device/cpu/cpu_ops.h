@@ -40,6 +40,8 @@ void dk_cpu_conv(dk_device *device, const dk_conv_args *args);
 void dk_cpu_attention(dk_device *device, const dk_attention_args *args);
 void dk_cpu_norm(dk_device *device, const dk_norm_args *args);
 void dk_cpu_norm_rope(dk_device *device, const dk_norm_rope_args *args);
+void dk_cpu_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares);
+void dk_cpu_merge(dk_device *device, const dk_attention_merge_args *args);
 void dk_cpu_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
                 dk_dtype src_type, dk_activation activation, int64_t count);
 void dk_cpu_combine(dk_device *device, float *dst, const float *const *src, const float *coef,

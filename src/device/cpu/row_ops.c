@@ -58,6 +58,44 @@ void dk_cpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
     dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), norm_rope_task, &job);
 }
 
+typedef struct squares_job {
+    rows_job rows;
+    float *squares;
+} squares_job;
+
+static void squares_task(void *context, int task, int thread)
+{
+    (void)thread;
+    const squares_job *job = context;
+    int64_t row0 = task * job->rows.per_task;
+    job->rows.cpu->norm.row_squares(job->rows.args, job->squares, row0,
+                                    min64(row0 + job->rows.per_task, job->rows.rows));
+}
+
+void dk_cpu_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares)
+{
+    int64_t cols = (int64_t)args->heads * args->head_dim;
+    squares_job job = {{dk_cpu_device_of(device), args, args->rows, rows_per_task(cols)},
+                       squares};
+    dk_team_run(job.rows.cpu->team, task_count(args->rows, job.rows.per_task), squares_task,
+                &job);
+}
+
+static void merge_task(void *context, int task, int thread)
+{
+    (void)thread;
+    const rows_job *job = context;
+    int64_t row0 = task * job->per_task;
+    dk_attention_merge_rows(job->args, row0, min64(row0 + job->per_task, job->rows));
+}
+
+void dk_cpu_merge(dk_device *device, const dk_attention_merge_args *args)
+{
+    int64_t cols = (int64_t)args->heads * args->head_dim;
+    rows_job job = {dk_cpu_device_of(device), args, args->rows, rows_per_task(cols)};
+    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), merge_task, &job);
+}
+
 typedef struct map_job {
     dk_cpu_device *cpu;
     char *dst;

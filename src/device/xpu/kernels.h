@@ -37,6 +37,8 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(NORM_BF16_BF16, NORM_BF16_BF16, "norm_bf16_bf16")                                   \
     KERNEL(NORM_ROPE_F32, NORM_ROPE, "norm_rope_f32")                                          \
     KERNEL(NORM_ROPE_BF16, NORM_ROPE, "norm_rope_bf16")                                        \
+    KERNEL(ROW_SQUARES_F32, NORM_ROPE, "row_squares_f32")                                      \
+    KERNEL(ROW_SQUARES_BF16, NORM_ROPE, "row_squares_bf16")                                    \
     KERNEL(QUANTIZE_ROWS_F32, QUANTIZE, "quantize_rows_f32")                                   \
     KERNEL(QUANTIZE_ROWS_BF16, QUANTIZE, "quantize_rows_bf16")                                 \
     KERNEL(PRODUCT_F32_F32, PRODUCT, "product_f32_f32") /* rows, weight */                     \
@@ -52,6 +54,8 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(SPOIL_BF16, GUARD, "spoil_bf16")                                                    \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \
     KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")                                            \
+    KERNEL(MERGE_F32, ATTENTION, "merge_f32")                                                  \
+    KERNEL(MERGE_BF16, ATTENTION, "merge_bf16")                                                \
     KERNEL(FLASH_F32_64, FLASH_64, "flash_f32_64")                                             \
     KERNEL(FLASH_F32_128, FLASH_128, "flash_f32_128")                                          \
     KERNEL(FLASH_F32_256, FLASH_256, "flash_f32_256")                                          \

@@ -205,8 +205,40 @@ void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
     dk_xpu_arg_i32(&a, (int32_t)args->rows);
     dk_xpu_arg_i64(&a, args->stride);
     dk_xpu_arg_f32(&a, args->eps);
+    operand(xpu, &a, args->squares);
+    dk_xpu_arg_i64(&a, args->whole_cols);
     dk_xpu_launch_rows(xpu,
                        args->type == DK_BF16 ? DK_XPU_NORM_ROPE_BF16 : DK_XPU_NORM_ROPE_F32, &a,
+                       args->rows);
+}
+
+void dk_xpu_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    dk_xpu_args a = {0};
+    operand(xpu, &a, squares);
+    operand(xpu, &a, args->data);
+    dk_xpu_arg_i32(&a, args->heads * args->head_dim);
+    dk_xpu_arg_i32(&a, (int32_t)args->rows);
+    dk_xpu_arg_i64(&a, args->stride);
+    dk_xpu_launch_rows(xpu,
+                       args->type == DK_BF16 ? DK_XPU_ROW_SQUARES_BF16 : DK_XPU_ROW_SQUARES_F32,
+                       &a, args->rows);
+}
+
+void dk_xpu_merge(dk_device *device, const dk_attention_merge_args *args)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    dk_xpu_args a = {0};
+    operand(xpu, &a, args->sum);
+    operand(xpu, &a, args->sum_lse);
+    operand(xpu, &a, args->part);
+    operand(xpu, &a, args->part_lse);
+    dk_xpu_arg_i32(&a, args->heads);
+    dk_xpu_arg_i32(&a, args->head_dim);
+    dk_xpu_arg_i32(&a, (int32_t)args->rows);
+    dk_xpu_arg_i32(&a, args->first);
+    dk_xpu_launch_rows(xpu, args->type == DK_BF16 ? DK_XPU_MERGE_BF16 : DK_XPU_MERGE_F32, &a,
                        args->rows);
 }
 

@@ -116,6 +116,8 @@ dk_status dk_xpu_linear_quantize(dk_device *device, dk_linear_quantized **out,
 void dk_xpu_attention(dk_device *device, const dk_attention_args *args);
 void dk_xpu_norm(dk_device *device, const dk_norm_args *args);
 void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args);
+void dk_xpu_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares);
+void dk_xpu_merge(dk_device *device, const dk_attention_merge_args *args);
 void dk_xpu_map(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
                 dk_dtype src_type, dk_activation activation, int64_t count);
 void dk_xpu_combine(dk_device *device, float *dst, const float *const *src, const float *coef,

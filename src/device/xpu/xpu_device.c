@@ -145,6 +145,8 @@ static const dk_device_ops xpu_ops = {
     .attention = dk_xpu_attention,
     .norm = dk_xpu_norm,
     .norm_rope = dk_xpu_norm_rope,
+    .row_squares = dk_xpu_row_squares,
+    .merge = dk_xpu_merge,
     .map = dk_xpu_map,
     .combine = dk_xpu_combine,
     .permute = dk_xpu_permute,
@@ -252,6 +254,7 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     xpu->head.attention = options->attention;
     dk_xpu_attention_init(xpu);
     xpu->head.level = strcmp(options->name, "xpu:cpu") == 0 ? "xpu:cpu" : "xpu";
+    xpu->head.host_memory = strcmp(options->name, "xpu:cpu") == 0;
     xpu->head.threads = 1;
     xpu->weights.options = options->residency;
     const char *fault = dk_environment("DARKROOM_XPU_FAULT");

@@ -1,5 +1,5 @@
 /* Normalisation over a vector vocabulary, which also gives vec_swap_pairs and vec_alternate.
-   The includer defines NORM and NORM_ROPE as the names of the two functions. */
+   The includer defines NORM, NORM_ROPE and ROW_SQUARES as the names of the three functions. */
 #include <math.h>
 
 #include "kernels/x86/norm_x86.h"
@@ -116,7 +116,11 @@ void NORM_ROPE(const dk_norm_rope_args *args, int64_t row0, int64_t row1)
         bool normed = args->weight != NULL;
         float factor = 1.0f;
         if (normed && !args->per_head) {
-            factor = rms_factor(args, start, (int64_t)args->heads * args->head_dim);
+            int64_t cols = (int64_t)args->heads * args->head_dim;
+            float own = args->squares == NULL
+                            ? row_squares(args->data, args->type, start, cols, 0.0f)
+                            : 0.0f;
+            factor = dk_norm_rope_factor(args, row, own);
         }
         for (int head = 0; head < args->heads; head++) {
             int64_t at = start + (int64_t)head * args->head_dim;
@@ -128,5 +132,13 @@ void NORM_ROPE(const dk_norm_rope_args *args, int64_t row0, int64_t row1)
             }
             finish_head(args, at, row, weight, factor);
         }
+    }
+}
+
+void ROW_SQUARES(const dk_norm_rope_args *args, float *squares, int64_t row0, int64_t row1)
+{
+    int64_t cols = (int64_t)args->heads * args->head_dim;
+    for (int64_t row = row0; row < row1; row++) {
+        squares[row] = row_squares(args->data, args->type, row * args->stride, cols, 0.0f);
     }
 }

@@ -3,6 +3,7 @@
 #include "models/t5/encoder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -20,7 +21,8 @@ typedef struct t5_layer {
 struct dk_t5_encoder {
     dk_t5_config config;
     dk_weights *weights;
-    dk_bound bound; /* owns the f32 parameters */
+    dk_bound bound;           /* owns the f32 parameters */
+    dk_weight_part heads, ff; /* this rank's */
     dk_tensor embedding;
     const float *final_norm;
     t5_layer *layers; /* [num_layers] */
@@ -85,19 +87,22 @@ static void bind_layer(dk_binder *b, const dk_t5_config *c, t5_layer *layer, int
         dk_nn_linear *linear;
         const char *name;
         int64_t rows, cols;
+        dk_nn_split split;
+        int64_t unit;
     } linears[] = {
-        {&layer->q, "layer.0.SelfAttention.q", inner, c->d_model},
-        {&layer->k, "layer.0.SelfAttention.k", inner, c->d_model},
-        {&layer->v, "layer.0.SelfAttention.v", inner, c->d_model},
-        {&layer->o, "layer.0.SelfAttention.o", c->d_model, inner},
-        {&layer->wi_0, "layer.1.DenseReluDense.wi_0", c->d_ff, c->d_model},
-        {&layer->wi_1, "layer.1.DenseReluDense.wi_1", c->d_ff, c->d_model},
-        {&layer->wo, "layer.1.DenseReluDense.wo", c->d_model, c->d_ff},
+        {&layer->q, "layer.0.SelfAttention.q", inner, c->d_model, DK_NN_OUTPUTS, c->d_kv},
+        {&layer->k, "layer.0.SelfAttention.k", inner, c->d_model, DK_NN_OUTPUTS, c->d_kv},
+        {&layer->v, "layer.0.SelfAttention.v", inner, c->d_model, DK_NN_OUTPUTS, c->d_kv},
+        {&layer->o, "layer.0.SelfAttention.o", c->d_model, inner, DK_NN_INPUTS, c->d_kv},
+        {&layer->wi_0, "layer.1.DenseReluDense.wi_0", c->d_ff, c->d_model, DK_NN_OUTPUTS, 1},
+        {&layer->wi_1, "layer.1.DenseReluDense.wi_1", c->d_ff, c->d_model, DK_NN_OUTPUTS, 1},
+        {&layer->wo, "layer.1.DenseReluDense.wo", c->d_model, c->d_ff, DK_NN_INPUTS, 1},
     };
     for (size_t n = 0; n < sizeof linears / sizeof *linears; n++) {
-        dk_bind_tensor(b, &linears[n].linear->weight, 2,
-                       (int64_t[]){linears[n].rows, linears[n].cols},
-                       "encoder.block.%d.%s.weight", i, linears[n].name);
+        char name[96];
+        snprintf(name, sizeof name, "encoder.block.%d.%s", i, linears[n].name);
+        dk_nn_bind_linear(b, linears[n].linear, linears[n].rows, linears[n].cols,
+                          linears[n].split, linears[n].unit, false, name);
     }
     dk_bind_f32(b, &layer->attention_norm, c->d_model,
                 "encoder.block.%d.layer.0.layer_norm.weight", i);
@@ -121,6 +126,8 @@ dk_status dk_t5_encoder_create(dk_t5_encoder **out, const dk_t5_config *config,
     encoder->layers = dk_alloc((size_t)config->num_layers * sizeof *encoder->layers);
     dk_binder b;
     dk_binder_init(&b, weights, &encoder->bound, where);
+    encoder->heads = dk_weight_part_of(b.comm, config->num_heads, 1);
+    encoder->ff = dk_weight_part_of(b.comm, config->d_ff, 1);
     const char *table = "shared.weight", *other = "encoder.embed_tokens.weight";
     table = !dk_binder_has(&b, table) && dk_binder_has(&b, other) ? other : table;
     dk_bind_tensor(&b, &encoder->embedding, 2, (int64_t[]){config->vocab_size, config->d_model},
@@ -169,15 +176,16 @@ static int bucket_of(const dk_t5_config *c, int distance)
     return offset + (large < half - 1 ? large : half - 1);
 }
 
-/* table: [heads][2 count - 1], distance -(count - 1) first. */
-static dk_nn_bias position_bias(dk_nn *nn, const dk_t5_config *c, const float *weight,
+/* table: [this rank's heads][2 count - 1], distance -(count - 1) first. */
+static dk_nn_bias position_bias(dk_nn *nn, const dk_t5_encoder *encoder, const float *weight,
                                 int count, const dk_tensor *table, float *host)
 {
+    const dk_t5_config *c = &encoder->config;
     int64_t width = 2 * (int64_t)count - 1;
     if (!nn->device->dry) {
         for (int d = 1 - count; d < count; d++) {
-            const float *row = &weight[bucket_of(c, d) * c->num_heads];
-            for (int64_t h = 0; h < c->num_heads; h++) {
+            const float *row = &weight[bucket_of(c, d) * c->num_heads + encoder->heads.begin];
+            for (int64_t h = 0; h < encoder->heads.count; h++) {
                 host[h * width + d + count - 1] = row[h];
             }
         }
@@ -187,10 +195,10 @@ static dk_nn_bias position_bias(dk_nn *nn, const dk_t5_config *c, const float *w
         .values = (const float *)table->data + count - 1, .head = width, .q = -1, .k = 1};
 }
 
-static void attention(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer,
+static void attention(dk_nn *nn, const dk_t5_encoder *encoder, const t5_layer *layer,
                       const dk_tensor *x, const dk_tensor *h, const dk_nn_bias *bias)
 {
-    int64_t rows = x->shape[0], inner = c->num_heads * c->d_kv;
+    int64_t rows = x->shape[0], inner = encoder->heads.count * encoder->config.d_kv;
     dk_tensor q = dk_nn_temp(nn, nn->type, rows, inner);
     dk_tensor k = dk_nn_temp(nn, nn->type, rows, inner);
     dk_tensor v = dk_nn_temp(nn, nn->type, rows, inner);
@@ -198,15 +206,15 @@ static void attention(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer,
     const dk_nn_linear_call qkv[] = {
         {&layer->q, &q, NULL}, {&layer->k, &k, NULL}, {&layer->v, &v, NULL}};
     dk_nn_linear_group(nn, h, qkv, 3);
-    dk_nn_attention(nn, &mixed, &q, &k, &v, (int)c->num_heads, 1.0f, bias);
+    dk_nn_attention(nn, &mixed, &q, &k, &v, (int)encoder->heads.count, 1.0f, bias);
     dk_nn_linear_forward(nn, &layer->o, x, &mixed, &(dk_nn_epilogue){.residual = true});
 }
 
-static void feed_forward(dk_nn *nn, const dk_t5_config *c, const t5_layer *layer,
+static void feed_forward(dk_nn *nn, const dk_t5_encoder *encoder, const t5_layer *layer,
                          const dk_tensor *x, const dk_tensor *h)
 {
-    dk_tensor up = dk_nn_temp(nn, nn->type, x->shape[0], c->d_ff);
-    dk_tensor gated = dk_nn_temp(nn, nn->type, x->shape[0], c->d_ff);
+    dk_tensor up = dk_nn_temp(nn, nn->type, x->shape[0], encoder->ff.count);
+    dk_tensor gated = dk_nn_temp(nn, nn->type, x->shape[0], encoder->ff.count);
     const dk_nn_epilogue gate = {.activation = DK_ACT_GELU_TANH, .multiply = &up};
     const dk_nn_linear_call in[] = {{&layer->wi_1, &up, NULL}, {&layer->wi_0, &gated, &gate}};
     dk_nn_linear_group(nn, h, in, 2);
@@ -219,7 +227,7 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
     const dk_t5_config *c = &encoder->config;
     size_t mark = dk_nn_mark(nn);
     dk_tensor h = dk_nn_temp(nn, nn->type, count, c->d_model);
-    dk_tensor table = dk_nn_temp(nn, DK_F32, c->num_heads, 2 * (int64_t)count - 1);
+    dk_tensor table = dk_nn_temp(nn, DK_F32, encoder->heads.count, 2 * (int64_t)count - 1);
     void *host;
     DK_TRY(dk_try_alloc(&host, dk_tensor_bytes(&table), "position bias", err));
     dk_nn_norm norm = {.kind = DK_NORM_RMS, .eps = (float)c->layer_norm_epsilon};
@@ -235,15 +243,15 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
         const t5_layer *layer = &encoder->layers[i];
         size_t inner = dk_nn_mark(nn);
         if (layer->relative_bias != NULL) {
-            bias = position_bias(nn, c, layer->relative_bias, count, &table, host);
+            bias = position_bias(nn, encoder, layer->relative_bias, count, &table, host);
         }
         norm.weight = layer->attention_norm;
         dk_nn_norm_forward(nn, &norm, &h, dst);
-        attention(nn, c, layer, dst, &h, &bias);
+        attention(nn, encoder, layer, dst, &h, &bias);
         dk_nn_unwind(nn, inner);
         norm.weight = layer->ffn_norm;
         dk_nn_norm_forward(nn, &norm, &h, dst);
-        feed_forward(nn, c, layer, dst, &h);
+        feed_forward(nn, encoder, layer, dst, &h);
         dk_nn_unwind(nn, inner);
         status = dk_nn_check(nn, err);
     }

@@ -7,6 +7,8 @@
 
 #include "base/alloc.h"
 #include "models/wan/dit_model.h"
+#include "nn/parallel.h"
+#include "nn/self_attention.h"
 
 dk_status dk_wan_dit_create(dk_wan_dit **out, const dk_wan_dit_config *config,
                             dk_weights *weights, const char *where, dk_error *err)
@@ -123,8 +125,8 @@ static void embed_time(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *temb,
     dk_nn_unwind(nn, mark);
 }
 
-/* The items that a pass still works on: item i has the rows [i tokens, (i + 1) tokens) of every
-   activation. */
+/* The items that a pass still works on: item i has the rows [i grid->rows, (i + 1) grid->rows)
+   of every activation. */
 typedef struct batch {
     const dk_wan_dit *dit;
     const dk_wan_dit_grid *grid;
@@ -136,16 +138,21 @@ static dk_tensor rows_of_item(const batch *b, const dk_tensor *all, int item)
 {
     dk_tensor rows = *all;
     int64_t row = all->shape[1] * (int64_t)dk_dtype_bytes(all->dtype);
-    rows.shape[0] = b->grid->tokens;
-    rows.data = (char *)all->data + item * b->grid->tokens * row;
+    rows.shape[0] = b->grid->rows;
+    rows.data = (char *)all->data + item * b->grid->rows * row;
     return rows;
 }
 
 /* Takes out the items that somebody stopped; the last ones' rows of x move into their place. */
 static void drop_stopped(dk_nn *nn, batch *b, dk_tensor *x)
 {
-    for (int i = nn->device->dry ? 0 : b->count; i-- > 0;) {
-        if (dk_nn_stops(b->items[i]->cancel)) {
+    uint64_t stopped = 0;
+    for (int i = 0; i < b->count; i++) {
+        stopped |= dk_nn_stops(b->items[i]->cancel) ? (uint64_t)1 << i : 0;
+    }
+    stopped = nn->device->dry ? 0 : dk_nn_agree(nn, stopped);
+    for (int i = b->count; i-- > 0;) {
+        if (stopped >> i & 1) {
             b->items[i]->stopped = true;
             b->count--;
             if (i < b->count) {
@@ -155,32 +162,30 @@ static void drop_stopped(dk_nn *nn, batch *b, dk_tensor *x)
             }
         }
     }
-    x->shape[0] = b->count * b->grid->tokens;
+    x->shape[0] = b->count * b->grid->rows;
 }
 
 static void self_attention(dk_nn *nn, const batch *b, const dk_wan_attention *attention,
                            const dk_tensor *x, const dk_tensor *h, const float *gate)
 {
-    const dk_wan_dit_config *c = &b->dit->config;
-    const dk_nn_rope *rope = &b->grid->rope;
-    int64_t rows = x->shape[0], dim = x->shape[1];
+    const dk_wan_dit *dit = b->dit;
+    const dk_wan_dit_config *c = &dit->config;
+    const dk_nn_head_norm norm_q = dk_wan_dit_norm(dit, attention->norm_q);
+    const dk_nn_head_norm norm_k = dk_wan_dit_norm(dit, attention->norm_k);
+    const dk_nn_self_attention self = {.to_q = &attention->to_q,
+                                       .to_k = &attention->to_k,
+                                       .to_v = &attention->to_v,
+                                       .norm_q = &norm_q,
+                                       .norm_k = &norm_k,
+                                       .rope = &b->grid->rope,
+                                       .heads = (int)dit->heads,
+                                       .head_dim = (int)c->head_dim,
+                                       .scale = 1.0f / sqrtf((float)c->head_dim),
+                                       .tokens = b->grid->tokens,
+                                       .count = b->count};
     size_t mark = dk_nn_mark(nn);
-    dk_tensor q = dk_nn_temp(nn, nn->type, rows, dim);
-    dk_tensor k = dk_nn_temp(nn, nn->type, rows, dim);
-    dk_tensor v = dk_nn_temp(nn, nn->type, rows, dim);
-    dk_tensor mixed = dk_nn_temp(nn, nn->type, rows, dim);
-    const dk_nn_linear_call qkv[] = {{&attention->to_q, &q, NULL},
-                                     {&attention->to_k, &k, NULL},
-                                     {&attention->to_v, &v, NULL}};
-    dk_nn_linear_group(nn, h, qkv, 3);
-    for (int i = 0; i < b->count; i++) {
-        dk_tensor qi = rows_of_item(b, &q, i), ki = rows_of_item(b, &k, i);
-        dk_tensor vi = rows_of_item(b, &v, i), out = rows_of_item(b, &mixed, i);
-        dk_nn_norm_rope(nn, &qi, (int)c->heads, attention->norm_q, c->eps, rope);
-        dk_nn_norm_rope(nn, &ki, (int)c->heads, attention->norm_k, c->eps, rope);
-        dk_nn_attention(nn, &out, &qi, &ki, &vi, (int)c->heads,
-                        1.0f / sqrtf((float)c->head_dim), NULL);
-    }
+    dk_tensor mixed = dk_nn_temp(nn, nn->type, x->shape[0], dit->heads * c->head_dim);
+    dk_nn_self_attention_forward(nn, &self, &mixed, h);
     dk_nn_linear_forward(nn, &attention->to_out, x, &mixed,
                          &(dk_nn_epilogue){.gate = gate, .residual = true});
     dk_nn_unwind(nn, mark);
@@ -192,16 +197,18 @@ static void cross_attention(dk_nn *nn, const batch *b, int64_t block,
                             const dk_tensor *h)
 {
     const dk_wan_dit_config *c = &b->dit->config;
+    const dk_nn_head_norm norm = dk_wan_dit_norm(b->dit, attention->norm_q);
+    int heads = (int)b->dit->heads;
     size_t mark = dk_nn_mark(nn);
-    dk_tensor q = dk_nn_temp(nn, nn->type, x->shape[0], x->shape[1]);
-    dk_tensor mixed = dk_nn_temp(nn, nn->type, x->shape[0], x->shape[1]);
+    dk_tensor q = dk_nn_temp(nn, nn->type, x->shape[0], heads * c->head_dim);
+    dk_tensor mixed = dk_nn_temp(nn, nn->type, x->shape[0], heads * c->head_dim);
     dk_nn_linear_forward(nn, &attention->to_q, &q, h, NULL);
-    dk_nn_norm_rope(nn, &q, (int)c->heads, attention->norm_q, c->eps, NULL);
+    dk_nn_norm_rope(nn, &q, heads, &norm, NULL);
     for (int i = 0; i < b->count; i++) {
         const dk_wan_dit_text *text = b->items[i]->text;
         const dk_nn_bias *bias = text->bias.values != NULL ? &text->bias : NULL;
         dk_tensor qi = rows_of_item(b, &q, i), out = rows_of_item(b, &mixed, i);
-        dk_nn_attention(nn, &out, &qi, &text->k[block], &text->v[block], (int)c->heads,
+        dk_nn_attention(nn, &out, &qi, &text->k[block], &text->v[block], heads,
                         1.0f / sqrtf((float)c->head_dim), bias);
     }
     dk_nn_linear_forward(nn, &attention->to_out, x, &mixed,
@@ -213,7 +220,7 @@ static void feed_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_wan_block *b
                          const dk_tensor *x, const dk_tensor *h, const float *gate)
 {
     size_t mark = dk_nn_mark(nn);
-    dk_tensor middle = dk_nn_temp(nn, nn->type, x->shape[0], dit->config.ffn_dim);
+    dk_tensor middle = dk_nn_temp(nn, nn->type, x->shape[0], dit->ffn_dim);
     dk_nn_linear_forward(nn, &block->ffn_in, &middle, h,
                          &(dk_nn_epilogue){.activation = DK_ACT_GELU_TANH});
     dk_nn_linear_forward(nn, &block->ffn_out, x, &middle,
@@ -277,12 +284,47 @@ static void head_forward(dk_nn *nn, const dk_wan_dit *dit, const dk_tensor *patc
     dk_nn_linear_forward(nn, &dit->proj_out, patches, &h, NULL);
 }
 
+/* Patches of all items, each this rank's of its tokens. */
+static void read_latents(dk_nn *nn, const batch *b, const dk_tensor *patches)
+{
+    size_t mark = dk_nn_mark(nn);
+    bool shared = b->grid->rows != b->grid->tokens;
+    int64_t row = patches->shape[1];
+    dk_tensor whole = dk_nn_temp(nn, DK_F32, shared ? b->grid->tokens : 0, row);
+    for (int i = 0; i < b->count; i++) {
+        dk_tensor tokens = rows_of_item(b, patches, i);
+        patchify(nn, b->dit, b->grid, shared ? &whole : &tokens, &b->items[i]->latent);
+        if (shared) {
+            dk_tensor mine = DK_TENSOR((float *)whole.data + b->grid->first * row, DK_F32,
+                                       b->grid->rows, row);
+            dk_nn_map(nn, &tokens, &mine, DK_ACT_NONE);
+        }
+    }
+    dk_nn_unwind(nn, mark);
+}
+
+/* Every rank gets all items' outputs whole. */
+static void write_latents(dk_nn *nn, const batch *b, const dk_tensor *patches)
+{
+    size_t mark = dk_nn_mark(nn);
+    bool shared = b->grid->rows != b->grid->tokens;
+    dk_tensor whole = dk_nn_temp(nn, DK_F32, shared ? b->grid->tokens : 0, patches->shape[1]);
+    for (int i = 0; i < b->count; i++) {
+        dk_tensor tokens = rows_of_item(b, patches, i);
+        if (shared) {
+            dk_nn_gather_sequence(nn, &whole, &tokens);
+        }
+        unpatchify(nn, b->dit, b->grid, &b->items[i]->out, shared ? &whole : &tokens);
+    }
+    dk_nn_unwind(nn, mark);
+}
+
 dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
                                    const dk_wan_dit_grid *grid, dk_wan_dit_item *items,
                                    int count, float timestep, dk_error *err)
 {
     const dk_wan_dit_config *c = &dit->config;
-    int64_t dim = dk_wan_dit_dim(dit), rows = count * grid->tokens;
+    int64_t dim = dk_wan_dit_dim(dit), rows = count * grid->rows;
     int64_t row = c->in_channels * c->patch[0] * c->patch[1] * c->patch[2];
     batch b = {.dit = dit, .grid = grid, .count = count};
     assert(count > 0 && count <= DK_WAN_DIT_MOST_ITEMS);
@@ -294,10 +336,9 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
     dk_tensor flat = DK_TENSOR(modulation.data, DK_F32, 1, 6 * dim);
 
     for (int i = 0; i < count; i++) {
-        dk_tensor tokens = rows_of_item(&b, &patches, i);
         b.items[i] = &items[i];
-        patchify(nn, dit, grid, &tokens, &items[i].latent);
     }
+    read_latents(nn, &b, &patches);
     dk_nn_linear_forward(nn, &dit->patch_embedding, &x, &patches, NULL);
     embed_time(nn, dit, &temb, &flat, timestep);
     dk_status status = dk_nn_check(nn, err);
@@ -312,10 +353,7 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
     if (status == DK_OK && b.count > 0) {
         patches.shape[0] = x.shape[0];
         head_forward(nn, dit, &patches, &x, &temb);
-        for (int i = 0; i < b.count; i++) {
-            dk_tensor tokens = rows_of_item(&b, &patches, i);
-            unpatchify(nn, dit, grid, &b.items[i]->out, &tokens);
-        }
+        write_latents(nn, &b, &patches);
         status = dk_nn_check(nn, err);
     }
     dk_nn_unwind(nn, mark);

@@ -39,7 +39,8 @@ const dk_wan_dit_config *dk_wan_dit_get_config(const dk_wan_dit *dit);
 typedef struct dk_wan_dit_grid {
     int64_t frames, height, width; /* of the latent */
     int64_t tokens;
-    dk_nn_rope rope;
+    int64_t first, rows; /* this rank's tokens: all, unless a sequence is shared out */
+    dk_nn_rope rope;     /* of this rank's */
 } dk_wan_dit_grid;
 
 DK_MUST_USE dk_status dk_wan_dit_grid_init(dk_nn *nn, const dk_wan_dit *dit,

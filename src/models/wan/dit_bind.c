@@ -67,24 +67,32 @@ dk_status dk_wan_dit_config_parse(dk_wan_dit_config *out, const json_t *json, co
     return DK_OK;
 }
 
+static void bind_split(dk_binder *b, dk_nn_linear *linear, int64_t out, int64_t in,
+                       dk_nn_split split, int64_t unit, const char *prefix, const char *name)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    dk_nn_bind_linear(b, linear, out, in, split, unit, true, full);
+}
+
 static void bind_linear(dk_binder *b, dk_nn_linear *linear, int64_t out, int64_t in,
                         const char *prefix, const char *name)
 {
-    dk_bind_tensor(b, &linear->weight, 2, (int64_t[]){out, in}, "%s%s.weight", prefix, name);
-    dk_bind_f32(b, &linear->bias, out, "%s%s.bias", prefix, name);
+    bind_split(b, linear, out, in, DK_NN_WHOLE, 1, prefix, name);
 }
 
-static void bind_attention(dk_binder *b, dk_wan_attention *attention, int64_t dim, int block,
-                           const char *name)
+static void bind_attention(dk_binder *b, dk_wan_attention *attention,
+                           const dk_wan_dit_config *c, int block, const char *name)
 {
+    int64_t dim = c->heads * c->head_dim, head = c->head_dim;
     char prefix[64];
     snprintf(prefix, sizeof prefix, "blocks.%d.%s.", block, name);
-    bind_linear(b, &attention->to_q, dim, dim, prefix, "to_q");
-    bind_linear(b, &attention->to_k, dim, dim, prefix, "to_k");
-    bind_linear(b, &attention->to_v, dim, dim, prefix, "to_v");
-    bind_linear(b, &attention->to_out, dim, dim, prefix, "to_out.0");
-    dk_bind_f32(b, &attention->norm_q, dim, "%snorm_q.weight", prefix);
-    dk_bind_f32(b, &attention->norm_k, dim, "%snorm_k.weight", prefix);
+    bind_split(b, &attention->to_q, dim, dim, DK_NN_OUTPUTS, head, prefix, "to_q");
+    bind_split(b, &attention->to_k, dim, dim, DK_NN_OUTPUTS, head, prefix, "to_k");
+    bind_split(b, &attention->to_v, dim, dim, DK_NN_OUTPUTS, head, prefix, "to_v");
+    bind_split(b, &attention->to_out, dim, dim, DK_NN_INPUTS, head, prefix, "to_out.0");
+    dk_bind_f32_part(b, &attention->norm_q, dim, head, "%snorm_q.weight", prefix);
+    dk_bind_f32_part(b, &attention->norm_k, dim, head, "%snorm_k.weight", prefix);
 }
 
 static void bind_block(dk_binder *b, const dk_wan_dit_config *c, dk_wan_block *block, int i)
@@ -92,14 +100,14 @@ static void bind_block(dk_binder *b, const dk_wan_dit_config *c, dk_wan_block *b
     int64_t dim = c->heads * c->head_dim;
     char prefix[64];
     snprintf(prefix, sizeof prefix, "blocks.%d.", i);
-    bind_attention(b, &block->attn1, dim, i, "attn1");
-    bind_attention(b, &block->attn2, dim, i, "attn2");
+    bind_attention(b, &block->attn1, c, i, "attn1");
+    bind_attention(b, &block->attn2, c, i, "attn2");
     if (c->cross_attn_norm) {
         dk_bind_f32(b, &block->norm2, dim, "%snorm2.weight", prefix);
         dk_bind_f32(b, &block->norm2_bias, dim, "%snorm2.bias", prefix);
     }
-    bind_linear(b, &block->ffn_in, c->ffn_dim, dim, prefix, "ffn.net.0.proj");
-    bind_linear(b, &block->ffn_out, dim, c->ffn_dim, prefix, "ffn.net.2");
+    bind_split(b, &block->ffn_in, c->ffn_dim, dim, DK_NN_OUTPUTS, 1, prefix, "ffn.net.0.proj");
+    bind_split(b, &block->ffn_out, dim, c->ffn_dim, DK_NN_INPUTS, 1, prefix, "ffn.net.2");
     dk_bind_f32_table(b, &block->scale_shift, 6, dim, "%sscale_shift_table", prefix);
 }
 
@@ -143,6 +151,9 @@ dk_status dk_wan_dit_bind(dk_wan_dit *dit, const char *where, dk_error *err)
     const char *condition = "condition_embedder.";
     dk_binder b;
     dk_binder_init(&b, dit->weights, &dit->bound, where);
+    dit->tp = b.comm;
+    dit->heads = dk_weight_part_of(b.comm, c->heads, 1).count;
+    dit->ffn_dim = dk_weight_part_of(b.comm, c->ffn_dim, 1).count;
     dk_bind_tensor(&b, &dit->patch_embedding.weight, 5,
                    (int64_t[]){dim, c->in_channels, c->patch[0], c->patch[1], c->patch[2]},
                    "patch_embedding.weight");

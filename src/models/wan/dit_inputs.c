@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "models/wan/dit_model.h"
+#include "nn/parallel.h"
 
 /* Rotary angles of one token: the head's pairs are split over time, rows and columns, the time
    part taking what 6 does not divide. Tables are computed in float64. */
@@ -68,11 +69,16 @@ dk_status dk_wan_dit_grid_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_grid
     dk_tensor cos_table = dk_nn_keep(nn, DK_F32, tokens, c->head_dim / 2);
     dk_tensor sin_table = dk_nn_keep(nn, DK_F32, tokens, c->head_dim / 2);
     DK_TRY(fill_rope(nn, c, grid, &cos_table, &sin_table, err));
-    *out = (dk_wan_dit_grid){.frames = frames,
-                             .height = height,
-                             .width = width,
-                             .tokens = tokens,
-                             .rope = {cos_table.data, sin_table.data}};
+    dk_nn_part part = dk_nn_sequence_part(nn, tokens);
+    int64_t skipped = part.begin * (c->head_dim / 2);
+    *out = (dk_wan_dit_grid){
+        .frames = frames,
+        .height = height,
+        .width = width,
+        .tokens = tokens,
+        .first = part.begin,
+        .rows = part.count,
+        .rope = {(float *)cos_table.data + skipped, (float *)sin_table.data + skipped}};
     return DK_OK;
 }
 
@@ -105,7 +111,7 @@ dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_text
     const dk_wan_dit_config *c = &dit->config;
     size_t mark = dk_nn_mark(nn);
     dk_tensor text = project_text(nn, dit, embeds, padding_rows > 0);
-    int64_t rows = text.shape[0], dim = dk_wan_dit_dim(dit);
+    int64_t rows = text.shape[0], dim = dit->heads * c->head_dim;
     *out = (dk_wan_dit_text){.k = dk_alloc((size_t)c->layers * sizeof *out->k),
                              .v = dk_alloc((size_t)c->layers * sizeof *out->v)};
     for (int64_t i = 0; i < c->layers; i++) {
@@ -115,7 +121,8 @@ dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_text
         const dk_nn_linear_call kv[] = {{&attention->to_k, &out->k[i], NULL},
                                         {&attention->to_v, &out->v[i], NULL}};
         dk_nn_linear_group(nn, &text, kv, 2);
-        dk_nn_norm_rope(nn, &out->k[i], (int)c->heads, attention->norm_k, c->eps, NULL);
+        const dk_nn_head_norm norm = dk_wan_dit_norm(dit, attention->norm_k);
+        dk_nn_norm_rope(nn, &out->k[i], (int)dit->heads, &norm, NULL);
     }
     if (padding_rows > 0) {
         dk_tensor bias = dk_nn_keep(nn, DK_F32, 1, rows);

@@ -22,6 +22,8 @@ struct dk_wan_dit {
     dk_weights *weights;
     dk_bound bound;            /* owns the f32 parameters */
     dk_nn_quantized quantized; /* owns the int8 weights */
+    dk_comm *tp;               /* borrowed: whose ranks share out heads; NULL: all are here */
+    int64_t heads, ffn_dim;    /* of this rank */
     dk_nn_linear patch_embedding;
     dk_nn_linear text_1, text_2, time_1, time_2, time_proj;
     dk_wan_block *blocks;     /* [layers] */
@@ -32,6 +34,15 @@ struct dk_wan_dit {
 static inline int64_t dk_wan_dit_dim(const dk_wan_dit *dit)
 {
     return dit->config.heads * dit->config.head_dim;
+}
+
+/* The RMS norm over all heads of a row, of which this rank may have a part. */
+static inline dk_nn_head_norm dk_wan_dit_norm(const dk_wan_dit *dit, const float *weight)
+{
+    return (dk_nn_head_norm){.weight = weight,
+                             .eps = dit->config.eps,
+                             .across = dit->tp,
+                             .whole_cols = dk_wan_dit_dim(dit)};
 }
 
 /* Fills everything after `bound`. */

@@ -42,3 +42,33 @@
 
 SOFTMAX(f32)
 SOFTMAX(bf16)
+
+/* kernels/attention.h: merge. One row of all heads per sub-group. */
+#define MERGE(type)                                                                            \
+    ONE_ROW_PER_SUB_GROUP kernel void merge_##type(                                            \
+        global float *sum, global float *sum_lse, global const type *part,                     \
+        global const float *part_lse, int heads, int head_dim, int rows, int first)            \
+    {                                                                                          \
+        int r = row_of_sub_group(), lane = get_sub_group_local_id();                           \
+        if (r >= rows) {                                                                       \
+            return;                                                                            \
+        }                                                                                      \
+        for (int h = 0; h < heads; h++) {                                                      \
+            long at = ((long)r * heads + h) * head_dim, where = (long)h * rows + r;            \
+            float b = part_lse[where], a = first ? b : sum_lse[where], most = fmax(a, b);      \
+            bool alone = first || isinf(most);                                                 \
+            float old = alone ? 0.0f : exp(a - most), new = alone ? 1.0f : exp(b - most);      \
+            float total = old + new;                                                           \
+            for (int i = lane; i < head_dim; i += LANES) {                                     \
+                float x = LOAD_##type(part[at + i]);                                           \
+                sum[at + i] = first ? x : (old * sum[at + i] + new * x) / total;               \
+            }                                                                                  \
+            sub_group_barrier(CLK_GLOBAL_MEM_FENCE);                                           \
+            if (lane == 0) {                                                                   \
+                sum_lse[where] = alone ? b : most + log(total);                                \
+            }                                                                                  \
+        }                                                                                      \
+    }
+
+MERGE(f32)
+MERGE(bf16)

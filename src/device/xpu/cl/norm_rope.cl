@@ -6,7 +6,7 @@
     ONE_ROW_PER_SUB_GROUP kernel void norm_rope_##type(                                        \
         global type *data, global const float *weight, global const float *cosines,            \
         global const float *sines, int heads, int head_dim, int per_head, int rows,            \
-        long stride, float eps)                                                                \
+        long stride, float eps, global const float *whole_squares, long whole_cols)            \
     {                                                                                          \
         int r = row_of_sub_group();                                                            \
         if (r >= rows) {                                                                       \
@@ -17,12 +17,15 @@
         for (int part = 0; part < parts; part++) {                                             \
             global type *x = data + r * stride + part * cols;                                  \
             float squares = 0, factor = 1;                                                     \
-            for (int c = lane; weight != 0 && c < cols; c += LANES) {                          \
+            bool own = weight != 0 && whole_squares == 0;                                      \
+            for (int c = lane; own && c < cols; c += LANES) {                                  \
                 float v = LOAD_##type(x[c]);                                                   \
                 squares += v * v;                                                              \
             }                                                                                  \
-            if (weight != 0) {                                                                 \
+            if (own) {                                                                         \
                 factor = 1.0f / sqrt(sub_group_reduce_add(squares) / (float)cols + eps);       \
+            } else if (weight != 0) {                                                          \
+                factor = 1.0f / sqrt(whole_squares[r] / (float)whole_cols + eps);              \
             }                                                                                  \
             for (int p = lane; p < cols / 2; p += LANES) {                                     \
                 float a = LOAD_##type(x[2 * p]), b = LOAD_##type(x[2 * p + 1]);                \
@@ -47,5 +50,28 @@
         }                                                                                      \
     }
 
+/* The sum of the squares of a row's elements that are here. */
+#define ROW_SQUARES(type)                                                                      \
+    ONE_ROW_PER_SUB_GROUP kernel void row_squares_##type(                                      \
+        global float *dst, global const type *data, int cols, int rows, long stride)           \
+    {                                                                                          \
+        int r = row_of_sub_group();                                                            \
+        if (r >= rows) {                                                                       \
+            return;                                                                            \
+        }                                                                                      \
+        int lane = get_sub_group_local_id();                                                   \
+        float squares = 0;                                                                     \
+        for (int c = lane; c < cols; c += LANES) {                                             \
+            float v = LOAD_##type(data[r * stride + c]);                                       \
+            squares += v * v;                                                                  \
+        }                                                                                      \
+        squares = sub_group_reduce_add(squares);                                               \
+        if (lane == 0) {                                                                       \
+            dst[r] = squares;                                                                  \
+        }                                                                                      \
+    }
+
 NORM_ROPE(f32)
 NORM_ROPE(bf16)
+ROW_SQUARES(f32)
+ROW_SQUARES(bf16)

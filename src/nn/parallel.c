@@ -1,0 +1,232 @@
+/* Calls between ranks over device memory. */
+#include "nn/parallel.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+
+static const dk_groups *groups_of(const dk_nn *nn)
+{
+    return nn->parallel != NULL ? nn->parallel->groups : NULL;
+}
+
+static bool is_live(const dk_nn *nn)
+{
+    return !nn->device->dry && !nn->cut_off;
+}
+
+static void keep_failure(dk_nn *nn, const dk_error *error)
+{
+    if (nn->device->failed == DK_OK) {
+        nn->device->failed = error->status;
+        nn->device->failure = *error;
+    }
+}
+
+/* Of a call between ranks. */
+static void note(dk_nn *nn, dk_status status, const dk_error *error)
+{
+    if (status != DK_OK) {
+        nn->cut_off = true;
+        keep_failure(nn, error);
+    }
+}
+
+/* Waits for what the device was given. */
+static void fence(dk_nn *nn)
+{
+    dk_error err;
+    if (nn->device->ops->sync != NULL && nn->device->failed == DK_OK &&
+        dk_device_sync(nn->device, &err) != DK_OK) {
+        keep_failure(nn, &err);
+    }
+}
+
+dk_nn_part dk_nn_sequence_part(const dk_nn *nn, int64_t tokens)
+{
+    const dk_groups *g = groups_of(nn);
+    if (g == NULL) {
+        return (dk_nn_part){0, tokens};
+    }
+    int parts = dk_layout_sp(&g->layout);
+    int part = g->place.ulysses + g->layout.ulysses * g->place.ring;
+    return (dk_nn_part){dk_part_begin(tokens, parts, part), dk_part_size(tokens, parts, part)};
+}
+
+static void gather_on_host(dk_nn *nn, dk_comm *comm, void *dst, const void *src,
+                           const size_t *bytes)
+{
+    dk_error err;
+    note(nn, dk_comm_all_gather(comm, dst, src, 1, bytes, &err), &err);
+}
+
+void dk_nn_gather_sequence(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine)
+{
+    const dk_groups *g = groups_of(nn);
+    int64_t tokens = whole->shape[0];
+    size_t row = dk_tensor_bytes(whole) / (size_t)(tokens > 0 ? tokens : 1);
+    if (g == NULL || g->sp == NULL) {
+        dk_device_map(nn->device, whole->data, whole->dtype, mine->data, mine->dtype,
+                      DK_ACT_NONE, dk_tensor_count(mine));
+        return;
+    }
+    if (!is_live(nn)) {
+        return;
+    }
+    fence(nn);
+    size_t bytes[DK_COMM_MOST_RANKS];
+    int ranks = dk_comm_ranks(g->sp);
+    for (int i = 0; i < ranks; i++) {
+        bytes[i] = (size_t)dk_part_size(tokens, ranks, i) * row;
+    }
+    if (nn->device->host_memory) {
+        gather_on_host(nn, g->sp, whole->data, mine->data, bytes);
+        return;
+    }
+    size_t own = dk_tensor_bytes(mine), all = dk_tensor_bytes(whole);
+    char *host = dk_alloc(own + all);
+    dk_device_read(nn->device, host, mine->data, own);
+    gather_on_host(nn, g->sp, host + own, host, bytes);
+    dk_device_write(nn->device, whole->data, host + own, all);
+    dk_free(host);
+}
+
+void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x)
+{
+    dk_error err;
+    size_t bytes = dk_tensor_bytes(x);
+    if (comm == NULL || !is_live(nn)) {
+        return;
+    }
+    fence(nn);
+    void *host = nn->device->host_memory ? x->data : dk_alloc(bytes);
+    if (host != x->data) {
+        dk_device_read(nn->device, host, x->data, bytes);
+    }
+    note(nn,
+         dk_comm_all_reduce(comm, host, x->dtype, (size_t)dk_tensor_count(x), DK_REDUCE_SUM,
+                            &err),
+         &err);
+    if (host != x->data) {
+        dk_device_write(nn->device, x->data, host, bytes);
+        dk_free(host);
+    }
+}
+
+bool dk_nn_leads(const dk_nn *nn)
+{
+    return nn->parallel == NULL || dk_comm_rank(nn->parallel->control) == 0;
+}
+
+int dk_nn_ranks(const dk_nn *nn)
+{
+    return nn->parallel == NULL ? 1 : dk_comm_ranks(nn->parallel->control);
+}
+
+void dk_nn_share(dk_nn *nn, void *data, size_t bytes)
+{
+    dk_error err;
+    if (nn->parallel != NULL && is_live(nn)) {
+        note(nn, dk_comm_broadcast(nn->parallel->control, data, bytes, 0, &err), &err);
+    }
+}
+
+uint64_t dk_nn_agree(dk_nn *nn, uint64_t mine)
+{
+    uint64_t word = mine;
+    dk_nn_share(nn, &word, sizeof word);
+    return nn->cut_off ? mine : word;
+}
+
+uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine)
+{
+    uint64_t words[DK_COMM_MOST_RANKS] = {0}, most = mine;
+    size_t bytes[DK_COMM_MOST_RANKS];
+    dk_error err;
+    if (nn->parallel == NULL || !is_live(nn)) {
+        return mine;
+    }
+    int ranks = dk_nn_ranks(nn);
+    for (int i = 0; i < ranks; i++) {
+        bytes[i] = sizeof mine;
+    }
+    note(nn, dk_comm_all_gather(nn->parallel->control, words, &mine, 1, bytes, &err), &err);
+    for (int i = 0; i < ranks && !nn->cut_off; i++) {
+        most = words[i] > most ? words[i] : most;
+    }
+    return most;
+}
+
+dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
+{
+    dk_status most = (dk_status)dk_nn_agree_most(nn, (uint64_t)mine);
+    if (mine == DK_OK && most != DK_OK) {
+        return dk_fail(err, most, DK_NN_ANOTHER_RANK);
+    }
+    return mine;
+}
+
+static size_t sum(const size_t *sizes, int count)
+{
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        total += sizes[i];
+    }
+    return total;
+}
+
+/* Buffers of a call on the host; *src and *dst are replaced where they are the device's. */
+static dk_nn_transfer prepare(dk_nn *nn, dk_comm *comm, void **dst, size_t dst_bytes,
+                              const void **src, size_t src_bytes)
+{
+    dk_nn_transfer t = {.comm = comm, .dst = *dst, .dst_bytes = dst_bytes};
+    if (nn->device->host_memory) {
+        return t;
+    }
+    t.host = dk_alloc(src_bytes + dst_bytes);
+    t.arrived = (char *)t.host + src_bytes;
+    dk_device_read(nn->device, t.host, *src, src_bytes);
+    *src = t.host;
+    *dst = t.arrived;
+    return t;
+}
+
+dk_nn_transfer dk_nn_start_all_to_all(dk_nn *nn, dk_comm *comm, void *dst,
+                                      const size_t *dst_bytes, const void *src,
+                                      const size_t *src_bytes)
+{
+    if (!is_live(nn)) {
+        return (dk_nn_transfer){0};
+    }
+    fence(nn);
+    int ranks = dk_comm_ranks(comm);
+    dk_nn_transfer t =
+        prepare(nn, comm, &dst, sum(dst_bytes, ranks), &src, sum(src_bytes, ranks));
+    t.ticket = dk_comm_start_all_to_all(comm, dst, dst_bytes, src, src_bytes);
+    return t;
+}
+
+dk_nn_transfer dk_nn_start_shift(dk_nn *nn, dk_comm *comm, void *dst, size_t dst_bytes,
+                                 const void *src, size_t src_bytes)
+{
+    if (!is_live(nn)) {
+        return (dk_nn_transfer){0};
+    }
+    fence(nn);
+    dk_nn_transfer t = prepare(nn, comm, &dst, dst_bytes, &src, src_bytes);
+    t.ticket = dk_comm_start_shift(comm, dst, dst_bytes, src, src_bytes);
+    return t;
+}
+
+void dk_nn_finish(dk_nn *nn, dk_nn_transfer *t)
+{
+    dk_error err;
+    if (t->ticket != 0) {
+        note(nn, dk_comm_wait(t->comm, t->ticket, &err), &err);
+    }
+    if (t->host != NULL) {
+        dk_device_write(nn->device, t->dst, t->arrived, t->dst_bytes);
+        dk_free(t->host);
+    }
+    *t = (dk_nn_transfer){0};
+}

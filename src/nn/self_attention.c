@@ -1,0 +1,376 @@
+/* Projection, exchange of rows for heads, attention over blocks that travel, and back. */
+#include "nn/self_attention.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "nn/parallel.h"
+
+enum { Q, K, V, HEAD_GROUPS = 2 };
+
+/* How one sequence lies: rows of this rank, of each Ulysses rank and of each ring block; heads
+   of each Ulysses rank. */
+typedef struct layout {
+    const dk_nn_self_attention *a;
+    dk_comm *ulysses, *ring; /* NULL: one rank */
+    int u, us, r, rs;
+    int64_t rows, cols;                   /* of this rank, all heads */
+    int64_t block;                        /* rows of this rank's ring block */
+    int64_t rows_of[DK_COMM_MOST_RANKS];  /* by Ulysses rank */
+    int64_t block_of[DK_COMM_MOST_RANKS]; /* by ring rank */
+    int heads_of[DK_COMM_MOST_RANKS];     /* by Ulysses rank */
+    int heads;                            /* after the exchange */
+    int64_t width;                        /* heads * head_dim */
+} layout;
+
+static layout layout_of(const dk_nn *nn, const dk_nn_self_attention *a)
+{
+    const dk_groups *g = nn->parallel->groups;
+    layout l = {.a = a,
+                .ulysses = g->ulysses,
+                .ring = g->ring,
+                .u = g->place.ulysses,
+                .us = g->layout.ulysses,
+                .r = g->place.ring,
+                .rs = g->layout.ring,
+                .cols = (int64_t)a->heads * a->head_dim};
+    int parts = l.us * l.rs;
+    for (int r = 0; r < l.rs; r++) {
+        for (int u = 0; u < l.us; u++) {
+            int64_t rows = dk_part_size(a->tokens, parts, u + l.us * r);
+            l.block_of[r] += rows;
+            l.rows_of[u] = r == l.r ? rows : l.rows_of[u];
+        }
+    }
+    for (int u = 0; u < l.us; u++) {
+        l.heads_of[u] = (int)dk_part_size(a->heads, l.us, u);
+    }
+    l.rows = l.rows_of[l.u];
+    l.block = l.block_of[l.r];
+    l.heads = l.heads_of[l.u];
+    l.width = (int64_t)l.heads * a->head_dim;
+    return l;
+}
+
+static size_t bytes_of(const dk_nn *nn, int64_t elements)
+{
+    return (size_t)elements * dk_dtype_bytes(nn->type);
+}
+
+static void *at(const dk_nn *nn, const dk_tensor *x, int64_t elements)
+{
+    return (char *)x->data + bytes_of(nn, elements);
+}
+
+/* Columns of a matrix to or from a dense one. */
+static void copy_columns(dk_nn *nn, void *dst, int64_t dst_stride, const void *src,
+                         int64_t src_stride, int64_t rows, int64_t cols)
+{
+    const dk_permute_args args = {.rank = 2,
+                                  .shape = {rows, cols},
+                                  .src_stride = {src_stride, 1},
+                                  .dst_stride = {dst_stride, 1},
+                                  .src = src,
+                                  .src_type = nn->type,
+                                  .dst = dst,
+                                  .dst_type = nn->type};
+    if (rows > 0 && cols > 0) {
+        dk_device_permute(nn->device, &args);
+    }
+}
+
+/* The rows of sequence i of this rank's, all heads: to every Ulysses rank its heads of them.
+   packed: [heads * rows] in the order of ranks; arrived: [block][width]. */
+static dk_nn_transfer send_heads(dk_nn *nn, const layout *l, const dk_tensor *x, int i,
+                                 void *packed, void *arrived)
+{
+    size_t out[DK_COMM_MOST_RANKS], in[DK_COMM_MOST_RANKS];
+    int64_t packed_at = 0, column = 0;
+    for (int u = 0; u < l->us; u++) {
+        int64_t width = (int64_t)l->heads_of[u] * l->a->head_dim;
+        copy_columns(nn, (char *)packed + bytes_of(nn, packed_at), width,
+                     at(nn, x, i * l->rows * l->cols + column), l->cols, l->rows, width);
+        out[u] = bytes_of(nn, l->rows * width);
+        in[u] = bytes_of(nn, l->rows_of[u] * l->width);
+        packed_at += l->rows * width;
+        column += width;
+    }
+    return dk_nn_start_all_to_all(nn, l->ulysses, arrived, in, packed, out);
+}
+
+/* Projects, norms and rotates all sequences' queries, keys or values. */
+static void project(dk_nn *nn, const layout *l, int which, const dk_tensor *x,
+                    const dk_tensor *h)
+{
+    const dk_nn_self_attention *a = l->a;
+    const dk_nn_linear *const layers[] = {a->to_q, a->to_k, a->to_v};
+    const dk_nn_head_norm *const norms[] = {a->norm_q, a->norm_k, NULL};
+    dk_nn_linear_forward(nn, layers[which], x, h, NULL);
+    for (int i = 0; i < a->count && which != V; i++) {
+        dk_tensor rows =
+            DK_TENSOR(at(nn, x, i * l->rows * l->cols), nn->type, l->rows, l->cols);
+        dk_nn_norm_rope(nn, &rows, a->heads, norms[which], a->rope);
+    }
+}
+
+/* What is attended to: this rank's ring block of all sequences, its heads. Keys and values of a
+   sequence lie one behind the other, so that they travel together. */
+typedef struct blocks {
+    dk_tensor q;  /* [count][block][width] */
+    dk_tensor kv; /* [count][2][block][width] */
+} blocks;
+
+static void *kv_at(const dk_nn *nn, const layout *l, const dk_tensor *kv, int i, int which)
+{
+    return at(nn, kv, (2 * i + (which == V)) * l->block * l->width);
+}
+
+/* Values first: they need neither norm nor rotation. */
+static void exchange(dk_nn *nn, const layout *l, const blocks *b, const dk_tensor *h)
+{
+    enum { MOST = 3 * 16 };
+    static const int order[] = {V, K, Q};
+    dk_nn_transfer transfers[MOST];
+    int count = 0;
+    assert(3 * l->a->count <= MOST);
+    size_t mark = dk_nn_mark(nn);
+    dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
+    for (int n = 0; n < 3; n++) {
+        int which = order[n];
+        dk_tensor packed = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
+        project(nn, l, which, &x, h);
+        for (int i = 0; i < l->a->count; i++) {
+            void *arrived = which == Q ? at(nn, &b->q, i * l->block * l->width)
+                                       : kv_at(nn, l, &b->kv, i, which);
+            transfers[count++] =
+                send_heads(nn, l, &x, i, at(nn, &packed, i * l->rows * l->cols), arrived);
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        dk_nn_finish(nn, &transfers[i]);
+    }
+    dk_nn_unwind(nn, mark);
+}
+
+/* Without Ulysses ranks what is projected is a block already. */
+static void project_blocks(dk_nn *nn, const layout *l, const blocks *b, const dk_tensor *h)
+{
+    size_t mark = dk_nn_mark(nn);
+    dk_tensor k = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
+    dk_tensor v = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
+    project(nn, l, V, &v, h);
+    project(nn, l, K, &k, h);
+    project(nn, l, Q, &b->q, h);
+    int64_t one = l->rows * l->cols;
+    for (int i = 0; i < l->a->count; i++) {
+        dk_device_map(nn->device, kv_at(nn, l, &b->kv, i, K), nn->type, at(nn, &k, i * one),
+                      nn->type, DK_ACT_NONE, one);
+        dk_device_map(nn->device, kv_at(nn, l, &b->kv, i, V), nn->type, at(nn, &v, i * one),
+                      nn->type, DK_ACT_NONE, one);
+    }
+    dk_nn_unwind(nn, mark);
+}
+
+/* Heads [first, first + heads) of a sequence over one block of keys; dst: dense. */
+static void attend(dk_nn *nn, const layout *l, void *dst, float *lse, const void *q,
+                   const void *k, const void *v, int64_t keys, int first, int heads)
+{
+    size_t skip = bytes_of(nn, (int64_t)first * l->a->head_dim);
+    const dk_attention_args args = {.heads = heads,
+                                    .head_dim = l->a->head_dim,
+                                    .q_len = l->block,
+                                    .kv_len = keys,
+                                    .q = (const char *)q + skip,
+                                    .k = (const char *)k + skip,
+                                    .v = (const char *)v + skip,
+                                    .type = nn->type,
+                                    .q_stride = l->width,
+                                    .k_stride = l->width,
+                                    .v_stride = l->width,
+                                    .dst_stride = (int64_t)heads * l->a->head_dim,
+                                    .scale = l->a->scale,
+                                    .dst = dst,
+                                    .lse = lse};
+    if (l->block > 0 && heads > 0) {
+        dk_device_attention(nn->device, &args);
+    }
+}
+
+/* Every block of keys and values comes by: sum, [block][width], is over all of them. */
+static void attend_ring(dk_nn *nn, const layout *l, const dk_tensor *sum, const blocks *b,
+                        int i)
+{
+    size_t mark = dk_nn_mark(nn);
+    int64_t largest = 0;
+    for (int r = 0; r < l->rs; r++) {
+        largest = l->block_of[r] > largest ? l->block_of[r] : largest;
+    }
+    dk_tensor part = dk_nn_temp(nn, nn->type, l->block, l->width);
+    dk_tensor lse = dk_nn_temp(nn, DK_F32, 2 * l->heads, l->block);
+    dk_tensor travel[2] = {dk_nn_temp(nn, nn->type, 2 * largest, l->width),
+                           dk_nn_temp(nn, nn->type, 2 * largest, l->width)};
+    float *sum_lse = lse.data, *part_lse = sum_lse + (int64_t)l->heads * l->block;
+    const void *here = kv_at(nn, l, &b->kv, i, K);
+    bool first = true;
+    for (int step = 0; step < l->rs; step++) {
+        int from = (l->r - step + l->rs) % l->rs, next = (from - 1 + l->rs) % l->rs;
+        int64_t keys = l->block_of[from];
+        dk_tensor *into = &travel[step % 2];
+        dk_nn_transfer transfer = {0};
+        if (step + 1 < l->rs) {
+            transfer = dk_nn_start_shift(nn, l->ring, into->data,
+                                         bytes_of(nn, 2 * l->block_of[next] * l->width), here,
+                                         bytes_of(nn, 2 * keys * l->width));
+        }
+        if (keys > 0) {
+            attend(nn, l, part.data, part_lse, at(nn, &b->q, i * l->block * l->width), here,
+                   (const char *)here + bytes_of(nn, keys * l->width), keys, 0, l->heads);
+            const dk_attention_merge_args merge = {.heads = l->heads,
+                                                   .head_dim = l->a->head_dim,
+                                                   .rows = l->block,
+                                                   .sum = sum->data,
+                                                   .sum_lse = sum_lse,
+                                                   .part = part.data,
+                                                   .part_lse = part_lse,
+                                                   .type = nn->type,
+                                                   .first = first};
+            dk_device_merge(nn->device, &merge);
+            first = false;
+        }
+        dk_nn_finish(nn, &transfer);
+        here = into->data;
+    }
+    dk_nn_unwind(nn, mark);
+}
+
+/* Heads [first, first + mine) of results, [block][mine * head_dim], go back to where their rows
+   are; arrived: those heads of every Ulysses rank, rank by rank, of this rank's rows. */
+static dk_nn_transfer send_back(dk_nn *nn, const layout *l, int group, int groups,
+                                const void *results, int mine, void *arrived)
+{
+    size_t out[DK_COMM_MOST_RANKS], in[DK_COMM_MOST_RANKS];
+    for (int u = 0; u < l->us; u++) {
+        int64_t theirs = dk_part_size(l->heads_of[u], groups, group) * l->a->head_dim;
+        out[u] = bytes_of(nn, l->rows_of[u] * mine * l->a->head_dim);
+        in[u] = bytes_of(nn, l->rows * theirs);
+    }
+    return dk_nn_start_all_to_all(nn, l->ulysses, arrived, in, results, out);
+}
+
+/* What arrived of a group of heads, into its columns of dst's rows. */
+static void spread(dk_nn *nn, const layout *l, int group, int groups, char *dst,
+                   const char *arrived)
+{
+    int64_t column = 0, taken = 0;
+    for (int u = 0; u < l->us; u++) {
+        int64_t heads = dk_part_size(l->heads_of[u], groups, group);
+        int64_t width = heads * l->a->head_dim;
+        int64_t first = dk_part_begin(l->heads_of[u], groups, group) * l->a->head_dim;
+        copy_columns(nn, dst + bytes_of(nn, column + first), l->cols,
+                     arrived + bytes_of(nn, taken), width, l->rows, width);
+        column += (int64_t)l->heads_of[u] * l->a->head_dim;
+        taken += l->rows * width;
+    }
+}
+
+/* One sequence's attention with rows exchanged for heads: results return by groups of heads. */
+static void attend_ulysses(dk_nn *nn, const layout *l, char *dst, const blocks *b, int i)
+{
+    size_t mark = dk_nn_mark(nn);
+    int groups = l->ring == NULL ? HEAD_GROUPS : 1;
+    dk_tensor results = dk_nn_temp(nn, nn->type, l->block, l->width);
+    dk_tensor arrived = dk_nn_temp(nn, nn->type, l->rows, l->cols);
+    dk_nn_transfer transfers[HEAD_GROUPS];
+    char *result = results.data, *place = arrived.data;
+    char *places[HEAD_GROUPS];
+    if (l->ring != NULL) {
+        dk_tensor sum = dk_nn_temp(nn, DK_F32, l->block, l->width);
+        attend_ring(nn, l, &sum, b, i);
+        dk_nn_map(nn, &results, &sum, DK_ACT_NONE);
+    }
+    for (int g = 0; g < groups; g++) {
+        int first = (int)dk_part_begin(l->heads, groups, g);
+        int mine = (int)dk_part_size(l->heads, groups, g);
+        int64_t all = 0;
+        for (int u = 0; u < l->us; u++) {
+            all += dk_part_size(l->heads_of[u], groups, g) * l->a->head_dim;
+        }
+        if (l->ring == NULL) {
+            attend(nn, l, result, NULL, at(nn, &b->q, i * l->block * l->width),
+                   kv_at(nn, l, &b->kv, i, K), kv_at(nn, l, &b->kv, i, V), l->block, first,
+                   mine);
+        }
+        transfers[g] = send_back(nn, l, g, groups, result, mine, place);
+        places[g] = place;
+        result += bytes_of(nn, l->block * mine * l->a->head_dim);
+        place += bytes_of(nn, l->rows * all);
+    }
+    for (int g = 0; g < groups; g++) {
+        dk_nn_finish(nn, &transfers[g]);
+        spread(nn, l, g, groups, dst, places[g]);
+    }
+    dk_nn_unwind(nn, mark);
+}
+
+static void forward_split(dk_nn *nn, const dk_nn_self_attention *a, const dk_tensor *dst,
+                          const dk_tensor *h)
+{
+    const layout l = layout_of(nn, a);
+    const blocks b = {
+        .q = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
+        .kv = dk_nn_temp(nn, nn->type, 2 * a->count * l.block, l.width),
+    };
+    if (l.ulysses != NULL) {
+        exchange(nn, &l, &b, h);
+    } else {
+        project_blocks(nn, &l, &b, h);
+    }
+    for (int i = 0; i < a->count; i++) {
+        char *rows = at(nn, dst, i * l.rows * l.cols);
+        if (l.ulysses != NULL) {
+            attend_ulysses(nn, &l, rows, &b, i);
+        } else {
+            size_t mark = dk_nn_mark(nn);
+            dk_tensor sum = dk_nn_temp(nn, DK_F32, l.block, l.width);
+            attend_ring(nn, &l, &sum, &b, i);
+            dk_device_map(nn->device, rows, nn->type, sum.data, DK_F32, DK_ACT_NONE,
+                          l.block * l.width);
+            dk_nn_unwind(nn, mark);
+        }
+    }
+}
+
+/* All on this rank: what is done to h is done once for the three projections. */
+static void forward_whole(dk_nn *nn, const dk_nn_self_attention *a, const dk_tensor *dst,
+                          const dk_tensor *h)
+{
+    int64_t rows = h->shape[0], cols = (int64_t)a->heads * a->head_dim;
+    dk_tensor q = dk_nn_temp(nn, nn->type, rows, cols);
+    dk_tensor k = dk_nn_temp(nn, nn->type, rows, cols);
+    dk_tensor v = dk_nn_temp(nn, nn->type, rows, cols);
+    const dk_nn_linear_call qkv[] = {
+        {a->to_q, &q, NULL}, {a->to_k, &k, NULL}, {a->to_v, &v, NULL}};
+    dk_nn_linear_group(nn, h, qkv, 3);
+    for (int i = 0; i < a->count; i++) {
+        int64_t first = i * a->tokens * cols;
+        dk_tensor qi = DK_TENSOR(at(nn, &q, first), nn->type, a->tokens, cols);
+        dk_tensor ki = DK_TENSOR(at(nn, &k, first), nn->type, a->tokens, cols);
+        dk_tensor vi = DK_TENSOR(at(nn, &v, first), nn->type, a->tokens, cols);
+        dk_tensor out = DK_TENSOR(at(nn, dst, first), nn->type, a->tokens, cols);
+        dk_nn_norm_rope(nn, &qi, a->heads, a->norm_q, a->rope);
+        dk_nn_norm_rope(nn, &ki, a->heads, a->norm_k, a->rope);
+        dk_nn_attention(nn, &out, &qi, &ki, &vi, a->heads, a->scale, NULL);
+    }
+}
+
+void dk_nn_self_attention_forward(dk_nn *nn, const dk_nn_self_attention *a,
+                                  const dk_tensor *dst, const dk_tensor *h)
+{
+    size_t mark = dk_nn_mark(nn);
+    if (nn->parallel != NULL && dk_layout_sp(&nn->parallel->groups->layout) > 1) {
+        forward_split(nn, a, dst, h);
+    } else {
+        forward_whole(nn, a, dst, h);
+    }
+    dk_nn_unwind(nn, mark);
+}
