@@ -47,9 +47,14 @@ static dk_status grow(dk_nn *nn, dk_nn_stack *stack, const char *what, dk_error 
 dk_status dk_nn_dry_end(dk_nn *nn, dk_error *err)
 {
     dk_device_set_dry(nn->device, false);
-    DK_TRY(dk_device_sync(nn->device, err));
-    DK_TRY(grow(nn, &nn->temp, "activations", err));
-    return grow(nn, &nn->keep, "caches of a generation", err);
+    dk_status status = dk_device_sync(nn->device, err);
+    if (status == DK_OK) {
+        status = grow(nn, &nn->temp, "activations", err);
+    }
+    if (status == DK_OK) {
+        status = grow(nn, &nn->keep, "caches of a generation", err);
+    }
+    return dk_nn_agree_status(nn, status, err);
 }
 
 /* A dry address is a number that nobody follows: its place in a stack that starts at 64. */
@@ -81,22 +86,36 @@ dk_tensor dk_nn_keep(dk_nn *nn, dk_dtype type, int64_t rows, int64_t cols)
     return take(nn, &nn->keep, type, rows, cols);
 }
 
-/* What all ranks make of it: their failures, and the leader's wish. A dry run, which tells
-   nobody, hears no wish either. */
+static uint64_t wishes(const dk_nn *nn)
+{
+    uint64_t stopped = 0;
+    for (int i = 0; i < nn->wish_count; i++) {
+        stopped |= dk_nn_stops(nn->wishes[i]) ? (uint64_t)1 << i : 0;
+    }
+    return stopped;
+}
+
+/* What all ranks make of it: their failures, and the leader's wishes, as one word of which the
+   largest counts. A dry run, which tells nobody, hears no wish either. */
 static dk_status check_together(dk_nn *nn, bool stops, dk_error *err)
 {
-    uint64_t mine = dk_nn_leads(nn) && stops ? 1 : 0;
+    enum { ALL = 32, FAILURE = 33 };
+    uint64_t mine = 0;
     if (nn->device->failed != DK_OK) {
-        mine = 2 * (uint64_t)nn->device->failed;
+        mine = (uint64_t)nn->device->failed << FAILURE;
+    } else if (dk_nn_leads(nn)) {
+        mine = (stops ? (uint64_t)1 << ALL : 0) | wishes(nn);
     }
-    uint64_t most = nn->device->dry ? mine & ~(uint64_t)1 : dk_nn_agree_most(nn, mine);
+    uint64_t most = nn->device->dry ? mine >> FAILURE << FAILURE : dk_nn_agree_most(nn, mine);
+    nn->agreed = !nn->device->dry && !nn->cut_off;
     if (nn->device->failed != DK_OK) {
         return dk_device_sync(nn->device, err);
     }
-    if (most > 1) {
-        return dk_fail(err, (dk_status)(most / 2), DK_NN_ANOTHER_RANK);
+    nn->stopped = most & UINT32_MAX;
+    if (most >> FAILURE != 0) {
+        return dk_fail(err, (dk_status)(most >> FAILURE), DK_NN_ANOTHER_RANK);
     }
-    return most == 1 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
+    return most >> ALL != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }
 
 dk_status dk_nn_check(dk_nn *nn, dk_error *err)
@@ -108,6 +127,7 @@ dk_status dk_nn_check(dk_nn *nn, dk_error *err)
     if (nn->device->failed != DK_OK) {
         return dk_device_sync(nn->device, err);
     }
+    nn->stopped = nn->device->dry ? 0 : wishes(nn);
     return stops ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }
 

@@ -25,15 +25,23 @@ typedef void dk_nn_tap_fn(void *context, const char *name, const dk_tensor *tens
 
 typedef struct dk_nn_parallel dk_nn_parallel;
 
+enum { DK_NN_MOST_WISHES = 32 };
+
 typedef struct dk_nn {
     dk_device *device;              /* borrowed */
     const dk_nn_parallel *parallel; /* borrowed: the ranks that compute together, all making the
                                        same calls; NULL: this one alone */
     bool cut_off;                   /* a call between ranks failed: none is made any more */
-    dk_dtype type;                  /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
-    const atomic_bool *cancel;      /* borrowed, may be NULL: ends everything */
-    const atomic_bool *own_cancel;  /* the same: ends what runs now alone; NULL at first */
-    dk_nn_tap_fn *tap;              /* may be NULL */
+    bool agreed;   /* the latest failure of a check, a sync or a plan is that of all ranks */
+    dk_dtype type; /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
+    const atomic_bool *cancel;     /* borrowed, may be NULL: ends everything */
+    const atomic_bool *own_cancel; /* the same: ends what runs now alone; NULL at first */
+    /* Wishes to stop parts of what runs together, which goes on; borrowed, NULL: nobody wishes.
+       stopped: those that were heard, by number, at the latest check. */
+    const atomic_bool *wishes[DK_NN_MOST_WISHES];
+    int wish_count;
+    uint64_t stopped;
+    dk_nn_tap_fn *tap; /* may be NULL */
     void *tap_context;
     dk_nn_stack temp, keep;
     dk_nn_guard guard;
@@ -43,7 +51,7 @@ void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *
 void dk_nn_release(dk_nn *nn);
 
 /* Between these two calls everything runs dry. The end allocates what the peak asked for, and
-   empties both stacks. */
+   empties both stacks; where it fails on one of several ranks it fails on all. */
 void dk_nn_dry_begin(dk_nn *nn);
 DK_MUST_USE dk_status dk_nn_dry_end(dk_nn *nn, dk_error *err);
 

@@ -131,6 +131,49 @@ void dk_nn_share(dk_nn *nn, void *data, size_t bytes)
     }
 }
 
+/* Of a device's tensor: root's on all ranks. */
+static void broadcast(dk_nn *nn, dk_comm *comm, const dk_tensor *x, int root)
+{
+    dk_error err;
+    size_t bytes = dk_tensor_bytes(x);
+    if (comm == NULL || !is_live(nn)) {
+        return;
+    }
+    fence(nn);
+    void *host = nn->device->host_memory ? x->data : dk_alloc(bytes);
+    if (host != x->data && dk_comm_rank(comm) == root) {
+        dk_device_read(nn->device, host, x->data, bytes);
+    }
+    note(nn, dk_comm_broadcast(comm, host, bytes, root, &err), &err);
+    if (host != x->data) {
+        dk_device_write(nn->device, x->data, host, bytes);
+        dk_free(host);
+    }
+}
+
+void dk_nn_share_tensor(dk_nn *nn, const dk_tensor *x)
+{
+    broadcast(nn, nn->parallel != NULL ? nn->parallel->control : NULL, x, 0);
+}
+
+int dk_nn_branches(const dk_nn *nn)
+{
+    const dk_groups *g = groups_of(nn);
+    return g != NULL ? g->layout.cfg : 1;
+}
+
+int dk_nn_branch(const dk_nn *nn)
+{
+    const dk_groups *g = groups_of(nn);
+    return g != NULL ? g->place.cfg : 0;
+}
+
+void dk_nn_share_branch(dk_nn *nn, const dk_tensor *x, int branch)
+{
+    const dk_groups *g = groups_of(nn);
+    broadcast(nn, g != NULL ? g->cfg : NULL, x, branch);
+}
+
 uint64_t dk_nn_agree(dk_nn *nn, uint64_t mine)
 {
     uint64_t word = mine;
@@ -160,10 +203,18 @@ uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine)
 dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
 {
     dk_status most = (dk_status)dk_nn_agree_most(nn, (uint64_t)mine);
+    nn->agreed = most != DK_OK && !nn->cut_off;
     if (mine == DK_OK && most != DK_OK) {
         return dk_fail(err, most, DK_NN_ANOTHER_RANK);
     }
     return mine;
+}
+
+void dk_nn_abandon(dk_nn *nn, const char *why)
+{
+    nn->cut_off = true;
+    dk_comm_abandon(nn->parallel->groups->world, why);
+    dk_comm_abandon(nn->parallel->control, why);
 }
 
 static size_t sum(const size_t *sizes, int count)

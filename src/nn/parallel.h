@@ -44,6 +44,17 @@ uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine);
 DK_MUST_USE dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err);
 /* The leader's bytes of host memory on all ranks. */
 void dk_nn_share(dk_nn *nn, void *data, size_t bytes);
+/* The leader's tensor of the device on all ranks. */
+void dk_nn_share_tensor(dk_nn *nn, const dk_tensor *x);
+
+/* The branches of guidance that are computed side by side, and which one this rank works on. */
+int dk_nn_branches(const dk_nn *nn);
+int dk_nn_branch(const dk_nn *nn);
+/* A branch's tensor on the ranks of all branches. */
+void dk_nn_share_branch(dk_nn *nn, const dk_tensor *x, int branch);
+
+/* This rank leaves the others, whose calls fail with `why`. */
+void dk_nn_abandon(dk_nn *nn, const char *why);
 
 #define DK_NN_ANOTHER_RANK "another rank of the replica failed: its own log says how"
 

@@ -5,7 +5,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/trace.h"
+#include "nn/parallel.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/sharing.h"
 #include "pipeline/stage.h"
 
 enum { MAX_STATES = 8 };
@@ -81,7 +83,10 @@ static dk_status prepare_part(dk_nn *nn, part *p, dk_error *err)
     }
     dk_sampler_reset(job->sampler);
     if (job->resumes && !nn->device->dry) {
-        dk_checkpoint_restore(job->saved, job, p->latent.data, p->state);
+        if (!job->follows) {
+            dk_checkpoint_restore(job->saved, job, p->latent.data, p->state);
+        }
+        DK_TRY(dk_job_share_sampler(job, &p->latent, p->state, err));
     } else {
         dk_device_write(nn->device, p->latent.data, job->latent, dk_tensor_bytes(&p->latent));
     }
@@ -118,7 +123,8 @@ static bool takes_part(const part *p, int i)
     return p->job->status == DK_OK && p->job->first_step <= i;
 }
 
-/* The passes of step i: one for every prompt, or two where it is guided. */
+/* The passes of step i: one for every prompt, or two where it is guided. A part's number is
+   that of its wish to stop. */
 static int list_items(group *g, int i, dk_wan_dit_item *items, part **owners)
 {
     int count = 0;
@@ -126,10 +132,8 @@ static int list_items(group *g, int i, dk_wan_dit_item *items, part **owners)
         part *p = &g->parts[k];
         if (takes_part(p, i)) {
             owners[count] = p;
-            items[count++] = (dk_wan_dit_item){.text = &p->prompt,
-                                               .latent = p->latent,
-                                               .out = p->conditional,
-                                               .cancel = p->job->cancel};
+            items[count++] = (dk_wan_dit_item){
+                .text = &p->prompt, .latent = p->latent, .out = p->conditional, .wish = k};
         }
         if (takes_part(p, i) && p->job->guided) {
             owners[count] = p;
@@ -158,37 +162,50 @@ static void guide(part *p, int i)
     }
 }
 
-/* The passes of step i. */
+/* The passes of step i. Branches of guidance that have ranks of their own take turns: item k is
+   branch k's. All branches make the same number of passes, of no items at the end of the
+   shorter list, since every rank looks for wishes to stop in each. */
 static dk_status pass(group *g, int i, dk_wan_dit_item *items, int count, dk_error *err)
 {
+    int branches = dk_nn_branches(g->nn), mine = 0, most = (count + branches - 1) / branches;
     int width = dk_jobs_pass_items(g->nn->device, g->grid.tokens);
     float timestep = dk_sampler_timesteps(g->parts[0].job->sampler)[i];
+    dk_wan_dit_item own[2 * DK_JOBS_TOGETHER];
+    for (int k = dk_nn_branch(g->nn); k < count; k += branches) {
+        own[mine++] = items[k];
+    }
     dk_nn_guard_clear(&g->nn->guard);
-    for (int k = 0; k < count; k += width) {
-        int some = count - k < width ? count - k : width;
-        DK_TRY(
-            dk_wan_dit_forward_batch(g->nn, g->dit, &g->grid, items + k, some, timestep, err));
+    for (int k = 0; k < most; k += width) {
+        int some = mine - k < width ? mine - k : width;
+        DK_TRY(dk_wan_dit_forward_batch(g->nn, g->dit, &g->grid, own + k, some > 0 ? some : 0,
+                                        timestep, err));
+    }
+    for (int k = 0; k < count; k++) {
+        dk_nn_share_branch(g->nn, &items[k].out, k % branches);
+        items[k].stopped = g->nn->stopped >> items[k].wish & 1;
     }
     return DK_OK;
 }
 
-/* The same until every block is finite, or was computed carefully. */
+/* The same until every block is finite, or was computed carefully, on every rank. */
 static dk_status pass_guarded(group *g, int i, dk_wan_dit_item *items, int count, dk_error *err)
 {
-    int bad;
-    DK_TRY(pass(g, i, items, count, err));
-    DK_TRY(dk_nn_guard_look(&g->nn->guard, &bad, err));
-    while (bad >= 0) {
+    for (;;) {
+        int bad;
+        DK_TRY(pass(g, i, items, count, err));
+        dk_status looked = dk_nn_guard_look(&g->nn->guard, &bad, err);
+        DK_TRY(dk_nn_agree_status(g->nn, looked, err));
+        bad = (int)dk_nn_agree_most(g->nn, (uint64_t)(bad + 1)) - 1;
+        if (bad < 0) {
+            return DK_OK;
+        }
         for (int k = 0; k < g->count; k++) {
             dk_job_warn(g->parts[k].job,
                         "step %d: block %d of the transformer was not finite: it is computed "
                         "again, and from now on, by slower kernels in f32",
                         i + 1, bad);
         }
-        DK_TRY(pass(g, i, items, count, err));
-        DK_TRY(dk_nn_guard_look(&g->nn->guard, &bad, err));
     }
-    return DK_OK;
 }
 
 /* The predictions of step i into every part's `conditional`. */
@@ -252,6 +269,15 @@ static void trace_step(const group *g, int i, int64_t began_ns)
     }
 }
 
+/* The mask and the picture are the leader's. */
+static void keep_edit(part *p, int step)
+{
+    dk_edit_keep(p->job, step, &p->latent);
+    if (p->job->request.mask_path != NULL) {
+        dk_nn_share_tensor(p->job->nn, &p->latent);
+    }
+}
+
 static dk_status step(group *g, int i, dk_error *err)
 {
     const dk_sampler_math math = {.combine = combine, .context = g->nn->device};
@@ -262,11 +288,11 @@ static dk_status step(group *g, int i, dk_error *err)
             dk_preview_look(p->job, i, &p->latent, &p->conditional);
             dk_sampler_step(p->job->sampler, &math, i, p->conditional.data, p->latent.data,
                             p->state, dk_tensor_count(&p->latent));
-            dk_edit_keep(p->job, i + 1, &p->latent);
+            keep_edit(p, i + 1);
             dump(p->job, "latents", i, &p->latent);
         }
     }
-    return dk_device_sync(g->nn->device, err);
+    return dk_nn_sync(g->nn, err);
 }
 
 static dk_status run_steps(group *g, dk_error *err)
@@ -301,7 +327,7 @@ static dk_status collect(group *g, dk_error *err)
         if (takes_part(p, g->steps)) {
             dk_device_read(g->nn->device, p->job->latent, p->latent.data,
                            dk_tensor_bytes(&p->latent));
-            DK_TRY(dk_device_sync(g->nn->device, err));
+            DK_TRY(dk_nn_sync(g->nn, err));
             if (p->job->saved != NULL) {
                 dk_checkpoint_end(p->job->saved, p->job);
             }
@@ -319,38 +345,62 @@ static void make_room(group *g)
     }
 }
 
+static dk_status share(dk_job *const *jobs, int count, dk_error *err)
+{
+    for (int i = 0; i < count; i++) {
+        DK_TRY(dk_job_share(jobs[i], err));
+    }
+    return DK_OK;
+}
+
+/* Whose wishes the loop hears. */
+static void hear(dk_nn *nn, dk_job *const *jobs, int count)
+{
+    nn->own_cancel = count == 1 ? jobs[0]->cancel : NULL;
+    nn->wish_count = count;
+    for (int i = 0; i < count; i++) {
+        nn->wishes[i] = jobs[i]->cancel;
+    }
+}
+
+static dk_status run_group(group *g, dk_error *err)
+{
+    int blocks = (int)dk_wan_dit_get_config(g->dit)->layers;
+    DK_TRY(dk_nn_check(g->nn, err));
+    dk_status opened = dk_nn_guard_open(&g->nn->guard, g->nn->device, blocks, err);
+    DK_TRY(dk_nn_agree_status(g->nn, opened, err));
+    DK_TRY(plan(g, err));
+    make_room(g);
+    DK_TRY(prepare(g, err));
+    DK_TRY(run_steps(g, err));
+    return collect(g, err);
+}
+
 /* What stops the whole group stops every job of it that was still well. */
 static void run_together(dk_job *const *jobs, int count)
 {
-    group g;
+    group g = {.count = 0};
+    dk_nn *nn = jobs[0]->nn;
     dk_error err = {0};
-    init(&g, jobs, count);
-    g.nn->own_cancel = count == 1 ? jobs[0]->cancel : NULL;
-    dk_status status = dk_nn_check(g.nn, &err);
+    hear(nn, jobs, count);
+    dk_status status = share(jobs, count, &err);
     if (status == DK_OK) {
-        int blocks = (int)dk_wan_dit_get_config(g.dit)->layers;
-        status = dk_nn_guard_open(&g.nn->guard, g.nn->device, blocks, &err);
+        init(&g, jobs, count);
+        status = run_group(&g, &err);
     }
-    if (status == DK_OK) {
-        status = plan(&g, &err);
-    }
-    if (status == DK_OK) {
-        make_room(&g);
-        status = prepare(&g, &err);
-    }
-    if (status == DK_OK) {
-        status = run_steps(&g, &err);
-    }
-    if (status == DK_OK) {
-        status = collect(&g, &err);
-    }
-    g.nn->own_cancel = NULL;
+    hear(nn, NULL, 0);
     release_texts(&g);
     for (int k = 0; k < count && status != DK_OK; k++) {
         if (jobs[k]->status == DK_OK) {
             jobs[k]->status = dk_fail(&jobs[k]->error, status, "%s", err.message);
         }
     }
+}
+
+static bool is_shared(const dk_job *job)
+{
+    (void)job;
+    return true;
 }
 
 static dk_status plan_request(dk_job *job, dk_planning *planning, dk_error *err)
@@ -377,6 +427,7 @@ static dk_status plan_request(dk_job *job, dk_planning *planning, dk_error *err)
 const dk_stage dk_stage_denoising = {.name = "denoising",
                                      .per_output = true,
                                      .run_together = run_together,
+                                     .is_shared = is_shared,
                                      .plan = plan_request,
                                      .rate = DK_RATE_STEPS,
                                      .component = DK_COMPONENT_TRANSFORMER};

@@ -181,4 +181,5 @@ static dk_status run(dk_job *job, dk_error *err)
     return allocate_result(job, err);
 }
 
-const dk_stage dk_stage_input_validation = {.name = "input validation", .run = run};
+const dk_stage dk_stage_input_validation = {
+    .name = "input validation", .run = run, .follow = dk_job_check};

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/trace.h"
+#include "nn/parallel.h"
 #include "pipeline/stage.h"
 
 int64_t dk_job_latent_count(const dk_job *job)
@@ -91,7 +92,7 @@ static dk_nn *nn_of(const dk_job *job, const dk_stage *stage)
     return text ? dk_job_text_nn(job) : job->nn;
 }
 
-static void run_alone(dk_job *job, const dk_stage *stage)
+static void run_one(dk_job *job, const dk_stage *stage)
 {
     begin_stage(job, stage);
     dk_nn *nn = nn_of(job, stage);
@@ -119,29 +120,77 @@ static void run_together(dk_job *const *jobs, int count, const dk_stage *stage)
     }
 }
 
-static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
+/* The jobs that a stage concerns: those that are well, on every rank those of the leader. */
+static int list_jobs(dk_job **out, dk_job *const *jobs, int count, const dk_stage *stage,
+                     bool shared)
 {
-    dk_job *well[DK_JOBS_TOGETHER];
+    uint64_t mask = 0;
     int left = 0;
     for (int i = 0; i < count; i++) {
         bool applies = stage->applies == NULL || stage->applies(jobs[i]);
-        if (jobs[i]->status == DK_OK && applies) {
-            well[left++] = jobs[i];
+        mask |= jobs[i]->status == DK_OK && applies ? (uint64_t)1 << i : 0;
+    }
+    mask = shared ? dk_nn_agree(jobs[0]->nn, mask) : mask;
+    for (int i = 0; i < count; i++) {
+        if (mask >> i & 1) {
+            out[left++] = jobs[i];
         }
     }
-    if (stage->run_together != NULL && left > 0) {
+    return left;
+}
+
+static void run_listed(dk_job *const *jobs, int count, const dk_stage *stage)
+{
+    if (stage->run_together != NULL && count > 0) {
         int64_t began_ns = dk_now_ns();
-        run_together(well, left, stage);
-        trace_stage(well[0], stage, began_ns);
+        run_together(jobs, count, stage);
+        trace_stage(jobs[0], stage, began_ns);
     } else {
-        for (int i = 0; i < left; i++) {
+        for (int i = 0; i < count; i++) {
             int64_t began_ns = dk_now_ns();
-            run_alone(well[i], stage);
-            trace_stage(well[i], stage, began_ns);
+            run_one(jobs[i], stage);
+            trace_stage(jobs[i], stage, began_ns);
         }
     }
-    if (stage->rate != DK_RATE_NONE && left > 0) {
-        dk_device_rest(nn_of(well[0], stage)->device, stage->component);
+    if (stage->rate != DK_RATE_NONE && count > 0) {
+        dk_device_rest(nn_of(jobs[0], stage)->device, stage->component);
+    }
+}
+
+static void follow(dk_job *const *jobs, int count, const dk_stage *stage)
+{
+    for (int i = 0; i < count && stage->follow != NULL; i++) {
+        jobs[i]->status = stage->follow(jobs[i], &jobs[i]->error);
+    }
+}
+
+/* A rank that left the others in a stage that all share ends them: they would wait for it. */
+static void run_shared(dk_job *const *jobs, int count, const dk_stage *stage)
+{
+    dk_nn *nn = nn_of(jobs[0], stage);
+    run_listed(jobs, count, stage);
+    for (int i = 0; i < count; i++) {
+        if (jobs[i]->status != DK_OK && !nn->agreed) {
+            dk_nn_abandon(nn, jobs[i]->error.message);
+        }
+    }
+}
+
+static void run_stage(dk_job *const *jobs, int count, const dk_stage *stage)
+{
+    dk_job *well[DK_JOBS_TOGETHER];
+    dk_nn *nn = nn_of(jobs[0], stage);
+    const dk_nn_parallel *ranks = nn->parallel;
+    bool shared = ranks != NULL && stage->is_shared != NULL && stage->is_shared(jobs[0]);
+    int left = list_jobs(well, jobs, count, stage, shared);
+    if (shared && left > 0) {
+        run_shared(well, left, stage);
+    } else if (!shared && jobs[0]->follows) {
+        follow(well, left, stage);
+    } else if (!shared) {
+        nn->parallel = NULL;
+        run_listed(well, left, stage);
+        nn->parallel = ranks;
     }
 }
 

@@ -34,6 +34,8 @@ struct dk_job {
     void *event_context;
     dk_nn *text_nn;            /* borrowed; prompts are encoded there; NULL: by nn */
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
+    bool follows;              /* on a rank that does not lead: computes with the others, tells
+                                  nobody */
     dk_dump *dump;             /* NULL: nothing is dumped */
     dk_checkpoint_options checkpoint;
     bool previews;                  /* tell previews */

@@ -27,16 +27,22 @@ static void dump(const dk_job *job, const char *name, float *values)
     dk_dump_add(job->dump, name, &latent);
 }
 
-static dk_status run(dk_job *job, dk_error *err)
+static dk_status make_room(dk_job *job, dk_error *err)
 {
-    int steps = dk_sampler_steps(job->sampler), begin = job->edit.begin_step;
-    bool edits = job->edit.picture != NULL;
     if (job->latent == NULL) {
         void *memory;
         DK_TRY(dk_try_alloc(&memory, (size_t)dk_job_latent_count(job) * sizeof(float), "latent",
                             err));
         job->latent = memory;
     }
+    return DK_OK;
+}
+
+static dk_status run(dk_job *job, dk_error *err)
+{
+    int steps = dk_sampler_steps(job->sampler), begin = job->edit.begin_step;
+    bool edits = job->edit.picture != NULL;
+    DK_TRY(make_room(job, err));
     int made = job->saved != NULL ? dk_checkpoint_begin(job->saved, job) : 0;
     job->first_step = made > begin ? made : begin;
     job->resumes = made > begin && made < steps;
@@ -57,4 +63,4 @@ static dk_status run(dk_job *job, dk_error *err)
 }
 
 const dk_stage dk_stage_latent_preparation = {
-    .name = "latent preparation", .per_output = true, .run = run};
+    .name = "latent preparation", .per_output = true, .run = run, .follow = make_room};

@@ -24,6 +24,7 @@ struct dk_pipeline {
     const char *class_name; /* "WanPipeline" */
     dk_tokenizer *tokenizer;
     dk_t5_encoder *text_encoder;
+    bool text_is_shared; /* all ranks encode together, each its heads */
     dk_wan_dit *transformer;
     dk_wan_vae *vae; /* decoder */
     dk_image_encoder *encoder;
@@ -36,7 +37,9 @@ struct dk_pipeline {
 };
 
 typedef struct dk_pipeline_options {
-    dk_device *text_device;       /* borrowed: where prompts are encoded; NULL: the same */
+    dk_device *text_device; /* borrowed: where prompts are encoded; NULL: the same */
+    dk_comm *tp;            /* borrowed: share out the transformer's layers; NULL: one rank */
+    dk_comm *text_ranks;    /* the same of the text encoder, where it has heads for all */
     dk_quantization quantization; /* of the transformer's linear layers */
     double max_error;             /* of one layer, see nn/quantize.h; NAN: the kind's own */
     const atomic_bool *cancel;    /* may be NULL */

@@ -18,6 +18,11 @@ typedef struct dk_stage {
     /* Dry, in a context of its own: adds up what the stage will take for the whole request; see
        planning.h. NULL: next to nothing. */
     dk_status (*plan)(dk_job *job, dk_planning *planning, dk_error *err);
+    /* On several ranks the leader runs stages alone, but for those that all ranks share, which
+       the others run too. NULL: never shared. */
+    bool (*is_shared)(const dk_job *job);
+    /* What the other ranks do of a stage that the leader runs alone; NULL: nothing. */
+    dk_status (*follow)(dk_job *job, dk_error *err);
     dk_rate rate;           /* at which its operations are computed; none: it uses no weights */
     dk_component component; /* whose weights it uses */
 } dk_stage;

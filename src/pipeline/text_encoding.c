@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "nn/parallel.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/stage.h"
 #include "tokenizer/clean.h"
@@ -41,7 +42,7 @@ static dk_status forward(dk_job *job, const dk_tokens *tokens, dk_text_embeds *o
     DK_TRY(dk_try_alloc(&values, dk_tensor_bytes(&hidden), "text embeddings", err));
     dk_device_read(nn->device, values, hidden.data, dk_tensor_bytes(&hidden));
     out->values = values;
-    return dk_device_sync(nn->device, err);
+    return dk_nn_sync(nn, err);
 }
 
 static void dump(dk_dump *dump, const char *name, const dk_text_embeds *embeds)
@@ -65,10 +66,14 @@ static dk_status encode(dk_job *job, const char *name, const char *text, dk_text
     int64_t width = dk_t5_encoder_config(job->pipeline->text_encoder)->d_model;
     dk_status status = DK_OK;
     *out = (dk_text_embeds){.rows = count, .padded = DK_WAN_TEXT_ROWS, .width = width};
-    out->values = dk_embedding_cache_find(job->embeddings, tokens.ids, count, width);
-    if (out->values == NULL) {
+    if (!job->follows) {
+        out->values = dk_embedding_cache_find(job->embeddings, tokens.ids, count, width);
+    }
+    /* What the leader found nobody computes. */
+    bool found = dk_nn_agree(dk_job_text_nn(job), out->values != NULL) != 0;
+    if (!found) {
         status = forward(job, &tokens, out, err);
-        if (status == DK_OK) {
+        if (status == DK_OK && !job->follows) {
             dk_embedding_cache_keep(job->embeddings, tokens.ids, count, width, out->values);
         }
     }
@@ -120,8 +125,14 @@ static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
     return DK_OK;
 }
 
+static bool is_shared(const dk_job *job)
+{
+    return job->pipeline->text_is_shared;
+}
+
 const dk_stage dk_stage_text_encoding = {.name = "text encoding",
                                          .run = run,
+                                         .is_shared = is_shared,
                                          .plan = plan,
                                          .rate = DK_RATE_TEXT,
                                          .component = DK_COMPONENT_TEXT_ENCODER};

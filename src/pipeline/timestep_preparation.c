@@ -33,4 +33,4 @@ static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
 }
 
 const dk_stage dk_stage_timestep_preparation = {
-    .name = "timestep preparation", .run = run, .plan = plan};
+    .name = "timestep preparation", .run = run, .follow = run, .plan = plan};

@@ -82,8 +82,18 @@ static dk_status open_component(component *c, const dk_model_folder *folder, dk_
     return DK_OK;
 }
 
+/* Splits the text encoder, where every rank gets a head. */
+static void share_text_encoder(dk_pipeline *pipeline, dk_weights *weights, dk_comm *ranks,
+                               const dk_t5_config *config)
+{
+    if (ranks != NULL && config->num_heads >= dk_comm_ranks(ranks)) {
+        dk_weights_split(weights, ranks);
+        pipeline->text_is_shared = true;
+    }
+}
+
 static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder *folder,
-                                   dk_device *device, dk_error *err)
+                                   dk_device *device, dk_comm *ranks, dk_error *err)
 {
     static const char *const classes[] = {"UMT5EncoderModel", "T5EncoderModel", NULL};
     static const char *const tokenizers[] = {"T5TokenizerFast", "T5Tokenizer", NULL};
@@ -97,6 +107,7 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
     }
     if (status == DK_OK) {
         note_files(pipeline, c.weights);
+        share_text_encoder(pipeline, c.weights, ranks, &config);
         status = dk_t5_encoder_create(&pipeline->text_encoder, &config, c.weights, c.path, err);
     }
     if (status == DK_OK) {
@@ -116,8 +127,21 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
     return status;
 }
 
+static dk_status check_heads(const dk_wan_dit_config *config, const dk_comm *tp,
+                             const char *where, dk_error *err)
+{
+    if (tp != NULL && config->heads < dk_comm_ranks(tp)) {
+        return dk_fail(err, DK_INVALID,
+                       "%s: tp_size is %d, but the transformer has %lld heads to share out, "
+                       "accepted are 1 to %lld",
+                       where, dk_comm_ranks(tp), (long long)config->heads,
+                       (long long)config->heads);
+    }
+    return DK_OK;
+}
+
 static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *folder,
-                                  dk_device *device, dk_error *err)
+                                  dk_device *device, dk_comm *tp, dk_error *err)
 {
     static const char *const classes[] = {"WanTransformer3DModel", NULL};
     component c;
@@ -128,7 +152,11 @@ static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *
         status = dk_wan_dit_config_parse(&config, c.config, c.where, err);
     }
     if (status == DK_OK) {
+        status = check_heads(&config, tp, c.where, err);
+    }
+    if (status == DK_OK) {
         note_files(pipeline, c.weights);
+        dk_weights_split(c.weights, tp);
         status = dk_wan_dit_create(&pipeline->transformer, &config, c.weights, c.path, err);
     }
     release(&c);
@@ -235,13 +263,14 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
                                &pipeline->scheduler_config, &pipeline->scheduler_where, err);
     if (status == DK_OK) {
         dk_device *text = options->text_device != NULL ? options->text_device : device;
-        status = open_text_encoder(pipeline, folder, text, err);
+        status = open_text_encoder(pipeline, folder, text,
+                                   text == device ? options->text_ranks : NULL, err);
     }
     if (status == DK_OK) {
         status = check_cancel(cancel, err);
     }
     if (status == DK_OK) {
-        status = open_transformer(pipeline, folder, device, err);
+        status = open_transformer(pipeline, folder, device, options->tp, err);
     }
     if (status == DK_OK) {
         status = quantize(pipeline, device, options, err);

@@ -146,13 +146,8 @@ static dk_tensor rows_of_item(const batch *b, const dk_tensor *all, int item)
 /* Takes out the items that somebody stopped; the last ones' rows of x move into their place. */
 static void drop_stopped(dk_nn *nn, batch *b, dk_tensor *x)
 {
-    uint64_t stopped = 0;
-    for (int i = 0; i < b->count; i++) {
-        stopped |= dk_nn_stops(b->items[i]->cancel) ? (uint64_t)1 << i : 0;
-    }
-    stopped = nn->device->dry ? 0 : dk_nn_agree(nn, stopped);
     for (int i = b->count; i-- > 0;) {
-        if (stopped >> i & 1) {
+        if (nn->stopped >> b->items[i]->wish & 1) {
             b->items[i]->stopped = true;
             b->count--;
             if (i < b->count) {
@@ -327,7 +322,7 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
     int64_t dim = dk_wan_dit_dim(dit), rows = count * grid->rows;
     int64_t row = c->in_channels * c->patch[0] * c->patch[1] * c->patch[2];
     batch b = {.dit = dit, .grid = grid, .count = count};
-    assert(count > 0 && count <= DK_WAN_DIT_MOST_ITEMS);
+    assert(count >= 0 && count <= DK_WAN_DIT_MOST_ITEMS);
     size_t mark = dk_nn_mark(nn);
     dk_tensor patches = dk_nn_temp(nn, DK_F32, rows, row);
     dk_tensor x = dk_nn_temp(nn, DK_F32, rows, dim);
@@ -338,15 +333,19 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
     for (int i = 0; i < count; i++) {
         b.items[i] = &items[i];
     }
-    read_latents(nn, &b, &patches);
-    dk_nn_linear_forward(nn, &dit->patch_embedding, &x, &patches, NULL);
-    embed_time(nn, dit, &temb, &flat, timestep);
+    if (count > 0) {
+        read_latents(nn, &b, &patches);
+        dk_nn_linear_forward(nn, &dit->patch_embedding, &x, &patches, NULL);
+        embed_time(nn, dit, &temb, &flat, timestep);
+    }
     dk_status status = dk_nn_check(nn, err);
-    for (int64_t i = 0; i < c->layers && status == DK_OK && b.count > 0; i++) {
-        dk_nn_guard_begin(&nn->guard, (int)i);
-        block_forward(nn, &b, i, &x, &modulation);
-        dk_nn_guard_end(&nn->guard, (int)i, &x);
-        dk_nn_tap(nn, "block", (int)i, &x);
+    for (int64_t i = 0; i < c->layers && status == DK_OK; i++) {
+        if (b.count > 0) {
+            dk_nn_guard_begin(&nn->guard, (int)i);
+            block_forward(nn, &b, i, &x, &modulation);
+            dk_nn_guard_end(&nn->guard, (int)i, &x);
+            dk_nn_tap(nn, "block", (int)i, &x);
+        }
         status = dk_nn_check(nn, err);
         drop_stopped(nn, &b, &x);
     }
@@ -354,6 +353,8 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
         patches.shape[0] = x.shape[0];
         head_forward(nn, dit, &patches, &x, &temb);
         write_latents(nn, &b, &patches);
+    }
+    if (status == DK_OK) {
         status = dk_nn_check(nn, err);
     }
     dk_nn_unwind(nn, mark);

@@ -65,15 +65,16 @@ void dk_wan_dit_text_release(dk_wan_dit_text *text);
 typedef struct dk_wan_dit_item {
     const dk_wan_dit_text *text; /* borrowed */
     dk_tensor latent, out;       /* F32 [channels][frames * height * width] */
-    const atomic_bool *cancel;   /* borrowed; NULL: nobody */
+    int wish;                    /* whose wish to stop takes it out: a number of nn->wishes */
     bool stopped;                /* comes back: taken out, nothing was written */
 } dk_wan_dit_item;
 enum { DK_WAN_DIT_MOST_ITEMS = 16 };
 
 /* Latents of one geometry and one timestep in one pass: their tokens lie one behind the other
    in every layer but attention. Where each has more than device->direct_rows tokens, the bits
-   that come out are those of a pass for each alone. Cancellation is looked at between blocks:
-   of everything (nn's) it is DK_CANCELLED, of an item it takes that out. */
+   that come out are those of a pass for each alone. Wishes to stop are looked at between
+   blocks: of everything (nn's) it is DK_CANCELLED, of an item it takes that out. count may be 0
+   on a rank of several whose others have items: it looks where they look. */
 DK_MUST_USE dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
                                                const dk_wan_dit_grid *grid,
                                                dk_wan_dit_item *items, int count,
