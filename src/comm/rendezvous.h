@@ -7,6 +7,8 @@
 #ifndef DK_COMM_RENDEZVOUS_H
 #define DK_COMM_RENDEZVOUS_H
 
+#include <stddef.h>
+
 #include "base/error.h"
 #include "base/log.h"
 
