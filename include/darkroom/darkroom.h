@@ -59,6 +59,15 @@ typedef struct dk_engine_options {
                                 "off" or NULL: the first request of a size does */
     const char *warmup_resolutions; /* "832x480x81,1024x1024": width, height, frames (else 1);
                                        NULL: the model's usual size */
+    /* Several ranks, processes with a device each, that make requests together:
+       docs/parallel.md. All zero or NULL: one. Degrees of 0 are worked out. */
+    int num_gpus, dp_size, sp_degree, ulysses_degree, ring_degree, tp_size;
+    bool enable_cfg_parallel;        /* the two passes of guidance on ranks of their own */
+    const char *distributed_backend; /* "auto" or NULL, "shm", "mpi", "xccl" */
+    double dist_timeout;             /* seconds that a call between ranks may take; 0: 300 */
+    int rank;                        /* which one this process is */
+    const char *rank_address;        /* where the ranks meet: "host:port", "unix:@name" */
+    const char *rank_key;            /* what they know each other by; NULL: "" */
     int embedding_cache_mb; /* memory for embeddings of prompts that come again; 0: off */
     const char *embedding_cache_path; /* folder for more of them; NULL: none */
     const char *hub_cache; /* folder of downloaded models; NULL: hub names are refused */
@@ -81,6 +90,11 @@ void dk_engine_options_init(dk_engine_options *options);
 /* Maps the weights and prepares them. Owned. */
 dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_error *err);
 void dk_engine_close(dk_engine **engine);
+
+/* Of several ranks: whether this one takes requests. The others call dk_engine_follow, which
+   computes with the leader until it closes its engine (DK_OK) or something fails. */
+bool dk_engine_leads(const dk_engine *engine);
+dk_status dk_engine_follow(dk_engine *engine, dk_error *err);
 
 /* What was quantised and how well, "int8: 240 layers, …"; NULL: nothing. Borrowed. */
 const char *dk_engine_quantization(const dk_engine *engine);

@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "cli/report.h"
 #include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
 #include "pipeline/request_parameters.h"
 
 enum { PROMPT_FILE_BYTES = 64 * 1024 * 1024 };
@@ -87,6 +88,7 @@ static dk_status read_arguments(run *r, dk_error *err)
     dk_request given = {0};
     DK_TRY(dk_arguments_apply(r->arguments, &dk_output_parameters, &r->output, err));
     DK_TRY(dk_arguments_apply(r->arguments, &dk_option_parameters, &r->setup.options, err));
+    DK_TRY(dk_arguments_apply(r->arguments, &dk_rank_parameters, &r->setup.options, err));
     DK_TRY(dk_arguments_apply(r->arguments, &dk_request_parameters, &given, err));
     DK_TRY(find_prompts(r, &given, err));
     if (given.dump_tensors != NULL) {
@@ -211,11 +213,12 @@ static dk_status generate(const dk_arguments *arguments, dk_error *err)
         status = dk_engine_setup_open(&r.engine, &r.setup, &r.progress, err);
         r.load_ms = dk_now_ms() - r.start_ms;
     }
+    bool leads = status == DK_OK && dk_engine_leads(r.engine);
     if (status == DK_OK) {
-        status = generate_all(&r, err);
+        status = leads ? generate_all(&r, err) : dk_engine_follow(r.engine, err);
     }
     dk_progress_end(&r.progress);
-    if (status == DK_OK) {
+    if (status == DK_OK && leads) {
         status = report(&r, err);
     }
     dk_engine_close(&r.engine);
@@ -230,6 +233,7 @@ static const dk_flag_group groups[] = {
     {&dk_request_parameters, NULL},
     {&dk_output_parameters, NULL},
     {&dk_option_parameters, NULL},
+    {&dk_rank_parameters, NULL},
     {0},
 };
 

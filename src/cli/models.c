@@ -106,7 +106,7 @@ static bool is_on(const char *value)
 
 void dk_engine_setup_init(dk_engine_setup *setup)
 {
-    *setup = (dk_engine_setup){.cache = hub_cache()};
+    *setup = (dk_engine_setup){.cache = hub_cache(), .cores = {0, 1}};
     dk_engine_options_init(&setup->options);
     setup->options.hub_cache = setup->cache;
     setup->options.hub_endpoint = getenv("HF_ENDPOINT");
@@ -116,6 +116,7 @@ void dk_engine_setup_init(dk_engine_setup *setup)
 
 void dk_engine_setup_release(dk_engine_setup *setup)
 {
+    dk_rank_team_end(&setup->team);
     dk_free(setup->cache);
     dk_free(setup->embedded);
     *setup = (dk_engine_setup){0};
@@ -127,10 +128,20 @@ static bool is_embedded(const char *model)
     return model == NULL || (strcmp(model, DK_EMBEDDED_MODEL) == 0 && !dk_path_exists(model));
 }
 
+dk_status dk_engine_setup_join(dk_engine_setup *setup, dk_error *err)
+{
+    if (!setup->joined) {
+        DK_TRY(dk_rank_team_start(&setup->team, &setup->options, setup->cores, err));
+        setup->joined = true;
+    }
+    return DK_OK;
+}
+
 dk_status dk_engine_setup_open(dk_engine **out, dk_engine_setup *setup, dk_progress *progress,
                                dk_error *err)
 {
     dk_engine_options *options = &setup->options;
+    DK_TRY(dk_engine_setup_join(setup, err));
     if (is_embedded(options->model_path)) {
         DK_TRY(dk_find_embedded_model(&setup->embedded, err));
         options->model_path = setup->embedded;

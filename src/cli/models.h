@@ -5,6 +5,7 @@
 
 #include "cli/arguments.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "darkroom/darkroom.h"
 
 #define DK_EMBEDDED_MODEL "tiny-wan"
@@ -17,13 +18,20 @@ DK_MUST_USE dk_status dk_find_embedded_model(char **out, dk_error *err);
 typedef struct dk_engine_setup {
     dk_engine_options options;
     char *cache, *embedded; /* owned */
+    dk_core_share cores;    /* of the replica's ranks; {0, 1}: nobody else's */
+    dk_rank_team team;
+    bool joined; /* the options hold this rank's place */
 } dk_engine_setup;
 
 /* Environment and built-in values; the caller applies its arguments on top. */
 void dk_engine_setup_init(dk_engine_setup *setup);
 void dk_engine_setup_release(dk_engine_setup *setup);
 
-/* Resolves the model and opens the engine. Owned. */
+/* Starts the other ranks that the options ask for, and settles this one among them; they end
+   with the thread that calls. Once. */
+DK_MUST_USE dk_status dk_engine_setup_join(dk_engine_setup *setup, dk_error *err);
+
+/* Joins, where that was not done, resolves the model and opens the engine. Owned. */
 DK_MUST_USE dk_status dk_engine_setup_open(dk_engine **out, dk_engine_setup *setup,
                                            dk_progress *progress, dk_error *err);
 

@@ -2,18 +2,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
-#include "base/alloc.h"
 #include "base/process.h"
-#include "base/trace.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
 #include "server/worker/worker.h"
-
-enum { DEVICE_BYTES = 32 };
 
 typedef struct worker_flags {
     int fd, parent_pid, worker_index, worker_count;
@@ -71,39 +66,27 @@ static dk_status open_engine(void *context, dk_engine **out, dk_error *err)
     return dk_engine_setup_open(out, &o->setup, &o->progress, err);
 }
 
-/* Of several workers on "xpu" each has a GPU of its own. */
-static void choose_device(dk_engine_options *options, const worker_flags *flags,
-                          char name[DEVICE_BYTES])
+/* Replicas share the cores, and each replica's ranks its part. */
+static dk_status settle(opening *o, const worker_flags *flags, dk_error *err)
 {
-    if (flags->worker_count > 1 && options->device != NULL &&
-        strcmp(options->device, "xpu") == 0) {
-        snprintf(name, DEVICE_BYTES, "xpu:%d", flags->worker_index);
-        options->device = name;
-    }
-}
-
-/* Each worker writes a trace of its own; owned, NULL: none. */
-static char *choose_trace(dk_engine_options *options, const worker_flags *flags)
-{
-    if (options->trace_path == NULL) {
-        return NULL;
-    }
-    char *path = dk_trace_path_of_rank(options->trace_path, flags->worker_index);
-    options->trace_path = path;
-    options->trace_rank = flags->worker_index;
-    return path;
+    dk_layout layout;
+    DK_TRY(dk_ranks_layout(&layout, &o->setup.options, err));
+    int ranks = dk_layout_replica_ranks(&layout);
+    o->setup.cores = (dk_core_share){flags->worker_index * ranks, flags->worker_count * ranks};
+    return dk_engine_setup_join(&o->setup, err);
 }
 
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
     opening o;
-    char *trace = NULL;
-    char device[DEVICE_BYTES];
     worker_flags flags = {.fd = DK_PROCESS_FD, .worker_count = 1, .checkpoint_every_s = 10};
     dk_engine_setup_init(&o.setup);
     dk_status status = dk_arguments_apply(arguments, &worker_parameters, &flags, err);
     if (status == DK_OK) {
         status = dk_arguments_apply(arguments, &dk_option_parameters, &o.setup.options, err);
+    }
+    if (status == DK_OK) {
+        status = dk_arguments_apply(arguments, &dk_rank_parameters, &o.setup.options, err);
     }
     if (status == DK_OK && fcntl(flags.fd, F_SETFD, FD_CLOEXEC) != 0) {
         status = dk_fail(err, DK_INVALID,
@@ -115,9 +98,9 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
         status = dk_process_bind(flags.parent_pid, err);
     }
     if (status == DK_OK) {
-        dk_process_share_cores(flags.worker_index, flags.worker_count);
-        choose_device(&o.setup.options, &flags, device);
-        trace = choose_trace(&o.setup.options, &flags);
+        status = settle(&o, &flags, err);
+    }
+    if (status == DK_OK) {
         dk_progress_init(&o.progress, o.setup.options.log_level);
         const char *path = o.setup.options.model_path;
         const dk_worker_options options = {.fd = flags.fd,
@@ -129,12 +112,13 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
         status = dk_worker_run(&options, err);
     }
     dk_engine_setup_release(&o.setup);
-    dk_free(trace);
     return status;
 }
 
-static const dk_flag_group groups[] = {
-    {&worker_parameters, NULL}, {&dk_option_parameters, NULL}, {NULL, NULL}};
+static const dk_flag_group groups[] = {{&worker_parameters, NULL},
+                                       {&dk_option_parameters, NULL},
+                                       {&dk_rank_parameters, NULL},
+                                       {NULL, NULL}};
 
 const dk_command dk_command_worker = {
     .name = "worker",

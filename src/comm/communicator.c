@@ -15,7 +15,6 @@ enum { START_S = 60, DEADLINE_S = 300, NAME_BYTES = 32 };
 typedef struct shared {
     dk_comm_queue *queue;
     dk_comm_scratch scratch; /* of the call that is carried out */
-    double deadline_s;
     pthread_mutex_t lock;
     dk_comm_work work[DK_COMM_OP_COUNT]; /* under the lock */
     dk_log log;
@@ -25,6 +24,7 @@ struct dk_comm {
     dk_transport *transport; /* owned */
     dk_comm *outermost;      /* itself, or borrowed */
     shared *shared;          /* owned by the outermost */
+    double deadline_s;
     char name[NAME_BYTES];
 };
 
@@ -35,7 +35,7 @@ static dk_status carry(const dk_comm_call *call, dk_error *err)
     char what[64];
     double start = dk_now_ms();
     snprintf(what, sizeof what, "%s of %s", dk_comm_op_names[call->op], comm->name);
-    const dk_comm_at at = {.what = what, .deadline_ms = start + s->deadline_s * 1e3};
+    const dk_comm_at at = {.what = what, .deadline_ms = start + comm->deadline_s * 1e3};
     dk_status status = dk_comm_call_run(call, comm->transport, &s->scratch, &at, err);
     double seconds = (dk_now_ms() - start) * 1e-3;
     pthread_mutex_lock(&s->lock);
@@ -74,11 +74,10 @@ static dk_status open_transport(dk_transport **out, const dk_comm_options *optio
                                             .deadline_ms = dk_now_ms() + start_s * 1e3,
                                             .log = options->log};
     bool one = options->ranks == 1 && strcmp(backend, "mpi") != 0;
-    (void)transport;
     if (strcmp(backend, "self") == 0 || one) {
         return dk_transport_self(out, err);
     }
-    return dk_fail(err, DK_UNSUPPORTED, "no backend yet");
+    return dk_transport_shm(out, &transport, err);
 }
 
 dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *err)
@@ -88,10 +87,13 @@ dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *
     dk_comm *comm = dk_alloc(sizeof *comm);
     shared *s = dk_alloc(sizeof *s);
     *s = (shared){.queue = dk_comm_queue_create(carry),
-                  .deadline_s = options->deadline_s > 0 ? options->deadline_s : DEADLINE_S,
                   .log = options->log != NULL ? *options->log : (dk_log){0}};
     pthread_mutex_init(&s->lock, NULL);
-    *comm = (dk_comm){.transport = transport, .outermost = comm, .shared = s, .name = "world"};
+    *comm = (dk_comm){.transport = transport,
+                      .outermost = comm,
+                      .shared = s,
+                      .deadline_s = options->deadline_s > 0 ? options->deadline_s : DEADLINE_S,
+                      .name = "world"};
     *out = comm;
     return DK_OK;
 }
@@ -124,17 +126,23 @@ dk_status dk_comm_split(dk_comm **out, dk_comm *comm, int color, int key, const 
     /* Nothing that was started may be under way in the same transport. */
     DK_TRY(dk_comm_barrier(comm, err));
     snprintf(what, sizeof what, "making the groups %s", name);
-    const dk_comm_at at = {.what = what,
-                           .deadline_ms = dk_now_ms() + comm->shared->deadline_s * 1e3};
+    const dk_comm_at at = {.what = what, .deadline_ms = dk_now_ms() + comm->deadline_s * 1e3};
     DK_TRY(comm->transport->ops->split(&part, comm->transport, color, key, &at, err));
     if (part != NULL) {
         dk_comm *made = dk_alloc(sizeof *made);
-        *made =
-            (dk_comm){.transport = part, .outermost = comm->outermost, .shared = comm->shared};
+        *made = (dk_comm){.transport = part,
+                          .outermost = comm->outermost,
+                          .shared = comm->shared,
+                          .deadline_s = comm->deadline_s};
         snprintf(made->name, sizeof made->name, "%s", name);
         *out = made;
     }
     return DK_OK;
+}
+
+void dk_comm_set_deadline(dk_comm *comm, double seconds)
+{
+    comm->deadline_s = seconds;
 }
 
 int dk_comm_rank(const dk_comm *comm)

@@ -41,6 +41,9 @@ void dk_comm_close(dk_comm **comm);
 DK_MUST_USE dk_status dk_comm_split(dk_comm **out, dk_comm *comm, int color, int key,
                                     const char *name, dk_error *err);
 
+/* Of this group's calls from now on, in seconds; INFINITY: none. */
+void dk_comm_set_deadline(dk_comm *comm, double seconds);
+
 int dk_comm_rank(const dk_comm *comm);
 int dk_comm_ranks(const dk_comm *comm);
 const char *dk_comm_name(const dk_comm *comm);    /* "sp" */

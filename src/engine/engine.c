@@ -8,6 +8,7 @@
 #include "base/string.h"
 #include "engine/engine_state.h"
 #include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
 #include "engine/recipe.h"
 #include "hub/hub.h"
 
@@ -170,17 +171,20 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
     note_offload(engine, &device.residency);
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
+    engine->nn.parallel = engine->ranks != NULL ? &engine->ranks->parallel : NULL;
     return open_text_device(engine, options, device, err);
 }
 
 static dk_status open_pipeline(dk_engine *engine, dk_error *err)
 {
     dk_model_folder *folder;
-    const dk_pipeline_options options = {.text_device = engine->text_device,
-                                         .quantization = engine->quantization,
-                                         .max_error = engine->max_error,
-                                         .cancel = &engine->cancel->requested,
-                                         .log = &engine->log};
+    const dk_pipeline_options options = {
+        .text_device = engine->text_device,
+        .groups = engine->ranks != NULL ? &engine->ranks->groups : NULL,
+        .quantization = engine->quantization,
+        .max_error = engine->max_error,
+        .cancel = &engine->cancel->requested,
+        .log = &engine->log};
     DK_TRY(dk_model_folder_open(&folder, engine->folder, err));
     dk_status status =
         dk_pipeline_open(&engine->pipeline, folder, engine->device, &options, err);
@@ -202,12 +206,22 @@ static dk_status open_embeddings(dk_engine *engine, const dk_engine_options *opt
     return DK_OK;
 }
 
+static dk_status open_parts(dk_engine *engine, const dk_engine_options *options, dk_error *err)
+{
+    DK_TRY(open_trace(engine, options, err));
+    DK_TRY(open_device(engine, options, err));
+    DK_TRY(resolve_model(engine, options, err));
+    DK_TRY(open_pipeline(engine, err));
+    return open_embeddings(engine, options, err);
+}
+
 dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_error *err)
 {
     if (options->model_path == NULL || options->device == NULL || options->dtype == NULL) {
         return dk_fail(err, DK_INVALID, "model_path, device and dtype must be set");
     }
     DK_TRY(dk_parameter_check_all(&dk_option_parameters, options, err));
+    DK_TRY(dk_parameter_check_all(&dk_rank_parameters, options, err));
     dk_quantization quantization;
     DK_TRY(dk_quantization_from_name(&quantization, options->quantization, err));
     if (quantization != DK_QUANTIZATION_NONE && strcmp(options->dtype, "f32") == 0) {
@@ -229,20 +243,11 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     engine->max_error = isnan(options->quantization_max_error)
                             ? dk_quantization_max_error(quantization)
                             : options->quantization_max_error;
-    dk_status status = open_trace(engine, options, err);
+    dk_status status = dk_ranks_open(&engine->ranks, options, &engine->log, err);
     if (status == DK_OK) {
-        status = open_device(engine, options, err);
+        status = dk_ranks_agree(engine->ranks, open_parts(engine, options, err), err);
     }
-    if (status == DK_OK) {
-        status = resolve_model(engine, options, err);
-    }
-    if (status == DK_OK) {
-        status = open_pipeline(engine, err);
-    }
-    if (status == DK_OK) {
-        status = open_embeddings(engine, options, err);
-    }
-    if (status == DK_OK) {
+    if (status == DK_OK && dk_ranks_lead(engine->ranks)) {
         status = dk_engine_warm_up(engine, options, err);
     }
     if (status != DK_OK) {
@@ -257,6 +262,7 @@ void dk_engine_close(dk_engine **engine)
 {
     if (*engine != NULL) {
         dk_engine *e = *engine;
+        dk_ranks_close(&e->ranks);
         dk_embedding_cache_destroy(&e->embeddings);
         dk_planner_destroy(&e->planner);
         dk_pipeline_close(&e->pipeline);
@@ -275,6 +281,11 @@ void dk_engine_close(dk_engine **engine)
         dk_free(e);
         *engine = NULL;
     }
+}
+
+bool dk_engine_leads(const dk_engine *engine)
+{
+    return dk_ranks_lead(engine->ranks);
 }
 
 const char *dk_engine_device(const dk_engine *engine)

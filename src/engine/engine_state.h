@@ -7,6 +7,7 @@
 #include "base/sha256.h"
 #include "darkroom/darkroom.h"
 #include "engine/cancel.h"
+#include "engine/ranks.h"
 #include "nn/context.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/planning.h"
@@ -16,6 +17,7 @@ typedef struct dk_planner dk_planner;
 struct dk_engine {
     dk_log log;
     dk_trace *trace; /* owned; NULL: none is written */
+    dk_ranks *ranks; /* owned; NULL: this one alone */
     dk_device *device;
     dk_pipeline *pipeline;
     dk_nn nn;

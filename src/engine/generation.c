@@ -1,9 +1,11 @@
 /* Running requests on an engine: alone or several together. */
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "base/alloc.h"
 #include "engine/engine_state.h"
 #include "engine/recipe.h"
+#include "pipeline/request_parameters.h"
 
 void dk_result_release(dk_result *result)
 {
@@ -106,9 +108,53 @@ static void end(dk_engine *engine, work *w)
     dk_job_release(job);
 }
 
+/* A rank that is cut off is of no more use: for its requests that is the loss of a device. */
+static void note_loss(const dk_engine *engine, dk_job *job)
+{
+    if (engine->nn.cut_off && job->status != DK_OK && job->status != DK_DEVICE) {
+        dk_status status = dk_fail_in(&job->error, DK_DEVICE, "ranks");
+        job->status = status;
+        job->error.status = status;
+    }
+}
+
+/* Tells the other ranks what is about to run. */
+static dk_status announce(dk_engine *engine, const dk_generation *generations, int count,
+                          dk_error *err)
+{
+    if (engine->ranks == NULL) {
+        return DK_OK;
+    }
+    json_t *requests = json_array();
+    for (int i = 0; i < count; i++) {
+        json_array_append_new(requests, dk_request_to_json(generations[i].request));
+    }
+    json_t *order = json_pack("{s:o}", "run", requests);
+    char *text = json_dumps(order, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_decref(order);
+    dk_status status = text == NULL
+                           ? dk_fail(err, DK_INVALID, "a text of the request is not UTF-8")
+                           : dk_ranks_tell(engine->ranks, text, err);
+    free(text);
+    if (status != DK_OK && text != NULL) {
+        engine->nn.cut_off = true;
+        return dk_fail_in(err, DK_DEVICE, "ranks");
+    }
+    return status;
+}
+
 /* Generations that join, or one. */
 static void run(dk_engine *engine, dk_generation *generations, int count)
 {
+    dk_error error;
+    dk_status told = announce(engine, generations, count, &error);
+    for (int i = 0; i < count && told != DK_OK; i++) {
+        generations[i].status = told;
+        generations[i].error = error;
+    }
+    if (told != DK_OK) {
+        return;
+    }
     work *works = dk_alloc((size_t)count * sizeof *works);
     dk_job *jobs[DK_JOBS_TOGETHER];
     for (int i = 0; i < count; i++) {
@@ -117,6 +163,7 @@ static void run(dk_engine *engine, dk_generation *generations, int count)
     }
     dk_jobs_run(jobs, count);
     for (int i = 0; i < count; i++) {
+        note_loss(engine, jobs[i]);
         end(engine, &works[i]);
     }
     dk_free(works);
@@ -155,4 +202,53 @@ dk_status dk_generate(dk_engine *engine, const dk_request *request, dk_event_fn 
     }
     *result = one.result;
     return DK_OK;
+}
+
+/* The leader's requests, computed with it; texts are borrowed from the order. */
+static dk_status follow_requests(dk_engine *engine, const json_t *requests, dk_error *err)
+{
+    int count = (int)json_array_size(requests);
+    dk_job jobs[DK_JOBS_TOGETHER], *list[DK_JOBS_TOGETHER];
+    dk_result results[DK_JOBS_TOGETHER] = {0};
+    if (count < 1 || count > DK_JOBS_TOGETHER) {
+        return dk_fail(err, DK_INTERNAL, "an order of %d requests", count);
+    }
+    for (int i = 0; i < count; i++) {
+        jobs[i] = (dk_job){.pipeline = engine->pipeline,
+                           .nn = &engine->nn,
+                           .follows = true,
+                           .result = &results[i]};
+        list[i] = &jobs[i];
+        dk_request_init(&jobs[i].request, engine);
+        DK_TRY(
+            dk_request_from_json(&jobs[i].request, json_array_get(requests, (size_t)i), err));
+    }
+    dk_jobs_run(list, count);
+    for (int i = 0; i < count; i++) {
+        if (jobs[i].status != DK_OK && jobs[i].status != DK_CANCELLED) {
+            dk_log_warn(&engine->log, "%s", jobs[i].error.message);
+        }
+        dk_job_release(&jobs[i]);
+        dk_result_release(&results[i]);
+    }
+    return engine->nn.cut_off ? dk_fail(err, DK_DEVICE, "%s", jobs[0].error.message) : DK_OK;
+}
+
+dk_status dk_engine_follow(dk_engine *engine, dk_error *err)
+{
+    if (dk_engine_leads(engine)) {
+        return dk_fail(err, DK_INVALID, "this rank leads: the others follow it");
+    }
+    for (;;) {
+        char *text;
+        DK_TRY(dk_ranks_listen(engine->ranks, &text, err));
+        if (text == NULL) {
+            return DK_OK;
+        }
+        json_t *order = json_loads(text, 0, NULL);
+        dk_status status = follow_requests(engine, json_object_get(order, "run"), err);
+        json_decref(order);
+        dk_free(text);
+        DK_TRY(status);
+    }
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "nn/parallel.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/request_parameters.h"
 #include "pipeline/stage.h"
@@ -23,6 +24,23 @@ static dk_status check_side(const char *name, int value, int unit, dk_error *err
     return dk_fail(err, DK_INVALID,
                    "%s is %d, but this model needs a multiple of %d: the nearest are %d and %d",
                    name, value, unit, below, above);
+}
+
+/* Every rank that shares a sequence gets a part of it. */
+static dk_status check_sequence(const dk_job *job, const dk_wan_dit_config *dit, dk_error *err)
+{
+    const dk_nn_parallel *ranks = job->nn != NULL ? job->nn->parallel : NULL;
+    int64_t tokens = job->latent_frames / dit->patch[0] * (job->latent_height / dit->patch[1]) *
+                     (job->latent_width / dit->patch[2]);
+    int sp = ranks != NULL ? dk_layout_sp(&ranks->groups->layout) : 1;
+    if (tokens < sp) {
+        return dk_fail(err, DK_INVALID,
+                       "%d x %d pixels and %d frames are %lld tokens, fewer than the %d ranks "
+                       "that share a sequence (sp_degree), accepted are larger outputs",
+                       job->request.width, job->request.height, job->request.num_frames,
+                       (long long)tokens, sp);
+    }
+    return DK_OK;
 }
 
 static dk_status check_sizes(dk_job *job, dk_error *err)
@@ -50,6 +68,7 @@ static dk_status check_sizes(dk_job *job, dk_error *err)
                        "num_frames is %d: its %lld latent frames are no multiple of %lld",
                        r->num_frames, (long long)job->latent_frames, (long long)dit->patch[0]);
     }
+    DK_TRY(check_sequence(job, dit, err));
     const int64_t patches[3] = {job->latent_frames / dit->patch[0],
                                 job->latent_height / dit->patch[1],
                                 job->latent_width / dit->patch[2]};
@@ -169,6 +188,9 @@ dk_status dk_job_check(dk_job *job, dk_error *err)
     }
     job->guided = r->guidance_scale > 1.0;
     DK_TRY(check_sizes(job, err));
+    if (job->follows) { /* the leader reads the files */
+        return DK_OK;
+    }
     if (r->image_path != NULL || r->mask_path != NULL) {
         DK_TRY(dk_edit_load(job, err));
     }

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "comm/groups.h"
 #include "models/t5/encoder.h"
 #include "models/wan/dit.h"
 #include "models/wan/vae.h"
@@ -37,9 +38,8 @@ struct dk_pipeline {
 };
 
 typedef struct dk_pipeline_options {
-    dk_device *text_device; /* borrowed: where prompts are encoded; NULL: the same */
-    dk_comm *tp;            /* borrowed: share out the transformer's layers; NULL: one rank */
-    dk_comm *text_ranks;    /* the same of the text encoder, where it has heads for all */
+    dk_device *text_device;       /* borrowed: where prompts are encoded; NULL: the same */
+    const dk_groups *groups;      /* borrowed: ranks that share the work; NULL: one */
     dk_quantization quantization; /* of the transformer's linear layers */
     double max_error;             /* of one layer, see nn/quantize.h; NAN: the kind's own */
     const atomic_bool *cancel;    /* may be NULL */

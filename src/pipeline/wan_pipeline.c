@@ -127,21 +127,30 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
     return status;
 }
 
-static dk_status check_heads(const dk_wan_dit_config *config, const dk_comm *tp,
+/* Every tensor-parallel rank gets a head, and of those every Ulysses rank. */
+static dk_status check_heads(const dk_wan_dit_config *config, const dk_groups *groups,
                              const char *where, dk_error *err)
 {
-    if (tp != NULL && config->heads < dk_comm_ranks(tp)) {
+    int tp = groups != NULL ? groups->layout.tp : 1;
+    int ulysses = groups != NULL ? groups->layout.ulysses : 1;
+    long long heads = (long long)config->heads;
+    if (heads < tp) {
         return dk_fail(err, DK_INVALID,
                        "%s: tp_size is %d, but the transformer has %lld heads to share out, "
                        "accepted are 1 to %lld",
-                       where, dk_comm_ranks(tp), (long long)config->heads,
-                       (long long)config->heads);
+                       where, tp, heads, heads);
+    }
+    if (heads / tp < ulysses) {
+        return dk_fail(err, DK_INVALID,
+                       "%s: ulysses_degree is %d, but with tp_size %d a rank has %lld heads to "
+                       "share out, accepted are 1 to %lld; ring_degree has no such limit",
+                       where, ulysses, tp, heads / tp, heads / tp);
     }
     return DK_OK;
 }
 
 static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *folder,
-                                  dk_device *device, dk_comm *tp, dk_error *err)
+                                  dk_device *device, const dk_groups *groups, dk_error *err)
 {
     static const char *const classes[] = {"WanTransformer3DModel", NULL};
     component c;
@@ -152,11 +161,11 @@ static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *
         status = dk_wan_dit_config_parse(&config, c.config, c.where, err);
     }
     if (status == DK_OK) {
-        status = check_heads(&config, tp, c.where, err);
+        status = check_heads(&config, groups, c.where, err);
     }
     if (status == DK_OK) {
         note_files(pipeline, c.weights);
-        dk_weights_split(c.weights, tp);
+        dk_weights_split(c.weights, groups != NULL ? groups->tp : NULL);
         status = dk_wan_dit_create(&pipeline->transformer, &config, c.weights, c.path, err);
     }
     release(&c);
@@ -263,14 +272,15 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
                                &pipeline->scheduler_config, &pipeline->scheduler_where, err);
     if (status == DK_OK) {
         dk_device *text = options->text_device != NULL ? options->text_device : device;
-        status = open_text_encoder(pipeline, folder, text,
-                                   text == device ? options->text_ranks : NULL, err);
+        status = open_text_encoder(
+            pipeline, folder, text,
+            text == device && options->groups != NULL ? options->groups->replica : NULL, err);
     }
     if (status == DK_OK) {
         status = check_cancel(cancel, err);
     }
     if (status == DK_OK) {
-        status = open_transformer(pipeline, folder, device, options->tp, err);
+        status = open_transformer(pipeline, folder, device, options->groups, err);
     }
     if (status == DK_OK) {
         status = quantize(pipeline, device, options, err);

@@ -1,0 +1,14 @@
+/* Ranks that a launcher started: mpirun, srun, or whatever sets RANK, WORLD_SIZE, MASTER_ADDR
+   and MASTER_PORT. */
+#ifndef DK_CLI_LAUNCHERS_H
+#define DK_CLI_LAUNCHERS_H
+
+#include "cli/ranks.h"
+
+/* *launched: there was one of several ranks, whose place the options and cores now hold. Texts
+   are borrowed from the environment, or static. DK_INVALID: the environment contradicts itself
+   or the flags. */
+DK_MUST_USE dk_status dk_launcher_place(dk_engine_options *options, dk_core_share *cores,
+                                        bool *launched, dk_error *err);
+
+#endif

@@ -1,0 +1,184 @@
+/* Starting the other ranks of a replica. */
+#include "cli/ranks.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/process.h"
+#include "base/trace.h"
+#include "cli/launchers.h"
+#include "cli/processes.h"
+#include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
+
+enum { GRACE_MS = 3000 };
+
+dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_error *err)
+{
+    const dk_layout_request request = {.num_gpus = options->num_gpus,
+                                       .dp_size = options->dp_size,
+                                       .sp_degree = options->sp_degree,
+                                       .ulysses_degree = options->ulysses_degree,
+                                       .ring_degree = options->ring_degree,
+                                       .tp_size = options->tp_size,
+                                       .cfg_parallel = options->enable_cfg_parallel};
+    return dk_layout_resolve(out, &request, err);
+}
+
+void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_share cores)
+{
+    if (cores.of > 1 && options->device != NULL && strcmp(options->device, "xpu") == 0) {
+        snprintf(team->device, sizeof team->device, "xpu:%d", cores.index);
+        options->device = team->device;
+    }
+    if (cores.of > 1 && options->trace_path != NULL) {
+        team->trace = dk_trace_path_of_rank(options->trace_path, cores.index);
+        options->trace_path = team->trace;
+        options->trace_rank = cores.index;
+    }
+    dk_process_share_cores(cores.index, cores.of);
+}
+
+/* A name and a key that nobody guesses. */
+static dk_status arrange_meeting(dk_rank_team *team, dk_error *err)
+{
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) {
+        return dk_fail(err, DK_IO, "no random numbers for the ranks' key: %s", strerror(errno));
+    }
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        snprintf(team->key + 2 * i, 3, "%02x", bytes[i]);
+    }
+    snprintf(team->address, sizeof team->address, "unix:@darkroom-ranks-%d-%.8s", (int)getpid(),
+             team->key + 24);
+    return DK_OK;
+}
+
+/* The key does not go through the command line, which everybody can read. */
+static dk_status start_rank(dk_rank_team *team, int rank, const dk_command_line *common,
+                            dk_core_share cores, dk_error *err)
+{
+    char word[64];
+    int ends[2];
+    size_t length = strlen(team->key);
+    if (pipe(ends) != 0) {
+        return dk_fail(err, DK_IO, "a pipe for rank %d: %s", rank, strerror(errno));
+    }
+    dk_command_line line = {0};
+    for (int i = 0; i < common->count; i++) {
+        dk_command_line_add(&line, common->words[i]);
+    }
+    snprintf(word, sizeof word, "--rank=%d", rank);
+    dk_command_line_add(&line, word);
+    snprintf(word, sizeof word, "--core-index=%d", cores.index + rank);
+    dk_command_line_add(&line, word);
+    bool written = write(ends[1], team->key, length) == (ssize_t)length;
+    dk_status status =
+        written ? dk_process_start(&team->pids[rank], (const char *const *)line.words, ends[0],
+                                   false, err)
+                : dk_fail(err, DK_IO, "a pipe for rank %d: %s", rank, strerror(errno));
+    close(ends[0]);
+    close(ends[1]);
+    dk_command_line_release(&line);
+    return status;
+}
+
+/* The words that all ranks have in common. */
+static void common_words(dk_command_line *line, const dk_rank_team *team,
+                         const dk_engine_options *options, dk_core_share cores)
+{
+    char word[128];
+    dk_command_line_init(line, "rank");
+    dk_command_line_add_fields(line, &dk_option_parameters, options);
+    dk_command_line_add_fields(line, &dk_rank_parameters, options);
+    snprintf(word, sizeof word, "--rank-address=%s", team->address);
+    dk_command_line_add(line, word);
+    snprintf(word, sizeof word, "--core-count=%d", cores.of);
+    dk_command_line_add(line, word);
+    snprintf(word, sizeof word, "--parent-pid=%d", (int)getpid());
+    dk_command_line_add(line, word);
+}
+
+static dk_status start_ranks(dk_rank_team *team, const dk_engine_options *options, int ranks,
+                             dk_core_share cores, dk_error *err)
+{
+    dk_command_line line;
+    common_words(&line, team, options, cores);
+    dk_status status = DK_OK;
+    for (int rank = 1; rank < ranks && status == DK_OK; rank++) {
+        status = start_rank(team, rank, &line, cores, err);
+        team->count = rank + 1;
+    }
+    dk_command_line_release(&line);
+    return status;
+}
+
+dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
+                             dk_core_share cores, dk_error *err)
+{
+    dk_layout layout;
+    bool launched;
+    *team = (dk_rank_team){0};
+    DK_TRY(dk_launcher_place(options, &cores, &launched, err));
+    DK_TRY(dk_ranks_layout(&layout, options, err));
+    int ranks = dk_layout_replica_ranks(&layout);
+    if (ranks * layout.dp == 1 || launched) {
+        dk_rank_settle(team, options, cores);
+        return DK_OK;
+    }
+    if (layout.dp > 1) {
+        return dk_fail(
+            err, DK_INVALID,
+            "dp_size is %d: replicas take different requests, which is what darkroom "
+            "serve has; accepted here is 1",
+            layout.dp);
+    }
+    cores.of = cores.of > ranks ? cores.of : ranks;
+    DK_TRY(arrange_meeting(team, err));
+    dk_status status = start_ranks(team, options, ranks, cores, err);
+    if (status != DK_OK) {
+        dk_rank_team_end(team);
+        return status;
+    }
+    options->rank = 0;
+    options->rank_address = team->address;
+    options->rank_key = team->key;
+    dk_rank_settle(team, options, cores);
+    return DK_OK;
+}
+
+void dk_rank_team_end(dk_rank_team *team)
+{
+    for (int i = 0; i < team->count; i++) {
+        double waited = 0;
+        while (waited < GRACE_MS && !dk_process_has_ended(&team->pids[i])) {
+            usleep(1000);
+            waited += 1;
+        }
+        dk_process_kill(&team->pids[i]);
+    }
+    team->count = 0;
+    dk_free(team->trace);
+    team->trace = NULL;
+}
+
+dk_status dk_rank_read_key(char key[33], int fd, dk_error *err)
+{
+    size_t got = 0;
+    ssize_t count;
+    while (got < 32 && (count = read(fd, key + got, 32 - got)) > 0) {
+        got += (size_t)count;
+    }
+    key[got] = '\0';
+    close(fd);
+    return got > 0
+               ? DK_OK
+               : dk_fail(err, DK_INVALID,
+                         "no key on descriptor %d: ranks are started by the rank that leads",
+                         fd);
+}

@@ -1,0 +1,42 @@
+/* The processes of a replica: this one, which leads, and those that it starts; or ranks that
+   mpirun, srun or another launcher started, each of which finds its place in the environment.
+ */
+#ifndef DK_CLI_RANKS_H
+#define DK_CLI_RANKS_H
+
+#include <sys/types.h>
+
+#include "comm/groups.h"
+#include "darkroom/darkroom.h"
+
+/* Where this process shares the host's cores with others of its kind. */
+typedef struct dk_core_share {
+    int index, of;
+} dk_core_share;
+
+typedef struct dk_rank_team {
+    pid_t pids[DK_COMM_MOST_RANKS]; /* of the ranks that this process started */
+    int count;
+    char address[96], key[33], device[32];
+    char *trace; /* owned; NULL: none */
+} dk_rank_team;
+
+/* The layout that the options ask for. */
+DK_MUST_USE dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options,
+                                      dk_error *err);
+
+/* Gives the options this process's place (texts are borrowed from the team): from the
+   launcher's environment, or as the first rank of a replica whose others it starts. cores:
+   those of the whole replica, of.index counting ranks. */
+DK_MUST_USE dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
+                                         dk_core_share cores, dk_error *err);
+/* After the engine was closed: waits a moment for the others, then ends them. */
+void dk_rank_team_end(dk_rank_team *team);
+
+/* A rank's device, trace and cores, by its place. */
+void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_share cores);
+
+/* The key that the leader wrote into a pipe. */
+DK_MUST_USE dk_status dk_rank_read_key(char key[33], int fd, dk_error *err);
+
+#endif

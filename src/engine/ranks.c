@@ -1,0 +1,135 @@
+/* Ranks of an engine. */
+#include "engine/ranks.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+enum { MOST_TEXT_BYTES = 1 << 26 };
+
+static dk_status form(dk_ranks *ranks, const dk_layout *layout, dk_error *err)
+{
+    DK_TRY(dk_groups_create(&ranks->groups, ranks->world, layout, err));
+    dk_comm *replica = ranks->groups.replica;
+    DK_TRY(dk_comm_split(&ranks->control, replica, 0, dk_comm_rank(replica), "control", err));
+    DK_TRY(dk_comm_split(&ranks->orders, replica, 0, dk_comm_rank(replica), "orders", err));
+    dk_comm_set_deadline(ranks->orders, INFINITY);
+    ranks->parallel = (dk_nn_parallel){.groups = &ranks->groups, .control = ranks->control};
+    return DK_OK;
+}
+
+dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const dk_log *log,
+                        dk_error *err)
+{
+    const dk_layout_request request = {.num_gpus = options->num_gpus,
+                                       .dp_size = options->dp_size,
+                                       .sp_degree = options->sp_degree,
+                                       .ulysses_degree = options->ulysses_degree,
+                                       .ring_degree = options->ring_degree,
+                                       .tp_size = options->tp_size,
+                                       .cfg_parallel = options->enable_cfg_parallel};
+    dk_layout layout;
+    *out = NULL;
+    DK_TRY(dk_layout_resolve(&layout, &request, err));
+    int world = dk_layout_replica_ranks(&layout) * layout.dp;
+    if (world == 1) {
+        return DK_OK;
+    }
+    const dk_comm_options comm = {.backend = options->distributed_backend,
+                                  .rank = options->rank,
+                                  .ranks = world,
+                                  .address = options->rank_address,
+                                  .key = options->rank_key,
+                                  .deadline_s = options->dist_timeout,
+                                  .log = log};
+    dk_ranks *ranks = dk_alloc(sizeof *ranks);
+    dk_status status = dk_comm_open(&ranks->world, &comm, err);
+    if (status == DK_OK) {
+        status = form(ranks, &layout, err);
+    }
+    if (status != DK_OK) {
+        dk_ranks_close(&ranks);
+        return status;
+    }
+    dk_log_info(log, "rank %d of %d over %s: dp %d, cfg %d, ring %d, ulysses %d, tp %d",
+                dk_comm_rank(ranks->world), world, dk_comm_backend(ranks->world), layout.dp,
+                layout.cfg, layout.ring, layout.ulysses, layout.tp);
+    *out = ranks;
+    return DK_OK;
+}
+
+bool dk_ranks_lead(const dk_ranks *ranks)
+{
+    return ranks == NULL || dk_comm_rank(ranks->groups.replica) == 0;
+}
+
+/* A length, then the text; length 0: the end. */
+static dk_status tell(dk_ranks *ranks, const char *text, uint64_t length, dk_error *err)
+{
+    DK_TRY(dk_comm_broadcast(ranks->orders, &length, sizeof length, 0, err));
+    return length > 0
+               ? dk_comm_broadcast(ranks->orders, (void *)(uintptr_t)text, length, 0, err)
+               : DK_OK;
+}
+
+dk_status dk_ranks_tell(dk_ranks *ranks, const char *text, dk_error *err)
+{
+    return tell(ranks, text, strlen(text), err);
+}
+
+dk_status dk_ranks_listen(dk_ranks *ranks, char **text, dk_error *err)
+{
+    uint64_t length = 0;
+    void *copy;
+    *text = NULL;
+    DK_TRY(dk_comm_broadcast(ranks->orders, &length, sizeof length, 0, err));
+    if (length == 0) {
+        return DK_OK;
+    }
+    if (length > MOST_TEXT_BYTES) {
+        return dk_fail(err, DK_INTERNAL, "an order of %llu bytes from the leader",
+                       (unsigned long long)length);
+    }
+    DK_TRY(dk_try_alloc(&copy, length + 1, "an order", err));
+    dk_status status = dk_comm_broadcast(ranks->orders, copy, length, 0, err);
+    if (status != DK_OK) {
+        dk_free(copy);
+        return status;
+    }
+    ((char *)copy)[length] = '\0';
+    *text = copy;
+    return DK_OK;
+}
+
+dk_status dk_ranks_agree(dk_ranks *ranks, dk_status mine, dk_error *err)
+{
+    int32_t most = (int32_t)mine;
+    if (ranks == NULL) {
+        return mine;
+    }
+    dk_status told = dk_comm_all_reduce(ranks->control, &most, DK_I32, 1, DK_REDUCE_MAX,
+                                        mine == DK_OK ? err : NULL);
+    if (mine != DK_OK || told != DK_OK) {
+        return mine != DK_OK ? mine : told;
+    }
+    return most == DK_OK ? DK_OK : dk_fail(err, (dk_status)most, DK_NN_ANOTHER_RANK);
+}
+
+void dk_ranks_close(dk_ranks **ranks)
+{
+    dk_ranks *r = *ranks;
+    if (r == NULL) {
+        return;
+    }
+    if (r->orders != NULL && dk_ranks_lead(r)) {
+        dk_status ended = tell(r, "", 0, NULL); /* those that are lost need no word */
+        (void)ended;
+    }
+    dk_comm_close(&r->orders);
+    dk_comm_close(&r->control);
+    dk_groups_release(&r->groups);
+    dk_comm_close(&r->world);
+    dk_free(r);
+    *ranks = NULL;
+}

@@ -1,0 +1,35 @@
+/* The ranks of a replica as an engine sees them: their groups, what the leader tells the others
+   to do, and the end. */
+#ifndef DK_ENGINE_RANKS_H
+#define DK_ENGINE_RANKS_H
+
+#include "base/log.h"
+#include "darkroom/darkroom.h"
+#include "nn/parallel.h"
+
+typedef struct dk_ranks {
+    dk_groups groups;
+    dk_comm *world;   /* owned, as the next two */
+    dk_comm *control; /* of the replica: small messages while it computes */
+    dk_comm *orders;  /* of the replica: what to do next, waited for without a deadline */
+    dk_nn_parallel parallel;
+} dk_ranks;
+
+/* Meets the others and forms the groups that the options ask for. *out: NULL for one rank.
+   Owned. */
+DK_MUST_USE dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options,
+                                    const dk_log *log, dk_error *err);
+/* The leader tells the others that it ends, unless they were lost. */
+void dk_ranks_close(dk_ranks **ranks);
+
+bool dk_ranks_lead(const dk_ranks *ranks); /* also with NULL */
+
+/* From the leader to the others: a text. */
+DK_MUST_USE dk_status dk_ranks_tell(dk_ranks *ranks, const char *text, dk_error *err);
+/* The next text; NULL: the leader has ended. Owned. */
+DK_MUST_USE dk_status dk_ranks_listen(dk_ranks *ranks, char **text, dk_error *err);
+
+/* What failed on one rank has failed on all; NULL: one rank. */
+DK_MUST_USE dk_status dk_ranks_agree(dk_ranks *ranks, dk_status mine, dk_error *err);
+
+#endif
