@@ -7,9 +7,11 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "comm/backend.h"
+#include "comm/module.h"
 #include "comm/queue.h"
 
-enum { START_S = 60, DEADLINE_S = 300, NAME_BYTES = 32 };
+enum { DEADLINE_S = 300, NAME_BYTES = 32 };
 
 /* What a group and its sub-groups share. */
 typedef struct shared {
@@ -62,28 +64,10 @@ static dk_status run(const dk_comm_call *call, dk_error *err)
     return status;
 }
 
-static dk_status open_transport(dk_transport **out, const dk_comm_options *options,
-                                dk_error *err)
-{
-    const char *backend = options->backend != NULL ? options->backend : "auto";
-    double start_s = options->start_s > 0 ? options->start_s : START_S;
-    const dk_transport_options transport = {.rank = options->rank,
-                                            .ranks = options->ranks,
-                                            .address = options->address,
-                                            .key = options->key,
-                                            .deadline_ms = dk_now_ms() + start_s * 1e3,
-                                            .log = options->log};
-    bool one = options->ranks == 1 && strcmp(backend, "mpi") != 0;
-    if (strcmp(backend, "self") == 0 || one) {
-        return dk_transport_self(out, err);
-    }
-    return dk_transport_shm(out, &transport, err);
-}
-
 dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *err)
 {
     dk_transport *transport;
-    DK_TRY(open_transport(&transport, options, err));
+    DK_TRY(dk_comm_open_transport(&transport, options, err));
     dk_comm *comm = dk_alloc(sizeof *comm);
     shared *s = dk_alloc(sizeof *s);
     *s = (shared){.queue = dk_comm_queue_create(carry),
@@ -106,7 +90,7 @@ void dk_comm_close(dk_comm **comm)
     dk_comm *c = *comm;
     if (c->outermost == c) {
         dk_comm_queue_destroy(&c->shared->queue);
-        c->transport->ops->close(c->transport);
+        dk_transport_close(&c->transport);
         dk_free(c->shared->scratch.memory);
         pthread_mutex_destroy(&c->shared->lock);
         dk_free(c->shared);

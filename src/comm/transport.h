@@ -92,11 +92,23 @@ DK_MUST_USE dk_status dk_transport_shm(dk_transport **out, const dk_transport_op
    libdarkroom-xccl.so. */
 enum { DK_TRANSPORT_MODULE_VERSION = 1 };
 #define DK_TRANSPORT_MODULE_SYMBOL "dk_transport_module_get"
+
+/* Where a transport on device memory (libdarkroom-xccl.so) enqueues its calls. */
+typedef struct dk_transport_queue {
+    int device;  /* its number, as the library counts */
+    void *queue; /* sycl::queue *; borrowed until the transport is closed */
+    void (*wait)(void *context); /* returns when the queue is empty */
+    void *context;
+} dk_transport_queue;
+
 typedef struct dk_transport_module {
     int version;
     size_t transport_bytes; /* sizeof(dk_transport): a module of another build is refused */
     const char *libraries;  /* for reports: "Open MPI 4.1.4" */
     dk_status (*open)(dk_transport **out, const dk_transport_options *options, dk_error *err);
+    /* The same for memory of a device that the host can address too; NULL: there is none. */
+    dk_status (*open_on_queue)(dk_transport **out, const dk_transport_options *options,
+                               const dk_transport_queue *queue, dk_error *err);
 } dk_transport_module;
 typedef const dk_transport_module *dk_transport_module_get_fn(void);
 

@@ -1,112 +1,48 @@
 /* Finding and loading the modules of devices. */
 #include "device/module.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/environment.h"
-#include "base/file.h"
+#include "base/module.h"
 #include "base/string.h"
 #include "device/cpu/cpu_device.h"
-
-/* Folders to look in, as owned paths: the user's, or the program's own and the installed one.
- */
-static int list_folders(char *folders[2])
-{
-    const char *given = dk_environment("DARKROOM_MODULE_PATH");
-    if (given != NULL) {
-        folders[0] = dk_strdup(given);
-        return 1;
-    }
-    char program[4096];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    program[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(program, '/');
-    if (slash == NULL) {
-        return 0;
-    }
-    *slash = '\0';
-    folders[0] = dk_strdup(program);
-    folders[1] = dk_path_join(program, "../lib/darkroom");
-    return 2;
-}
-
-static dk_status take_interface(const dk_device_module **out, void *handle, const char *path,
-                                dk_error *err)
-{
-    dk_device_module_get_fn *get;
-    *(void **)&get = dlsym(handle, DK_DEVICE_MODULE_SYMBOL);
-    if (get == NULL) {
-        return dk_fail(err, DK_UNSUPPORTED, "%s: not a module of Darkroom, it has no '%s'",
-                       path, DK_DEVICE_MODULE_SYMBOL);
-    }
-    const dk_device_module *module = get();
-    if (module->version != DK_DEVICE_MODULE_VERSION ||
-        module->device_bytes != sizeof(dk_device)) {
-        return dk_fail(err, DK_UNSUPPORTED,
-                       "%s: it was built for another version of Darkroom (interface %d, this "
-                       "program has %d)",
-                       path, module->version, DK_DEVICE_MODULE_VERSION);
-    }
-    *out = module;
-    return DK_OK;
-}
-
-static dk_status load_from(void **handle, const dk_device_module **out, const char *path,
-                           dk_error *err)
-{
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        return dk_fail(err, DK_UNSUPPORTED, "%s cannot be loaded: %s", path, dlerror());
-    }
-    dk_status status = take_interface(out, library, path, err);
-    if (status != DK_OK) {
-        dlclose(library);
-        return status;
-    }
-    *handle = library;
-    return DK_OK;
-}
 
 dk_status dk_device_module_load(void **handle, const dk_device_module **out, const char *kind,
                                 dk_error *err)
 {
-    char *folders[2] = {0};
-    dk_string name = DK_STRING_EMPTY, places = DK_STRING_EMPTY;
-    dk_status status = DK_NOT_FOUND;
-    dk_string_printf(&name, "libdarkroom-%s.so", kind);
-    int count = list_folders(folders);
-    for (int i = 0; i < count && status == DK_NOT_FOUND; i++) {
-        char *path = dk_path_join(folders[i], name.data);
-        if (dk_path_exists(path)) {
-            status = load_from(handle, out, path, err);
-        }
-        dk_string_printf(&places, "%s%s", i > 0 ? ", " : "", path);
-        dk_free(path);
+    void *symbol, *library;
+    char *path;
+    dk_string builds = DK_STRING_EMPTY;
+    dk_string_printf(&builds, "./dev build --%s builds it", kind);
+    dk_status status = dk_module_load(&library, &symbol, &path, kind, DK_DEVICE_MODULE_SYMBOL,
+                                      builds.data, err);
+    dk_string_release(&builds);
+    if (status != DK_OK) {
+        return status;
     }
-    if (status == DK_NOT_FOUND) {
-        status = dk_fail(err, DK_NOT_FOUND,
-                         "the module for '%s' is not there, looked for %s: ./dev build --%s "
-                         "builds it, DARKROOM_MODULE_PATH names another folder",
-                         kind, dk_string_text(&places), kind);
+    dk_device_module_get_fn *get;
+    *(void **)&get = symbol;
+    const dk_device_module *module = get();
+    if (module->version == DK_DEVICE_MODULE_VERSION &&
+        module->device_bytes == sizeof(dk_device)) {
+        *handle = library;
+        *out = module;
+    } else {
+        status = dk_fail(err, DK_UNSUPPORTED,
+                         "%s: it was built for another version of Darkroom (interface %d, this "
+                         "program has %d)",
+                         path, module->version, DK_DEVICE_MODULE_VERSION);
+        dk_module_unload(library);
     }
-    for (int i = 0; i < count; i++) {
-        dk_free(folders[i]);
-    }
-    dk_string_release(&name);
-    dk_string_release(&places);
+    dk_free(path);
     return status;
 }
 
 void dk_device_module_unload(void *handle)
 {
-    if (handle != NULL) {
-        dlclose(handle);
-    }
+    dk_module_unload(handle);
 }
 
 static dk_status open_xpu(dk_device **out, const dk_device_options *options, dk_error *err)

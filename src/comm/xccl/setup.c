@@ -1,0 +1,30 @@
+/* The environment that oneCCL reads. */
+#include "comm/xccl/setup.h"
+
+#include "base/environment.h"
+
+static void set(const char *name, const char *value, const dk_log *log)
+{
+    if (dk_environment_default(name, value)) {
+        dk_log_debug(log, "xccl: %s=%s, since it is not set", name, value);
+    }
+}
+
+void dk_xccl_set_up(bool has_device, bool cores_are_short, bool one_host, const dk_log *log)
+{
+    set("CCL_LOG_LEVEL", "error", log);
+    if (has_device) {
+        set("CCL_ALLREDUCE", "ring", log);
+        return;
+    }
+    set("CCL_ATL_TRANSPORT", "ofi", log);
+    set("CCL_PLUGIN", "ONECCL_LEGACY_CPU", log);
+    if (cores_are_short) {
+        set("CCL_YIELD", "sched_yield", log);
+        return;
+    }
+    set("CCL_WORKER_OFFLOAD", "0", log);
+    if (one_host) {
+        set("CCL_ATL_SHM", "1", log);
+    }
+}

@@ -1,0 +1,288 @@
+/* The transport over oneCCL: its life, and groups. Sums are made in oneCCL's order: their last
+   bits may be others than those of shm and mpi.
+
+   On memory of a device (open_on_queue) the calls are enqueued on its SYCL queue, waited for,
+   and may send messages between two ranks, which crash in the plugin for host memory. That part
+   is compiled, and was not run on a device yet. */
+#include "comm/xccl/xccl_transport.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "comm/xccl/setup.h"
+
+static const double DESTROY_MS = 2e3;
+enum { HOST_BYTES = 65 };
+
+static const dk_transport_ops host_ops, device_ops;
+
+static dk_xccl_transport *own(dk_transport *t)
+{
+    return (dk_xccl_transport *)t;
+}
+
+static void lost(void *context, int rank, const char *why)
+{
+    dk_xccl_family *f = context;
+    dk_xccl_carrier_lose(f->carrier, rank, why);
+}
+
+static void abandon(dk_transport *base, const char *why)
+{
+    dk_xccl_family *f = own(base)->family;
+    char text[240];
+    snprintf(text, sizeof text, "gave up: %s", why);
+    dk_rendezvous_abandon(f->meeting, why);
+    dk_xccl_carrier_lose(f->carrier, own(base)->world[base->rank], text);
+}
+
+static void close_family(dk_xccl_family *f, bool failed)
+{
+    dk_rendezvous_close(&f->meeting); /* nobody calls lost() from here on */
+    if (f->carrier != NULL) {
+        dk_xccl_carrier_destroy(f->carrier);
+    }
+    if (!failed) {
+        dk_xccl_board_close(f->board);
+    }
+    dk_free(f);
+}
+
+/* oneCCL's end of a group, and all memory; after a failure what a call that was left behind
+   may still use stays. */
+static void close_transport(dk_transport *base)
+{
+    dk_xccl_transport *t = own(base);
+    dk_xccl_family *f = t->family;
+    bool failed = f->carrier != NULL && dk_xccl_carrier_failed(f->carrier);
+    if (t->comm != NULL && !failed) {
+        const dk_xccl_call call = {.kind = DK_XCCL_DESTROY, .comm = t->comm};
+        const dk_comm_at at = {.what = "closing", .deadline_ms = dk_now_ms() + DESTROY_MS};
+        failed = dk_xccl_carrier_call(f->carrier, NULL, &call, &at, NULL) != DK_OK;
+    }
+    if (t->outermost) {
+        close_family(f, failed);
+    }
+    if (!failed) {
+        dk_free(t->scratch);
+        dk_free(t);
+    }
+}
+
+/* Ranks in the order of key, then of rank; returns how many have the color. words: color, key
+   and next group of every rank. */
+static int list_members(int *members, const int64_t *words, int ranks, int color)
+{
+    int count = 0;
+    for (int rank = 0; rank < ranks; rank++) {
+        if (words[3 * rank] != color) {
+            continue;
+        }
+        int at = count++;
+        for (; at > 0 && words[3 * members[at - 1] + 1] > words[3 * rank + 1]; at--) {
+            members[at] = members[at - 1];
+        }
+        members[at] = rank;
+    }
+    return count;
+}
+
+static dk_status share_wishes(dk_xccl_transport *t, int color, int key, const dk_comm_at *at,
+                              dk_error *err)
+{
+    size_t sizes[DK_COMM_MOST_RANKS];
+    int64_t *mine = t->words + 3 * DK_COMM_MOST_RANKS;
+    for (int i = 0; i < t->base.ranks; i++) {
+        sizes[i] = 3 * sizeof *mine;
+    }
+    mine[0] = color;
+    mine[1] = key;
+    mine[2] = t->family->next_group;
+    return dk_xccl_all_gather(&t->base, t->words, mine, sizes, at, err);
+}
+
+/* oneCCL takes keys from 0 on: it gets the place in the new group. */
+static dk_status split(dk_transport **out, dk_transport *base, int color, int key,
+                       const dk_comm_at *at, dk_error *err)
+{
+    dk_xccl_transport *t = own(base);
+    int members[DK_COMM_MOST_RANKS], group = 0, rank = 0;
+    DK_TRY(share_wishes(t, color, key, at, err));
+    for (int i = 0; i < base->ranks; i++) {
+        int next = (int)t->words[3 * i + 2];
+        group = next > group ? next : group;
+    }
+    t->family->next_group = group + 1;
+    int count = color >= 0 ? list_members(members, t->words, base->ranks, color) : 0;
+    for (int i = 0; i < count; i++) {
+        rank = members[i] == base->rank ? i : rank;
+    }
+    onecclComm_t comm = NULL;
+    const dk_xccl_call call = {.kind = DK_XCCL_SPLIT,
+                               .comm = t->comm,
+                               .color = color >= 0 ? color : ONECCL_SPLIT_NOCOLOR,
+                               .key = rank};
+    DK_TRY(dk_xccl_make(t, &comm, &call, at, err));
+    *out = NULL;
+    if (color >= 0) {
+        dk_xccl_transport *made = dk_alloc(sizeof *made);
+        made->base = (dk_transport){.ops = base->ops, .rank = rank, .ranks = count};
+        made->family = t->family;
+        made->comm = comm;
+        made->group = group;
+        for (int i = 0; i < count; i++) {
+            made->world[i] = t->world[members[i]];
+        }
+        *out = &made->base;
+    }
+    return DK_OK;
+}
+
+static const dk_transport_ops host_ops = {.name = "xccl",
+                                          .all_reduce = dk_xccl_all_reduce,
+                                          .reduce_scatter = dk_xccl_reduce_scatter,
+                                          .all_gather = dk_xccl_all_gather,
+                                          .all_to_all = dk_xccl_all_to_all,
+                                          .broadcast = dk_xccl_broadcast,
+                                          .barrier = dk_xccl_barrier,
+                                          .split = split,
+                                          .abandon = abandon,
+                                          .close = close_transport};
+static const dk_transport_ops device_ops = {.name = "xccl",
+                                            .all_reduce = dk_xccl_all_reduce,
+                                            .reduce_scatter = dk_xccl_reduce_scatter,
+                                            .all_gather = dk_xccl_all_gather,
+                                            .all_to_all = dk_xccl_all_to_all,
+                                            .broadcast = dk_xccl_broadcast,
+                                            .send_receive = dk_xccl_send_receive,
+                                            .barrier = dk_xccl_barrier,
+                                            .split = split,
+                                            .abandon = abandon,
+                                            .close = close_transport};
+
+/* Who is on which host; oneCCL is set up by that. */
+static dk_status meet_hosts(dk_xccl_family *f, const dk_transport_options *o, dk_error *err)
+{
+    char mine[HOST_BYTES] = "", all[DK_COMM_MOST_RANKS][HOST_BYTES];
+    int here = 0;
+    gethostname(mine, sizeof mine - 1);
+    DK_TRY(dk_rendezvous_exchange(f->meeting, all, mine, sizeof mine, o->deadline_ms, err));
+    for (int i = 0; i < o->ranks; i++) {
+        f->here[i] = memcmp(all[i], mine, sizeof mine) == 0;
+        here += f->here[i];
+    }
+    f->one_host = here == o->ranks;
+    dk_xccl_set_up(f->on_device, o->cores_are_short || here > sysconf(_SC_NPROCESSORS_ONLN),
+                   f->one_host, o->log);
+    return DK_OK;
+}
+
+/* A name from the id, which no other group has. */
+static void name_board(char *out, size_t size, const onecclUniqueId *id)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof id->data; i++) {
+        hash = (hash ^ (unsigned char)id->data[i]) * 1099511628211u;
+    }
+    snprintf(out, size, "/darkroom-xccl-%016llx", (unsigned long long)hash);
+}
+
+/* The id is rank 0's; then everybody opens the board. */
+static dk_status meet_id(dk_xccl_family *f, const dk_transport_options *o, dk_error *err)
+{
+    onecclUniqueId *id = dk_xccl_carrier_id(f->carrier), *all = NULL;
+    char name[64], opened[DK_COMM_MOST_RANKS];
+    int result = o->rank == 0 ? onecclGetUniqueId(id) : onecclSuccess;
+    if (result != onecclSuccess) {
+        return dk_fail(err, DK_NETWORK, "xccl: oneCCL gives no id: %s",
+                       onecclGetErrorString(result));
+    }
+    DK_TRY(dk_try_alloc((void **)&all, (size_t)o->ranks * sizeof *all, "ids of oneCCL", err));
+    dk_status status =
+        dk_rendezvous_exchange(f->meeting, all, id, sizeof *id, o->deadline_ms, err);
+    if (status == DK_OK) {
+        *id = all[0];
+    }
+    dk_free(all);
+    DK_TRY(status);
+    name_board(name, sizeof name, id);
+    DK_TRY(dk_xccl_board_open(&f->board, name, err));
+    char mine = 1;
+    status = dk_rendezvous_exchange(f->meeting, opened, &mine, 1, o->deadline_ms, err);
+    dk_xccl_board_hide(name);
+    return status;
+}
+
+static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
+                       const dk_transport_queue *queue, dk_error *err)
+{
+    dk_xccl_family *f = t->family;
+    const dk_rendezvous_options meeting = {.address = o->address,
+                                           .key = o->key,
+                                           .rank = o->rank,
+                                           .ranks = o->ranks,
+                                           .deadline_ms = o->deadline_ms};
+    const dk_xccl_queue on = {.queue = queue->queue,
+                              .wait = queue->wait,
+                              .context = queue->context};
+    DK_TRY(dk_rendezvous_open(&f->meeting, &meeting, err));
+    DK_TRY(meet_hosts(f, o, err));
+    DK_TRY(dk_xccl_carrier_create(&f->carrier, &on, err));
+    DK_TRY(meet_id(f, o, err));
+    DK_TRY(dk_rendezvous_watch(f->meeting, lost, f, err));
+    const dk_xccl_call call = {.kind = DK_XCCL_INIT,
+                               .rank = o->rank,
+                               .ranks = o->ranks,
+                               .device = f->on_device ? queue->device : -1,
+                               .id = dk_xccl_carrier_id(f->carrier)};
+    const dk_comm_at at = {.what = "starting xccl", .deadline_ms = o->deadline_ms};
+    return dk_xccl_make(t, &t->comm, &call, &at, err);
+}
+
+static dk_status open_on_queue(dk_transport **out, const dk_transport_options *o,
+                               const dk_transport_queue *queue, dk_error *err)
+{
+    if (o->ranks < 1 || o->ranks > DK_COMM_MOST_RANKS || o->rank < 0 || o->rank >= o->ranks) {
+        return dk_fail(err, DK_INVALID, "xccl: rank %d of %d, accepted are up to %d ranks",
+                       o->rank, o->ranks, DK_COMM_MOST_RANKS);
+    }
+    dk_xccl_transport *t = dk_alloc(sizeof *t);
+    t->family = dk_alloc(sizeof *t->family);
+    t->family->on_device = queue->queue != NULL;
+    t->family->next_group = 1;
+    t->base = (dk_transport){.ops = queue->queue != NULL ? &device_ops : &host_ops,
+                             .rank = o->rank,
+                             .ranks = o->ranks};
+    t->outermost = true;
+    for (int i = 0; i < o->ranks; i++) {
+        t->world[i] = i;
+    }
+    dk_status status = begin(t, o, queue, err);
+    if (status != DK_OK) {
+        close_transport(&t->base);
+        return status;
+    }
+    *out = &t->base;
+    return DK_OK;
+}
+
+static dk_status open_on_host(dk_transport **out, const dk_transport_options *options,
+                              dk_error *err)
+{
+    return open_on_queue(out, options, &(dk_transport_queue){0}, err);
+}
+
+__attribute__((visibility("default"))) const dk_transport_module *dk_transport_module_get(void);
+
+const dk_transport_module *dk_transport_module_get(void)
+{
+    static const dk_transport_module module = {.version = DK_TRANSPORT_MODULE_VERSION,
+                                               .transport_bytes = sizeof(dk_transport),
+                                               .libraries = "oneCCL (C API 2022.1)",
+                                               .open = open_on_host,
+                                               .open_on_queue = open_on_queue};
+    return &module;
+}
