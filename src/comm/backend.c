@@ -2,6 +2,7 @@
 #include "comm/backend.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/string.h"
@@ -10,17 +11,27 @@
 
 enum { START_S = 60 };
 
-static const char *choose(const dk_comm_options *options)
+static bool on_one_host(const dk_comm_options *options)
 {
-    dk_launch launch;
+    return options->address != NULL && dk_starts_with(options->address, "unix:");
+}
+
+/* Ranks of this host against its cores, as far as it is known how many they are. */
+static bool lacks_cores(const dk_comm_options *options, const dk_launch *launch)
+{
+    int here = on_one_host(options) ? options->ranks : launch->local_ranks;
+    return here > sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+static const char *choose(const dk_comm_options *options, const dk_launch *launch)
+{
     if (options->ranks == 1) {
         return "self";
     }
-    if (options->address != NULL && dk_starts_with(options->address, "unix:")) {
+    if (on_one_host(options)) {
         return "shm";
     }
-    dk_launch_read(&launch);
-    return launch.by_mpi ? "mpi" : "xccl";
+    return launch->by_mpi ? "mpi" : "xccl";
 }
 
 static dk_status open_named(dk_transport **out, const char *backend,
@@ -45,16 +56,19 @@ static dk_status open_named(dk_transport **out, const char *backend,
 dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *options,
                                  dk_error *err)
 {
+    dk_launch launch;
+    dk_launch_read(&launch);
     double start_s = options->start_s > 0 ? options->start_s : START_S;
     const dk_transport_options transport = {.rank = options->rank,
                                             .ranks = options->ranks,
                                             .address = options->address,
                                             .key = options->key,
                                             .deadline_ms = dk_now_ms() + start_s * 1e3,
+                                            .cores_are_short = lacks_cores(options, &launch),
                                             .log = options->log};
     const char *backend = options->backend != NULL ? options->backend : "auto";
     if (strcmp(backend, "auto") == 0) {
-        backend = choose(options);
+        backend = choose(options, &launch);
         dk_log_info(options->log, "ranks communicate by %s", backend);
     }
     return open_named(out, backend, &transport, err);
