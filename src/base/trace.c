@@ -154,8 +154,10 @@ static void put_arguments(event *e, const dk_trace_span *span)
 {
     const struct {
         const char *name, *text;
-    } texts[] = {
-        {"group", span->group}, {"operation", span->operation}, {"detail", span->detail}};
+    } texts[] = {{"group", span->group},
+                 {"operation", span->operation},
+                 {"detail", span->detail},
+                 {"waits_for", span->waits_for}};
     const char *comma = "";
     put(e, ",\"args\":{");
     if (span->bytes != 0) {

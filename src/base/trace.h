@@ -54,7 +54,8 @@ typedef struct dk_trace_span {
     double flops;
     const char *group;     /* of communication: "sp" */
     const char *operation; /* of the device, that it is a part of: "linear" */
-    const char *detail;    /* "step 3 of 20", how it was computed */
+    const char *detail;    /* how it was computed */
+    const char *waits_for; /* the span of another lane that it had to wait for, by name */
 } dk_trace_span;
 
 /* From any thread, in any order; trace may be NULL: nothing happens. */

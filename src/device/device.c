@@ -124,6 +124,7 @@ static void end(dk_device *device, const call *c)
     if (device->waits && !device->dry && device->failed == DK_OK && device->ops->sync != NULL) {
         device->failed = device->ops->sync(device, &device->failure);
     }
+    device->operation = NULL;
     int64_t now = dk_now_ns();
     device->work[c->op].seconds += (double)(now - c->began_ns) * 1e-9;
     if (device->trace != NULL) {

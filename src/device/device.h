@@ -165,7 +165,7 @@ struct dk_device {
     dk_device_traffic traffic;
     dk_trace *trace;        /* borrowed; NULL: none is written */
     const char *trace_lane; /* of its operations */
-    const char *operation;  /* that runs: the name of its kind */
+    const char *operation;  /* that is given now: its kind's name; NULL: none */
     dk_status failed;       /* first failure since the last sync */
     dk_error failure;
 };

@@ -370,7 +370,7 @@ char *dk_engine_explain(const dk_engine *engine)
     dk_string_printf(&text, "quantization: %s\n", quantized != NULL ? quantized : "none");
     if (moved->copies > 0) {
         dk_string_printf(&text,
-                         "offload: %llu copies, %.1f MB, %.3f s, %.3f s of them with no "
+                         "offload: %llu copies, %.1f MB, %.4f s, %.4f s of them with no "
                          "operation running; %llu were asked for late\n",
                          (unsigned long long)moved->copies, moved->bytes * 1e-6, moved->seconds,
                          moved->stalled, (unsigned long long)moved->late);

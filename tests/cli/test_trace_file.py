@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """darkroom generate --trace-path: the file's spans nest, follow one another in their lane and lie inside what they are
-part of; paths that are no files are refused."""
+part of; paths that are no files are refused. tools/trace_overlap on files of known sums, and, where DK_TEST_XPU is set,
+what it finds out about weights that come and go, against the device's own counters."""
 import json
 import os
+import re
 import subprocess
+import sys
 import unittest
 
-from command import PROGRAM, SMALL_FLAGS, CommandTest, main
+from command import PROGRAM, ROOT, SMALL_FLAGS, TINY, CommandTest, main
 
 SLACK_US = 0.002  # times are written in whole nanoseconds
 STAGES = ["input validation", "text encoding", "timestep preparation", "latent preparation", "denoising", "decoding"]
@@ -40,6 +43,13 @@ def check_nesting(case, spans):
 
 def inside(inner, outer):
     return outer[0] - SLACK_US <= inner[0] and inner[1] <= outer[1] + SLACK_US
+
+
+def overlap(*args, code=0):
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "tools/trace_overlap"), *args], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
 
 
 class Trace(CommandTest):
@@ -113,6 +123,116 @@ class Trace(CommandTest):
                 self.fails(code, ["trace_path is '" + path, text, "accepted is the path of a file"], *command,
                            "--trace-path", path)
         self.assertEqual(os.listdir(self.folder), [])
+
+
+class Overlap(CommandTest):
+    LANES = ["stages", "compute", "transfer", "communication"]
+
+    def trace(self, spans, end="\n]\n"):
+        """spans: (lane, name, begin, end in milliseconds, arguments)."""
+        lines = [json.dumps({"ph": "M", "name": "process_name", "pid": 2, "tid": 0, "args": {"name": "two"}})]
+        lines += [json.dumps({"ph": "M", "name": "thread_name", "pid": 2, "tid": i, "args": {"name": lane}})
+                  for i, lane in enumerate(self.LANES)]
+        lines += [json.dumps({"ph": "X", "pid": 2, "tid": self.LANES.index(lane), "name": name, "ts": 1000 * begin,
+                              "dur": 1000 * (end_ms - begin), "args": dict(*args)}) for lane, name, begin, end_ms, *args in spans]
+        return self.write("t.json", "[\n" + ",\n".join(lines) + end)
+
+    SPANS = [("stages", "denoising", 0, 100), ("stages", "step 1 of 2", 0, 50), ("stages", "step 2 of 2", 50, 90),
+             ("compute", "linear", 10, 30), ("compute", "linear", 40, 60, {"waits_for": "w"}), ("compute", "norm", 60, 70),
+             ("transfer", "v", 0, 20), ("transfer", "w", 25, 37), ("communication", "all_to_all", 65, 75)]
+
+    def test_sums(self):
+        [one] = json.loads(overlap(self.trace(self.SPANS), "--json"))
+        lanes = one["lanes"]
+        self.assertEqual((one["process"], one["pid"], one["seconds"]), ("two", 2, 0.1))
+        self.assertEqual(lanes["compute"], {"spans": 3, "busy_s": 0.05})
+        self.assertEqual(lanes["stages"]["busy_s"], 0.1)
+        self.assertEqual(lanes["transfer"], {"spans": 2, "busy_s": 0.032, "under_compute_s": 0.015,
+                                             "under_compute_share": 0.46875, "waited_s": 0.007})
+        self.assertEqual(lanes["communication"], {"spans": 1, "busy_s": 0.01, "under_compute_s": 0.005,
+                                                  "under_compute_share": 0.5})
+
+    def test_windows(self):
+        path = self.trace(self.SPANS)
+        [one] = json.loads(overlap(path, "--json", "--inside", "step 2 of 2"))
+        self.assertEqual(one["seconds"], 0.04)
+        self.assertEqual(one["lanes"]["compute"], {"spans": 2, "busy_s": 0.02})
+        self.assertIsNone(one["lanes"]["transfer"]["under_compute_share"])
+        [one] = json.loads(overlap(path, "--json", "--begin", "0.01", "--end", "0.02"))
+        self.assertEqual(one["lanes"]["transfer"]["busy_s"], 0.01)
+        self.assertEqual(one["lanes"]["transfer"]["under_compute_share"], 1)
+
+    def test_text_of_a_file_without_its_end(self):
+        path = self.trace(self.SPANS, end=',\n{"ph": "X", "pid"')
+        text = overlap(path)
+        self.assertIn("two, 0.100 s", text)
+        self.assertRegex(text, r"transfer +2 spans +0.032 s busy +32.0 % +0.015 s of it under compute, 46.9 %, 0.007 s waited for")
+
+    def test_other_files_are_refused(self):
+        for text in ("", "text", "{}", "[1, 2]"):
+            self.assertIn("expected a file of --trace-path", overlap(self.write("x.json", text), code=1))
+        self.assertIn("No such file", overlap(self.path("none.json"), code=1))
+
+
+@unittest.skipUnless(os.environ.get("DK_TEST_XPU"), "this build has no module")
+class Xpu(CommandTest):
+    SLACK_US = 300  # of a device's clock against the host's, on a busy machine
+    # Copies' shares that may differ. The counters take only operations with weights for something that runs, the file
+    # all of them; both are a few rounded times.
+    LESS, MORE = 0.15, 0.04
+
+    def traced(self, *args):
+        path = self.path("trace.json")
+        done = self.passes("generate", "--device", "xpu:cpu", "--model-path", TINY, "--prompt", "a star", "--num-frames", 1,
+                           "--width", 64, "--height", 64, "--num-inference-steps", 4, "--dit-layerwise-offload", "--explain",
+                           "--output-path", self.folder, "--trace-path", path, *args)
+        told = re.search(r"offload: (\d+) copies, ([0-9.]+) MB, ([0-9.]+) s, ([0-9.]+) s of them", done.stderr)
+        counters = dict(zip(("copies", "mb", "seconds", "stalled"), map(float, told.groups())))
+        return path, lanes_of(path), counters
+
+    def check_against_counters(self, path, lanes, counters):
+        copies = lanes["transfer"]
+        self.assertEqual(len(copies), counters["copies"])
+        self.assertAlmostEqual(sum(copy[3]["bytes"] for copy in copies) * 1e-6, counters["mb"], delta=0.051)
+        [one] = json.loads(overlap(path, "--json"))
+        found = one["lanes"]["transfer"]
+        self.assertGreaterEqual(found["busy_s"], counters["seconds"] - 1e-4)
+        self.assertLess(found["busy_s"], 1.5 * counters["seconds"])  # and those that came for nobody
+        waited = found["waited_s"] / found["busy_s"]
+        stalled = counters["stalled"] / counters["seconds"]
+        self.assertLess(waited, stalled + self.MORE)
+        self.assertGreater(waited, stalled - self.LESS)
+        self.assertLessEqual(found["under_compute_share"], 1 - waited + 1e-3)
+
+    def test_two_queues(self):
+        path, lanes, counters = self.traced()
+        self.assertEqual(set(lanes), {"stages", "compute", "transfer", "host copies"})
+        for spans in lanes.values():
+            check_nesting(self, spans)
+        for lane in ("compute", "transfer"):
+            for one, next_one in zip(lanes[lane], lanes[lane][1:]):
+                self.assertLessEqual(one[1], next_one[0] + SLACK_US)
+        denoising = [s for s in lanes["stages"] if s[2] == "denoising"][0]
+        for copy in lanes["transfer"]:
+            self.assertGreater(copy[3]["bytes"], 0)
+            self.assertRegex(copy[2], r"^blocks\.\d+\..*weight$|^(patch|time|text|condition|proj).*weight$")
+            self.assertTrue(denoising[0] - self.SLACK_US <= copy[0] and copy[1] <= denoising[1] + self.SLACK_US, (copy, denoising))
+        inside = [op for op in lanes["compute"] if denoising[0] <= op[0] and op[1] <= denoising[1]]
+        names = {op[2] for op in inside}
+        self.assertIn("linear", names)
+        self.assertTrue({op[3].get("operation") for op in inside} >= {"linear", "attention", "norm", "norm_rope"})
+        waiting = [op for op in inside if "waits_for" in op[3]]
+        self.assertGreater(len(waiting), len(lanes["transfer"]) // 2)
+        self.check_against_counters(path, lanes, counters)
+
+    def test_a_ring_that_is_too_small(self):
+        self.check_against_counters(*self.traced("--offload-budget-mb", 1))
+
+    def test_a_text_encoder_elsewhere_has_a_lane(self):
+        _, lanes, _ = self.traced("--text-encoder-device", "cpu")
+        encoding = [s for s in lanes["stages"] if s[2] == "text encoding"][0]
+        self.assertTrue(lanes["text encoder"])
+        self.assertTrue(all(inside(op, encoding) for op in lanes["text encoder"]))
 
 
 class Text(unittest.TestCase):

@@ -264,12 +264,14 @@ static void execute(dk_xpu *xpu, const dk_xpu_sdpa *s, void *const *addresses, v
                                     s->compiled, &tensor) == dnnl_success) {
         room = bind(xpu, &tensor, scratch);
     }
+    DPCTLSyclEventRef event = xpu->head.trace != NULL ? DPCTLEvent_Create() : NULL;
     if (xpu->head.failed == DK_OK) {
         dnnl_status_t status = dnnl_graph_sycl_interop_compiled_partition_execute_v2(
             s->compiled, xpu->stream, (size_t)s->input_count,
             (const_dnnl_graph_tensor_t *)inputs, 1, (const_dnnl_graph_tensor_t *)&output, room,
-            NULL, NULL);
+            NULL, event);
         dk_xpu_dnnl_ok(xpu, status, "attention as one partition");
+        dk_xpu_span_note(xpu, DK_XPU_LANE_COMPUTE, "attention", "one partition", event, 0);
         dk_xpu_enqueued(xpu);
     }
     for (int i = 0; i < s->input_count; i++) {
@@ -277,6 +279,7 @@ static void execute(dk_xpu *xpu, const dk_xpu_sdpa *s, void *const *addresses, v
     }
     dnnl_graph_tensor_destroy(output);
     dnnl_graph_tensor_destroy(room);
+    DPCTLEvent_Delete(event);
 }
 
 void dk_xpu_attention_sdpa(dk_xpu *xpu, const dk_attention_args *a)

@@ -73,6 +73,7 @@ void dk_xpu_launch(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, const s
                     table[kernel].name);
         return;
     }
+    dk_xpu_span_note(xpu, DK_XPU_LANE_COMPUTE, table[kernel].name, NULL, event, 0);
     dk_xpu_enqueued(xpu);
     DPCTLEvent_Delete(event);
 }

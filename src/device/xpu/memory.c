@@ -248,7 +248,7 @@ void dk_xpu_memory_release(dk_xpu *xpu)
 }
 
 /* Copies and waits. */
-static void copy(dk_xpu *xpu, void *dst, const void *src, size_t bytes)
+static void copy(dk_xpu *xpu, const char *what, void *dst, const void *src, size_t bytes)
 {
     DPCTLSyclEventRef event = DPCTLQueue_Memcpy(xpu->queue, dst, src, bytes);
     if (event == NULL) {
@@ -257,17 +257,18 @@ static void copy(dk_xpu *xpu, void *dst, const void *src, size_t bytes)
         return;
     }
     DPCTLEvent_Wait(event);
+    dk_xpu_span_note(xpu, DK_XPU_LANE_HOST, what, NULL, event, bytes);
     DPCTLEvent_Delete(event);
 }
 
 void dk_xpu_write(dk_xpu *xpu, void *dst, const void *host, size_t bytes)
 {
-    copy(xpu, dst, host, bytes);
+    copy(xpu, "write", dst, host, bytes);
 }
 
 void dk_xpu_read(dk_xpu *xpu, void *host, const void *src, size_t bytes)
 {
-    copy(xpu, host, src, bytes);
+    copy(xpu, "read", host, src, bytes);
 }
 
 void dk_xpu_zero(dk_xpu *xpu, void *dst, size_t bytes)
@@ -278,6 +279,7 @@ void dk_xpu_zero(dk_xpu *xpu, void *dst, size_t bytes)
                     bytes);
         return;
     }
+    dk_xpu_span_note(xpu, DK_XPU_LANE_COMPUTE, "zero", NULL, event, bytes);
     DPCTLEvent_Delete(event);
 }
 
@@ -289,6 +291,7 @@ void dk_xpu_move(dk_xpu *xpu, void *dst, const void *src, size_t bytes)
                     xpu->head.description, bytes);
         return;
     }
+    dk_xpu_span_note(xpu, DK_XPU_LANE_COMPUTE, "move", NULL, event, bytes);
     dk_xpu_enqueued(xpu);
     DPCTLEvent_Delete(event);
 }

@@ -231,6 +231,17 @@ static dnnl_status_t enqueue(dk_xpu *xpu, const dk_xpu_primitive *primitive, int
                                                NULL, *event);
 }
 
+/* A primitive is called as the operation that it does the work of. */
+static void note_span(dk_xpu *xpu, const dk_xpu_primitive *primitive,
+                      const DPCTLSyclEventRef *event)
+{
+    const char *operation = xpu->head.operation;
+    if (event != NULL) {
+        dk_xpu_span_note(xpu, DK_XPU_LANE_COMPUTE, operation != NULL ? operation : "primitive",
+                         primitive->implementation, *event, 0);
+    }
+}
+
 void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addresses,
                     DPCTLSyclEventRef *event)
 {
@@ -249,13 +260,19 @@ void dk_xpu_execute(dk_xpu *xpu, dk_xpu_primitive *primitive, void *const *addre
     if (scratch && !add_view(xpu, &args[count++], &primitive->scratch, room)) {
         return;
     }
+    DPCTLSyclEventRef traced = NULL;
+    if (event == NULL && xpu->head.trace != NULL) {
+        event = &traced;
+    }
     dnnl_status_t status = enqueue(xpu, primitive, count, args, event);
     if (dk_xpu_dnnl_ok(xpu, status, primitive->implementation)) {
         dk_xpu_enqueued(xpu);
         xpu->latest.primitive = primitive;
         xpu->latest.count = count;
         memcpy(xpu->latest.args, args, (size_t)count * sizeof *args);
+        note_span(xpu, primitive, event);
     }
+    DPCTLEvent_Delete(traced);
 }
 
 void dk_xpu_repeat(dk_device *device, int times)

@@ -131,6 +131,7 @@ void dk_xpu_form_release(dk_xpu *xpu, dk_xpu_form *form)
         DPCTLfree_with_queue(form->pinned, xpu->queue);
     }
     dk_free(form->owned);
+    dk_free(form->name);
     dnnl_memory_desc_destroy(form->desc);
     dk_free(form);
 }
@@ -261,6 +262,7 @@ static void send(dk_xpu *xpu, dk_xpu_form *form, dk_xpu_ring *ring)
                     xpu->head.description, form->bytes);
         return;
     }
+    dk_xpu_span_note(xpu, DK_XPU_LANE_TRANSFER, form->name, NULL, form->arrived, form->bytes);
     xpu->head.traffic.copies++;
     xpu->head.traffic.bytes += (double)form->bytes;
 }
@@ -339,6 +341,7 @@ static void note_arrival(dk_xpu *xpu, dk_xpu_form *form)
         .before = latest != NULL && latest->used != NULL ? DPCTLEvent_Copy(latest->used) : NULL,
         .bytes = form->bytes};
     form->arrived = NULL;
+    dk_xpu_span_awaits(xpu, form->name);
 }
 
 static void wait_on_queue(dk_xpu *xpu, dk_xpu_form *form)

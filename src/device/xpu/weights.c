@@ -312,6 +312,7 @@ static dk_xpu_form *add_form(dk_xpu *xpu, dk_xpu_weight *weight, const dk_xpu_st
     make_room(xpu, weight);
     dk_xpu_form *form = dk_alloc(sizeof *form);
     form->component = adopted->component;
+    form->name = dk_strdup(adopted->name);
     form->residency = xpu->weights.options.of[adopted->component];
     form->bytes = dnnl_memory_desc_get_size(desc);
     form->desc = dk_xpu_clone(desc);

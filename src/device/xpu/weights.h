@@ -17,6 +17,7 @@ typedef struct dk_xpu_form {
     void *device; /* NULL: not there; RESIDENT: owned, always there */
     /* The rest is for those that come and go. */
     const void *host;          /* what is copied to the device */
+    char *name;                /* of the tensor; owned */
     void *owned, *pinned;      /* the memory behind host, where it is ours */
     DPCTLSyclEventRef arrived; /* of the copy that brings it; NULL: it is there */
     DPCTLSyclEventRef used;    /* of the last operation that reads it; NULL: none does */

@@ -17,6 +17,7 @@
 #include "device/xpu/kernels.h"
 #include "device/xpu/memory.h"
 #include "device/xpu/primitives.h"
+#include "device/xpu/spans.h"
 #include "device/xpu/weights.h"
 
 typedef struct dk_xpu {
@@ -34,6 +35,7 @@ typedef struct dk_xpu {
     dk_xpu_kernels kernels;
     dk_xpu_primitives primitives;
     dk_xpu_weights weights;
+    dk_xpu_spans spans;
     bool lacks[DK_QUANTIZATION_COUNT]; /* oneDNN has no products of this kind here */
     int depth;      /* operations that may be enqueued ahead; 0: any number */
     int ahead;      /* that were, since the host waited */

@@ -46,6 +46,7 @@ static void close_device(dk_device *device)
         DPCTLQueue_Wait(xpu->queue);
         DPCTLQueue_Wait(xpu->transfer);
     }
+    dk_xpu_spans_release(xpu);
     dk_xpu_weights_release(xpu);
     dk_xpu_attention_release(xpu);
     dk_xpu_primitives_release(xpu);
@@ -72,6 +73,7 @@ static dk_status sync_device(dk_device *device, dk_error *err)
                        device->description);
     }
     dk_xpu_count_arrivals(xpu);
+    dk_xpu_spans_tell(xpu);
     return DK_OK;
 }
 
@@ -186,7 +188,7 @@ static bool wants_times(const dk_device_options *options)
             return true;
         }
     }
-    return false;
+    return options->trace != NULL;
 }
 
 static dk_status open_queue(dk_xpu *xpu, const dk_device_options *options, dk_error *err)
