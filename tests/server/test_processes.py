@@ -234,6 +234,27 @@ class Starting(unittest.TestCase):
                 self.assertEqual(sorted(shares[0] + shares[1]), cores)
 
 
+class Traces(unittest.TestCase):
+    """--trace-path: a file per worker, whole after the server's end, and whole lines after a worker's death."""
+
+    def test_a_file_per_worker(self):
+        body = {"prompt": "x", "async": True, **QUICK, "num_inference_steps": 30}
+        with tempfile.TemporaryDirectory() as folder:
+            with Server("--model-path", SMALL, "--num-gpus", 2, "--trace-path", os.path.join(folder, "trace.json")) as server:
+                jobs = [server.json("/v1/images/generations", dict(body, seed=i, prompt=f"x {i}", guidance_scale=1 + i), expect=202)
+                        for i in range(6)]
+                self.assertEqual({server.wait_job(job)["status"] for job in jobs}, {"completed"})
+                self.assertEqual(server.stop(), 0)
+            self.assertEqual(sorted(os.listdir(folder)), ["trace-0.json", "trace-1.json"])
+            stages = 0
+            for rank in (0, 1):
+                with open(os.path.join(folder, f"trace-{rank}.json"), encoding="utf-8") as file:
+                    events = json.load(file)
+                self.assertEqual({event["pid"] for event in events}, {rank})
+                stages += sum(event["name"] == "denoising" for event in events)
+            self.assertEqual(stages, 6)
+
+
 class ElsewhereScheduler(unittest.TestCase):
     """A scheduler that runs already, over tcp with CURVE keys."""
 

@@ -8,9 +8,10 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/process.h"
 #include "server/scheduler/state.h"
 
-enum { TICK_MS = 50 };
+enum { TICK_MS = 50, END_MS = 1000, LOOK_MS = 2 };
 
 static dk_status watch_signals(int *fd, dk_error *err)
 {
@@ -105,8 +106,25 @@ static void loop(dk_scheduler *s, int signals)
     dk_free(items);
 }
 
+/* Idle workers close their engines; busy ones are ended with what they compute, whose
+   checkpoints stay. */
+static void end_workers(dk_scheduler *s)
+{
+    double start = dk_now_ms();
+    for (int i = 0; i < s->slot_count; i++) {
+        dk_slot_ask_to_end(&s->slots[i]);
+    }
+    for (int i = 0; i < s->slot_count; i++) {
+        while (s->slots[i].state == DK_SLOT_IDLE && !dk_process_has_ended(&s->slots[i].pid) &&
+               dk_now_ms() - start < END_MS) {
+            usleep(LOOK_MS * 1000);
+        }
+    }
+}
+
 static void close_all(dk_scheduler *s)
 {
+    end_workers(s);
     for (int i = 0; i < s->slot_count; i++) {
         dk_slot_release(&s->slots[i]);
     }

@@ -83,6 +83,19 @@ void dk_slot_release(dk_slot *slot)
     *slot = (dk_slot){0};
 }
 
+void dk_slot_ask_to_end(dk_slot *slot)
+{
+    dk_message message;
+    if (slot->state == DK_SLOT_IDLE) {
+        dk_error ignored;
+        dk_message_pack(&message, "stop", "{}");
+        if (dk_pipe_send(slot->pipe, &message, &ignored) != DK_OK) {
+            dk_slot_kill(slot);
+        }
+        dk_message_release(&message);
+    }
+}
+
 dk_status dk_slot_run(dk_slot *slot, dk_task *const *tasks, int count, dk_error *err)
 {
     dk_message message;

@@ -37,6 +37,8 @@ DK_MUST_USE dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_e
 /* Ends the process at once and waits for it. Its tasks stay in running[]. */
 void dk_slot_kill(dk_slot *slot);
 void dk_slot_release(dk_slot *slot);
+/* Asks an idle worker to end by itself, so that what it writes has an end; others are left. */
+void dk_slot_ask_to_end(dk_slot *slot);
 
 /* Hands over a batch; the tasks are taken. */
 DK_MUST_USE dk_status dk_slot_run(dk_slot *slot, dk_task *const *tasks, int count,
