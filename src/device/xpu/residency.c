@@ -381,6 +381,9 @@ void *dk_xpu_form_begin(dk_xpu *xpu, dk_xpu_form *form)
         }
         return NULL;
     }
+    if (layers && form->bytes > weights->rings[form->component].size) {
+        close_small_ring(xpu, form->component);
+    }
     if (layers && !open_ring(xpu, &weights->rings[form->component], form->component)) {
         return NULL;
     }
