@@ -141,7 +141,8 @@ static dk_status check_groups(tester *t, dk_error *err)
         dk_comm *part;
         const char *name = kind == 0 ? "halves" : "odd_even";
         int color = kind == 0 ? t->rank * 2 / ranks : t->rank % 2;
-        DK_TRY(dk_comm_split(&part, t->world, color, -t->rank, name, err));
+        int key = kind == 0 ? t->rank : -t->rank; /* the second kind is in reverse order */
+        DK_TRY(dk_comm_split(&part, t->world, color, key, name, err));
         dk_status status = check_group(t, part, err);
         dk_comm_close(&part);
         DK_TRY(status);

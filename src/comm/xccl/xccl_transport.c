@@ -104,40 +104,116 @@ static dk_status share_wishes(dk_xccl_transport *t, int color, int key, const dk
     return dk_xccl_all_gather(&t->base, t->words, mine, sizes, at, err);
 }
 
-/* oneCCL takes keys from 0 on: it gets the place in the new group. */
+/* Whether every new group has its ranks in the order of the old one. */
+static bool keeps_order(const int64_t *words, int ranks)
+{
+    for (int i = 0; i < ranks; i++) {
+        for (int j = 0; j < i; j++) {
+            if (words[3 * i] >= 0 && words[3 * i] == words[3 * j] &&
+                words[3 * j + 1] > words[3 * i + 1]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* A group from the beginning: its first rank makes the id, which goes to all through the old
+   one. made: without a color takes part in that alone. */
+static dk_status begin_group(dk_xccl_transport *t, dk_xccl_transport *made, int first,
+                             const dk_comm_at *at, dk_error *err)
+{
+    onecclUniqueId *mine = dk_xccl_carrier_id(t->family->carrier), *all;
+    size_t sizes[DK_COMM_MOST_RANKS], ranks = (size_t)t->base.ranks;
+    for (size_t i = 0; i < ranks; i++) {
+        sizes[i] = sizeof *mine;
+    }
+    bool makes = made != NULL && made->base.rank == 0;
+    if (makes && onecclGetUniqueId(mine) != onecclSuccess) {
+        return dk_fail(err, DK_NETWORK, "%s: oneCCL gives no id", at->what);
+    }
+    DK_TRY(dk_try_alloc((void **)&all, ranks * sizeof *all, "ids of oneCCL", err));
+    DK_TRY(dk_xccl_all_gather(&t->base, all, mine, sizes, at, err)); /* a failure keeps `all` */
+    dk_status status = DK_OK;
+    if (made != NULL) {
+        *mine = all[first];
+        const dk_xccl_call call = {.kind = DK_XCCL_INIT,
+                                   .rank = made->base.rank,
+                                   .ranks = made->base.ranks,
+                                   .device = -1,
+                                   .id = mine};
+        status = dk_xccl_make(made, &made->comm, &call, at, err);
+    }
+    dk_free(all);
+    return status;
+}
+
+static dk_status check_order(dk_xccl_transport *made, const dk_comm_at *at, dk_error *err)
+{
+    size_t sizes[DK_COMM_MOST_RANKS];
+    int64_t *mine = made->words + DK_COMM_MOST_RANKS;
+    for (int i = 0; i < made->base.ranks; i++) {
+        sizes[i] = sizeof *mine;
+    }
+    *mine = made->world[made->base.rank];
+    DK_TRY(dk_xccl_all_gather(&made->base, made->words, mine, sizes, at, err));
+    for (int i = 0; i < made->base.ranks; i++) {
+        if (made->words[i] != made->world[i]) {
+            return dk_fail(err, DK_NETWORK, "%s: oneCCL has put rank %d in the place of %d",
+                           at->what, (int)made->words[i], made->world[i]);
+        }
+    }
+    return DK_OK;
+}
+
+/* The new group of this rank, without oneCCL's end of it. */
+static dk_xccl_transport *make_group(const dk_xccl_transport *t, const int *members, int count,
+                                     int group)
+{
+    dk_xccl_transport *made = dk_alloc(sizeof *made);
+    made->base = (dk_transport){.ops = t->base.ops, .ranks = count};
+    made->family = t->family;
+    made->group = group;
+    for (int i = 0; i < count; i++) {
+        made->world[i] = t->world[members[i]];
+        made->base.rank = members[i] == t->base.rank ? i : made->base.rank;
+    }
+    return made;
+}
+
+/* oneCCL's split looks at no keys: it serves where they change nothing. */
 static dk_status split(dk_transport **out, dk_transport *base, int color, int key,
                        const dk_comm_at *at, dk_error *err)
 {
-    dk_xccl_transport *t = own(base);
-    int members[DK_COMM_MOST_RANKS], group = 0, rank = 0;
+    dk_xccl_transport *t = own(base), *made = NULL;
+    int members[DK_COMM_MOST_RANKS] = {0}, group = 0;
     DK_TRY(share_wishes(t, color, key, at, err));
     for (int i = 0; i < base->ranks; i++) {
         int next = (int)t->words[3 * i + 2];
         group = next > group ? next : group;
     }
     t->family->next_group = group + 1;
-    int count = color >= 0 ? list_members(members, t->words, base->ranks, color) : 0;
-    for (int i = 0; i < count; i++) {
-        rank = members[i] == base->rank ? i : rank;
-    }
-    onecclComm_t comm = NULL;
-    const dk_xccl_call call = {.kind = DK_XCCL_SPLIT,
-                               .comm = t->comm,
-                               .color = color >= 0 ? color : ONECCL_SPLIT_NOCOLOR,
-                               .key = rank};
-    DK_TRY(dk_xccl_make(t, &comm, &call, at, err));
-    *out = NULL;
     if (color >= 0) {
-        dk_xccl_transport *made = dk_alloc(sizeof *made);
-        made->base = (dk_transport){.ops = base->ops, .rank = rank, .ranks = count};
-        made->family = t->family;
-        made->comm = comm;
-        made->group = group;
-        for (int i = 0; i < count; i++) {
-            made->world[i] = t->world[members[i]];
-        }
-        *out = &made->base;
+        int count = list_members(members, t->words, base->ranks, color);
+        made = make_group(t, members, count, group);
     }
+    dk_status status;
+    if (keeps_order(t->words, base->ranks)) {
+        const dk_xccl_call call = {.kind = DK_XCCL_SPLIT,
+                                   .comm = t->comm,
+                                   .color = color >= 0 ? color : ONECCL_SPLIT_NOCOLOR,
+                                   .key = made != NULL ? made->base.rank : 0};
+        status = dk_xccl_make(t, made != NULL ? &made->comm : NULL, &call, at, err);
+    } else {
+        status = begin_group(t, made, members[0], at, err);
+    }
+    if (status == DK_OK && made != NULL) {
+        status = check_order(made, at, err);
+    }
+    if (status != DK_OK) { /* a call that was left behind may use `made` */
+        return status;
+    }
+    *out = made != NULL ? &made->base : NULL;
     return DK_OK;
 }
 
