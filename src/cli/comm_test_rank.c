@@ -206,7 +206,6 @@ static dk_status open_world(tester *t, const dk_launch *launch, dk_error *err)
                                      .ranks = launch->ranks,
                                      .address = launch->address,
                                      .key = launch->key,
-                                     .start_s = t->flags->deadline_s,
                                      .deadline_s = t->flags->deadline_s};
     if (launch->address[0] == '\0' && launch->ranks > 1 && strcmp(backend, "mpi") != 0 &&
         !(strcmp(backend, "auto") == 0 && launch->by_mpi)) {

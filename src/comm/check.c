@@ -396,7 +396,7 @@ static dk_status prepare(dk_comm_checker *k, start *kept, const dk_comm_case *c,
     size_t size = c->op == DK_COMM_BROADCAST ? p->dst_bytes : p->src_bytes;
     *kept = (start){.bytes = size < SHOWN ? size : SHOWN};
     if (k->corrupts && brought != NULL && size > 0) {
-        brought[0] ^= 0x55;
+        brought[reduces(c->op) ? dk_dtype_bytes(c->type) - 1 : 0] ^= 0xc0; /* a sign */
     }
     if (brought != NULL) {
         memcpy(kept->data, brought, kept->bytes);

@@ -2,6 +2,7 @@
 #include "comm/mpi/life.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -233,6 +234,15 @@ void dk_mpi_life_tell(dk_mpi_life *life, bool leaves, const char *why)
     }
 }
 
+/* The libraries' own ends would take from the thread what it works on: the process ends without
+   them. */
+static void end_at_once(int code, void *context)
+{
+    (void)context;
+    fflush(NULL);
+    _exit(code);
+}
+
 void dk_mpi_life_end(dk_mpi_life *life)
 {
     dk_mpi_life_tell(life, true, "");
@@ -249,6 +259,7 @@ void dk_mpi_life_end(dk_mpi_life *life)
     if (ended) {
         destroy(life);
     } else {
+        on_exit(end_at_once, NULL);
         pthread_detach(life->thread);
     }
 }

@@ -3,7 +3,10 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -176,6 +179,29 @@ static dk_status check_lost(const dk_xccl_carrier *c, const dk_comm_at *at, dk_e
     return DK_OK;
 }
 
+/* The libraries' own ends would take from a thread that is left behind what it works on, and
+   wait for ranks that are gone: the process ends without them. What libfabric shares with other
+   processes is named after the process, and would stay. */
+static void end_at_once(int code, void *context)
+{
+    char name[32];
+    (void)context;
+    snprintf(name, sizeof name, "/%d:0:0", (int)getpid());
+    shm_unlink(name);
+    fflush(NULL);
+    _exit(code);
+}
+
+/* Under the lock: the thread is in a call that nobody waits for any more. */
+static dk_status leave_behind(dk_xccl_carrier *c, dk_status status)
+{
+    if (!c->failed) {
+        on_exit(end_at_once, NULL);
+    }
+    c->failed = true;
+    return status;
+}
+
 /* Under the lock: until the thread is done. */
 static dk_status wait_for(dk_xccl_carrier *c, const dk_comm_at *at, dk_error *err)
 {
@@ -188,8 +214,11 @@ static dk_status wait_for(dk_xccl_carrier *c, const dk_comm_at *at, dk_error *er
         until.tv_nsec = (long)((until_ms - (double)until.tv_sec * 1e3) * 1e6);
         pthread_cond_timedwait(&c->done, &c->lock, &until);
         if (c->state == GIVEN && dk_now_ms() >= until_ms) {
-            DK_TRY(check_lost(c, at, err));
-            return dk_fail(err, DK_TIMEOUT, "%s: it did not end in time", at->what);
+            dk_status status = check_lost(c, at, err);
+            if (status == DK_OK) {
+                status = dk_fail(err, DK_TIMEOUT, "%s: it did not end in time", at->what);
+            }
+            return leave_behind(c, status);
         }
     }
     c->state = IDLE;
