@@ -1,4 +1,5 @@
-/* darkroom comm-test: is what the ranks of a group are connected by right, and how fast is it? */
+/* darkroom comm-test: is what the ranks of a group are connected by right, and how fast is it?
+ */
 #include "cli/comm_test.h"
 
 #include <stddef.h>
@@ -24,7 +25,8 @@ static const dk_parameter parameters[] = {
      .min = 1,
      .max = DK_COMM_MOST_RANKS,
      .default_text = "2",
-     .help = "ranks that are started on this host; a rank that somebody else started starts none"},
+     .help =
+         "ranks that are started on this host; a rank that somebody else started starts none"},
     {.name = "max_bytes",
      .type = DK_PARAMETER_INT,
      .offset = offsetof(dk_comm_test_flags, max_bytes),
@@ -138,10 +140,8 @@ static dk_status be_rank(const dk_comm_test_flags *flags, const dk_launch *launc
 
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
-    dk_comm_test_flags flags = {.backend = "auto",
-                                .num_gpus = 2,
-                                .max_bytes = 64 << 20,
-                                .deadline_s = 30};
+    dk_comm_test_flags flags = {
+        .backend = "auto", .num_gpus = 2, .max_bytes = 64 << 20, .deadline_s = 30};
     dk_comm_injection injection;
     dk_launch launch;
     DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
@@ -168,15 +168,17 @@ const dk_command dk_command_comm_test = {
     .name = "comm-test",
     .usage = "[--backend NAME] [--num-gpus N] [flags]",
     .summary = "Checks and times what ranks communicate by.",
-    .text = "Every call with known data: all types, sizes and forms (uneven parts, started ones), "
-            "on all ranks and in sub-groups. Then a table of latency and bandwidth; bus GB/s are "
-            "counted as NCCL's tests do. A rank that is late, missing or wrong is named, and "
-            "the exit code is not 0. Under mpirun, srun or torchrun each process is one of the "
-            "ranks, and rank 0 prints.",
-    .examples = "  darkroom comm-test --backend shm --num-gpus 4\n"
-                "  darkroom comm-test --backend xccl --num-gpus 2 --json\n"
-                "  mpirun -n 8 --hostfile hosts darkroom comm-test --backend mpi\n"
-                "  darkroom comm-test --backend shm --num-gpus 3 --deadline-s 2 --inject late:1\n",
+    .text =
+        "Every call with known data: all types, sizes and forms (uneven parts, started ones), "
+        "on all ranks and in sub-groups. Then a table of latency and bandwidth; bus GB/s are "
+        "counted as NCCL's tests do. A rank that is late, missing or wrong is named, and "
+        "the exit code is not 0. Under mpirun, srun or torchrun each process is one of the "
+        "ranks, and rank 0 prints.",
+    .examples =
+        "  darkroom comm-test --backend shm --num-gpus 4\n"
+        "  darkroom comm-test --backend xccl --num-gpus 2 --json\n"
+        "  mpirun -n 8 --hostfile hosts darkroom comm-test --backend mpi\n"
+        "  darkroom comm-test --backend shm --num-gpus 3 --deadline-s 2 --inject late:1\n",
     .groups = groups,
     .run = run,
 };

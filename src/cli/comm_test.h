@@ -16,7 +16,12 @@ typedef struct dk_comm_test_flags {
 } dk_comm_test_flags;
 
 /* A fault that is made on purpose. */
-typedef enum dk_comm_fault { DK_FAULT_NONE, DK_FAULT_LATE, DK_FAULT_KILL, DK_FAULT_CORRUPT } dk_comm_fault;
+typedef enum dk_comm_fault {
+    DK_FAULT_NONE,
+    DK_FAULT_LATE,
+    DK_FAULT_KILL,
+    DK_FAULT_CORRUPT
+} dk_comm_fault;
 typedef struct dk_comm_injection {
     dk_comm_fault fault;
     int rank;
@@ -41,6 +46,7 @@ DK_MUST_USE dk_status dk_comm_test_become_mpirun(const dk_comm_test_flags *flags
 /* In a rank that dk_comm_test_start started: tells it how this rank ended. */
 void dk_comm_test_tell(int rank, dk_status status, const dk_error *err, json_t *report);
 
-#define DK_COMM_TEST_PARENT "DARKROOM_COMM_TEST_PARENT" /* the process that waits for a rank */
+#define DK_COMM_TEST_PARENT "DARKROOM_COMM_TEST_PARENT" /* the process that waits for a rank   \
+                                                         */
 
 #endif

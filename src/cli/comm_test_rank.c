@@ -1,4 +1,5 @@
-/* A rank of comm-test: all calls with known data, on all ranks and in sub-groups, then timed. */
+/* A rank of comm-test: all calls with known data, on all ranks and in sub-groups, then timed.
+ */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +36,8 @@ dk_status dk_comm_injection_parse(dk_comm_injection *out, const char *text, dk_e
     static const struct {
         const char *prefix;
         dk_comm_fault fault;
-    } faults[] = {{"late:", DK_FAULT_LATE},
-                  {"kill:", DK_FAULT_KILL},
-                  {"corrupt:", DK_FAULT_CORRUPT}};
+    } faults[] = {
+        {"late:", DK_FAULT_LATE}, {"kill:", DK_FAULT_KILL}, {"corrupt:", DK_FAULT_CORRUPT}};
     *out = (dk_comm_injection){.rank = -1};
     if (text == NULL) {
         return DK_OK;
@@ -49,7 +49,8 @@ dk_status dk_comm_injection_parse(dk_comm_injection *out, const char *text, dk_e
         }
     }
     return dk_fail(err, DK_INVALID,
-                   "--inject is '%s', accepted are late:RANK, kill:RANK and corrupt:RANK", text);
+                   "--inject is '%s', accepted are late:RANK, kill:RANK and corrupt:RANK",
+                   text);
 }
 
 /* The fault of this rank, when its time has come. */

@@ -196,8 +196,10 @@ dk_status dk_comm_test_start(json_t **report, const dk_comm_test_flags *flags, d
     char program[PROGRAM_BYTES];
     dk_string texts[4] = {{0}};
     list_arguments(texts, flags);
-    const char *argv[] = {program,       "comm-test",   texts[0].data, texts[1].data,
-                          texts[2].data, flags->inject != NULL ? texts[3].data : NULL, NULL};
+    const char *argv[] = {program,       "comm-test",
+                          texts[0].data, texts[1].data,
+                          texts[2].data, flags->inject != NULL ? texts[3].data : NULL,
+                          NULL};
     dk_status status = find_program(program, err);
     if (status == DK_OK) {
         status = set_meeting(flags->num_gpus, err);
@@ -230,9 +232,9 @@ dk_status dk_comm_test_become_mpirun(const dk_comm_test_flags *flags, dk_error *
     DK_TRY(find_program(program, err));
     list_arguments(texts, flags);
     snprintf(count, sizeof count, "%d", flags->num_gpus);
-    const char *argv[14] = {"mpirun",      "--oversubscribe", "--bind-to",   "none",
-                            "-n",          count,             program,       "comm-test",
-                            texts[0].data, texts[1].data,     texts[2].data, NULL};
+    const char *argv[14] = {
+        "mpirun", "--oversubscribe", "--bind-to",   "none",        "-n",          count,
+        program,  "comm-test",       texts[0].data, texts[1].data, texts[2].data, NULL};
     int at = 11;
     if (flags->inject != NULL) {
         argv[at++] = texts[3].data;

@@ -5,10 +5,9 @@
 
 #include "cli/ranks.h"
 
-/* *launched: there was one of several ranks, whose place the options and cores now hold. Texts
-   are borrowed from the environment, or static. DK_INVALID: the environment contradicts itself
-   or the flags. */
-DK_MUST_USE dk_status dk_launcher_place(dk_engine_options *options, dk_core_share *cores,
-                                        bool *launched, dk_error *err);
+/* *launched: there was one of several ranks, whose place the options and cores now hold; texts
+   are the team's. DK_INVALID: the environment contradicts itself or the flags. */
+DK_MUST_USE dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,
+                                        dk_core_share *cores, bool *launched, dk_error *err);
 
 #endif

@@ -81,7 +81,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
         status = dk_process_bind(flags.parent_pid, err);
     }
     if (status == DK_OK) {
-        status = dk_rank_read_key(setup.team.key, DK_PROCESS_FD, err);
+        status = dk_rank_read_key(&setup.team, DK_PROCESS_FD, err);
     }
     if (status == DK_OK) {
         setup.options.rank = flags.rank;

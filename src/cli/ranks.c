@@ -92,7 +92,7 @@ static dk_status start_rank(dk_rank_team *team, int rank, const dk_command_line 
 static void common_words(dk_command_line *line, const dk_rank_team *team,
                          const dk_engine_options *options, dk_core_share cores)
 {
-    char word[128];
+    char word[320];
     dk_command_line_init(line, "rank");
     dk_command_line_add_fields(line, &dk_option_parameters, options);
     dk_command_line_add_fields(line, &dk_rank_parameters, options);
@@ -124,7 +124,7 @@ dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
     dk_layout layout;
     bool launched;
     *team = (dk_rank_team){0};
-    DK_TRY(dk_launcher_place(options, &cores, &launched, err));
+    DK_TRY(dk_launcher_place(team, options, &cores, &launched, err));
     DK_TRY(dk_ranks_layout(&layout, options, err));
     int ranks = dk_layout_replica_ranks(&layout);
     if (ranks * layout.dp == 1 || launched) {
@@ -167,14 +167,14 @@ void dk_rank_team_end(dk_rank_team *team)
     team->trace = NULL;
 }
 
-dk_status dk_rank_read_key(char key[33], int fd, dk_error *err)
+dk_status dk_rank_read_key(dk_rank_team *team, int fd, dk_error *err)
 {
-    size_t got = 0;
+    size_t got = 0, most = sizeof team->key - 1;
     ssize_t count;
-    while (got < 32 && (count = read(fd, key + got, 32 - got)) > 0) {
+    while (got < most && (count = read(fd, team->key + got, most - got)) > 0) {
         got += (size_t)count;
     }
-    key[got] = '\0';
+    team->key[got] = '\0';
     close(fd);
     return got > 0
                ? DK_OK

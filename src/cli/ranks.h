@@ -17,7 +17,7 @@ typedef struct dk_core_share {
 typedef struct dk_rank_team {
     pid_t pids[DK_COMM_MOST_RANKS]; /* of the ranks that this process started */
     int count;
-    char address[96], key[33], device[32];
+    char address[256], key[128], device[32];
     char *trace; /* owned; NULL: none */
 } dk_rank_team;
 
@@ -36,7 +36,7 @@ void dk_rank_team_end(dk_rank_team *team);
 /* A rank's device, trace and cores, by its place. */
 void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_share cores);
 
-/* The key that the leader wrote into a pipe. */
-DK_MUST_USE dk_status dk_rank_read_key(char key[33], int fd, dk_error *err);
+/* The key that the leader wrote into a pipe, as the team's. */
+DK_MUST_USE dk_status dk_rank_read_key(dk_rank_team *team, int fd, dk_error *err);
 
 #endif

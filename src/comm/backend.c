@@ -46,11 +46,9 @@ static dk_status open_named(dk_transport **out, const char *backend,
     if (strcmp(backend, "mpi") == 0 || strcmp(backend, "xccl") == 0) {
         return dk_transport_module_open(out, backend, options, err);
     }
-    bool nearly = strcmp(backend, "ccl") == 0 || strcmp(backend, "oneccl") == 0;
     return dk_fail(err, DK_INVALID,
-                   "the backend of communicators is '%s', accepted are auto, xccl, mpi, shm and "
-                   "self%s",
-                   backend, nearly ? ": oneCCL's is called xccl" : "");
+                   "distributed_backend is '%s', accepted are auto, xccl, mpi, shm and self",
+                   backend);
 }
 
 dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *options,
@@ -67,6 +65,10 @@ dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *opti
                                             .cores_are_short = lacks_cores(options, &launch),
                                             .log = options->log};
     const char *backend = options->backend != NULL ? options->backend : "auto";
+    if (strcmp(backend, "ccl") == 0 || strcmp(backend, "oneccl") == 0) {
+        dk_log_warn(options->log, "distributed_backend %s: oneCCL's is called xccl", backend);
+        backend = "xccl";
+    }
     if (strcmp(backend, "auto") == 0) {
         backend = choose(options, &launch);
         dk_log_info(options->log, "ranks communicate by %s", backend);

@@ -52,7 +52,8 @@ static size_t part_of(size_t size, int rank, bool uneven)
 /* What `from` sends to `to` in an all_to_all. */
 static size_t pair_of(size_t size, int from, int to, bool uneven)
 {
-    return !uneven ? size : size * (size_t)((from * 2 + to * 3) % 4) / 3 + (size_t)(from + to) % 2;
+    return !uneven ? size
+                   : size * (size_t)((from * 2 + to * 3) % 4) / 3 + (size_t)(from + to) % 2;
 }
 
 static size_t sum(const size_t *sizes, int count)
@@ -201,8 +202,8 @@ static dk_status make_call(dk_comm_checker *k, const dk_comm_case *c, const dk_c
     dk_comm *comm = k->comm;
     switch (c->op) {
     case DK_COMM_ALL_REDUCE:
-        return dk_comm_all_reduce(comm, k->dst, c->type,
-                                  p->dst_bytes / dk_dtype_bytes(c->type), c->reduction, err);
+        return dk_comm_all_reduce(comm, k->dst, c->type, p->dst_bytes / dk_dtype_bytes(c->type),
+                                  c->reduction, err);
     case DK_COMM_REDUCE_SCATTER:
         return dk_comm_reduce_scatter(comm, k->dst, k->src, c->type, p->dst, c->reduction, err);
     case DK_COMM_ALL_GATHER:
@@ -238,11 +239,9 @@ static dk_status start_call(dk_comm_checker *k, const dk_comm_case *c, const dk_
         } else if (c->op == DK_COMM_ALL_GATHER) {
             tickets[i] = dk_comm_start_all_gather(k->comm, places[i], k->src, 1, p->dst);
         } else if (c->op == DK_COMM_ALL_TO_ALL) {
-            tickets[i] =
-                dk_comm_start_all_to_all(k->comm, places[i], p->dst, k->src, p->src);
+            tickets[i] = dk_comm_start_all_to_all(k->comm, places[i], p->dst, k->src, p->src);
         } else {
-            tickets[i] =
-                dk_comm_start_shift(k->comm, places[i], p->dst[0], k->src, p->src[0]);
+            tickets[i] = dk_comm_start_shift(k->comm, places[i], p->dst[0], k->src, p->src[0]);
         }
     }
     DK_TRY(dk_comm_wait(k->comm, tickets[1], err));
@@ -298,8 +297,8 @@ static void compare(dk_comm_verdict *v, const dk_comm_checker *k, const dk_comm_
     } else if (c->op == DK_COMM_ALL_TO_ALL) {
         compare_parts(v, k, p->dst, rank);
     } else if (c->op != DK_COMM_BARRIER && c->op != DK_COMM_GATHER && p->peer >= 0) {
-        note_wrong(v, p->peer,
-                   dk_comm_find_wrong(k->dst, p->dst_bytes, p->peer, -1, k->salt), "byte");
+        note_wrong(v, p->peer, dk_comm_find_wrong(k->dst, p->dst_bytes, p->peer, -1, k->salt),
+                   "byte");
     }
 }
 
@@ -353,8 +352,9 @@ static dk_status tell(const dk_comm *comm, const dk_comm_case *c, const dk_comm_
             dk_string_printf(&text, "; rank %d got wrong data from rank %d (%s %lld)", i,
                              v->culprit, v->text, (long long)v->at);
         } else if (v->wrong && culprit >= 0) {
-            dk_string_printf(&text, "; rank %d got a wrong result (%s %lld): rank %d brought "
-                                    "wrong data",
+            dk_string_printf(&text,
+                             "; rank %d got a wrong result (%s %lld): rank %d brought "
+                             "wrong data",
                              i, v->text, (long long)v->at, culprit);
         } else if (v->wrong) {
             dk_string_printf(&text, "; rank %d got a wrong result (%s %lld) of right data", i,

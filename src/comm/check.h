@@ -1,5 +1,5 @@
-/* One call of a communicator with data that is known: made, and what came compared. The probe at
-   the start of a group and `darkroom comm-test` are made of these. */
+/* One call of a communicator with data that is known: made, and what came compared. The probe
+   at the start of a group and `darkroom comm-test` are made of these. */
 #ifndef DK_COMM_CHECK_H
 #define DK_COMM_CHECK_H
 
@@ -12,7 +12,7 @@ typedef struct dk_comm_case {
     dk_reduction reduction; /* of reductions */
     size_t bytes;           /* about what all ranks' parts are together; at least one element */
     bool uneven;            /* parts differ, some are empty */
-    bool started;           /* twice at once, in the asynchronous form, where the call has one */
+    bool started; /* twice at once, in the asynchronous form, where the call has one */
 } dk_comm_case;
 
 /* What a rank found, and every rank knows of all ranks. */
@@ -25,11 +25,11 @@ typedef struct dk_comm_verdict {
 } dk_comm_verdict;
 
 typedef struct dk_comm_checker {
-    dk_comm *comm; /* borrowed */
-    void *src, *dst, *row;         /* owned */
+    dk_comm *comm;         /* borrowed */
+    void *src, *dst, *row; /* owned */
     size_t src_room, dst_room, row_room;
-    uint32_t salt;                 /* of the next case */
-    bool corrupts;                 /* this rank spoils what it brings: a check of the check */
+    uint32_t salt; /* of the next case */
+    bool corrupts; /* this rank spoils what it brings: a check of the check */
 } dk_comm_checker;
 
 /* Sizes, by rank, of what a case moves, in bytes; of reductions in elements. */

@@ -77,8 +77,8 @@ static float number_at(const void *data, dk_dtype type, size_t i)
                           : dk_f32_from_bf16(((const uint16_t *)data)[i]);
 }
 
-/* An addition of `ranks` numbers of magnitude up to 1 in any order: each of the ranks - 1 sums is
-   of magnitude up to `ranks` and rounded once, by half a unit of the type; the right one was
+/* An addition of `ranks` numbers of magnitude up to 1 in any order: each of the ranks - 1 sums
+   is of magnitude up to `ranks` and rounded once, by half a unit of the type; the right one was
    rounded too. */
 static bool is_close(float a, float b, dk_dtype type, int ranks)
 {
@@ -94,8 +94,8 @@ static int64_t find_in_block(const void *data, const void *wanted, const dk_comm
         return -1;
     }
     for (size_t i = 0; i < count; i++) {
-        bool same = memcmp((const char *)data + i * unit, (const char *)wanted + i * unit,
-                           unit) == 0;
+        bool same =
+            memcmp((const char *)data + i * unit, (const char *)wanted + i * unit, unit) == 0;
         if (!same && (exact || !is_close(number_at(data, c->type, i),
                                          number_at(wanted, c->type, i), c->type, ranks))) {
             return (int64_t)i;

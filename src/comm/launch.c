@@ -53,9 +53,9 @@ void dk_launch_read(dk_launch *out)
                        .local_rank = number(local_rank),
                        .local_ranks = number(local_ranks)};
     out->is_rank = out->ranks > 0 && out->rank >= 0;
-    out->by_mpi = out->is_rank && (dk_environment("OMPI_COMM_WORLD_SIZE") != NULL ||
-                                   dk_environment("PMI_SIZE") != NULL ||
-                                   dk_environment("PMIX_RANK") != NULL);
+    out->by_mpi = out->is_rank &&
+                  (dk_environment("OMPI_COMM_WORLD_SIZE") != NULL ||
+                   dk_environment("PMI_SIZE") != NULL || dk_environment("PMIX_RANK") != NULL);
     snprintf(out->key, sizeof out->key, "%s", key != NULL ? key : "");
     set_address(out);
 }

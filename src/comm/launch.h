@@ -9,8 +9,8 @@ typedef struct dk_launch {
     bool is_rank; /* somebody has started this process as one of several, or of one */
     bool by_mpi;  /* and MPI works in it: mpirun, srun --mpi */
     int rank, ranks, local_rank, local_ranks; /* local: of this host; -1: not told */
-    char address[256]; /* "host:port" or "unix:@name"; "": not told */
-    char key[128];     /* DARKROOM_COMM_KEY; "": none */
+    char address[256];                        /* "host:port" or "unix:@name"; "": not told */
+    char key[128];                            /* DARKROOM_COMM_KEY; "": none */
 } dk_launch;
 
 /* What is not told is empty; numbers that are none count as not told. */

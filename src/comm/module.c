@@ -11,10 +11,9 @@ dk_status dk_transport_module_load(void **handle, const dk_transport_module **ou
 {
     void *symbol, *library;
     char *path;
-    const char *builds =
-        strcmp(kind, "xccl") == 0
-            ? "./dev build --xpu builds it"
-            : "./dev build builds it where MPI's headers are (libopenmpi-dev)";
+    const char *builds = strcmp(kind, "xccl") == 0
+                             ? "./dev build --xpu builds it"
+                             : "./dev build builds it where MPI's headers are (libopenmpi-dev)";
     DK_TRY(dk_module_load(&library, &symbol, &path, kind, DK_TRANSPORT_MODULE_SYMBOL, builds,
                           err));
     dk_transport_module_get_fn *get;

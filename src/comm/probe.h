@@ -13,9 +13,9 @@ typedef struct dk_comm_probe_result {
     double ms;                              /* what the probe took */
 } dk_comm_probe_result;
 
-/* Collective: every call with known data at two sizes, even and uneven, then timed. The deadline
-   is the communicator's. DK_MISMATCH names the call and the ranks whose data was wrong, on all
-   ranks alike; what fails otherwise leaves the group of no more use. */
+/* Collective: every call with known data at two sizes, even and uneven, then timed. The
+   deadline is the communicator's. DK_MISMATCH names the call and the ranks whose data was
+   wrong, on all ranks alike; what fails otherwise leaves the group of no more use. */
 DK_MUST_USE dk_status dk_comm_probe(dk_comm *comm, dk_comm_probe_result *out, dk_error *err);
 
 #endif

@@ -95,8 +95,8 @@ enum { DK_TRANSPORT_MODULE_VERSION = 1 };
 
 /* Where a transport on device memory (libdarkroom-xccl.so) enqueues its calls. */
 typedef struct dk_transport_queue {
-    int device;  /* its number, as the library counts */
-    void *queue; /* sycl::queue *; borrowed until the transport is closed */
+    int device;                  /* its number, as the library counts */
+    void *queue;                 /* sycl::queue *; borrowed until the transport is closed */
     void (*wait)(void *context); /* returns when the queue is empty */
     void *context;
 } dk_transport_queue;

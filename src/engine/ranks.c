@@ -5,15 +5,36 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/string.h"
 
 enum { MOST_TEXT_BYTES = 1 << 26 };
+
+/* oneCCL's threads spin while they wait, and its calls cost more than a word is worth: on one
+   host small messages and orders go through shared memory. */
+static dk_status open_quiet(dk_ranks *ranks, const dk_comm_options *options, dk_error *err)
+{
+    const char *address = options->address;
+    if (strcmp(dk_comm_backend(ranks->world), "xccl") != 0 || address == NULL ||
+        !dk_starts_with(address, "unix:")) {
+        return DK_OK;
+    }
+    dk_string other = DK_STRING_EMPTY;
+    dk_string_printf(&other, "%s-quiet", address);
+    dk_comm_options quiet = *options;
+    quiet.backend = "shm";
+    quiet.address = other.data;
+    dk_status status = dk_comm_open(&ranks->quiet, &quiet, err);
+    dk_string_release(&other);
+    return status;
+}
 
 static dk_status form(dk_ranks *ranks, const dk_layout *layout, dk_error *err)
 {
     DK_TRY(dk_groups_create(&ranks->groups, ranks->world, layout, err));
-    dk_comm *replica = ranks->groups.replica;
-    DK_TRY(dk_comm_split(&ranks->control, replica, 0, dk_comm_rank(replica), "control", err));
-    DK_TRY(dk_comm_split(&ranks->orders, replica, 0, dk_comm_rank(replica), "orders", err));
+    dk_comm *all = ranks->quiet != NULL ? ranks->quiet : ranks->world;
+    int rank = dk_comm_rank(all), dp = ranks->groups.place.dp;
+    DK_TRY(dk_comm_split(&ranks->control, all, dp, rank, "control", err));
+    DK_TRY(dk_comm_split(&ranks->orders, all, dp, rank, "orders", err));
     dk_comm_set_deadline(ranks->orders, INFINITY);
     ranks->parallel = (dk_nn_parallel){.groups = &ranks->groups, .control = ranks->control};
     return DK_OK;
@@ -45,6 +66,9 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
                                   .log = log};
     dk_ranks *ranks = dk_alloc(sizeof *ranks);
     dk_status status = dk_comm_open(&ranks->world, &comm, err);
+    if (status == DK_OK) {
+        status = open_quiet(ranks, &comm, err);
+    }
     if (status == DK_OK) {
         status = form(ranks, &layout, err);
     }
@@ -128,6 +152,7 @@ void dk_ranks_close(dk_ranks **ranks)
     }
     dk_comm_close(&r->orders);
     dk_comm_close(&r->control);
+    dk_comm_close(&r->quiet);
     dk_groups_release(&r->groups);
     dk_comm_close(&r->world);
     dk_free(r);

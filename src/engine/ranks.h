@@ -9,7 +9,9 @@
 
 typedef struct dk_ranks {
     dk_groups groups;
-    dk_comm *world;   /* owned, as the next two */
+    dk_comm *world; /* owned, as the next three */
+    dk_comm *quiet; /* of all ranks, where the world's transport does not wait in silence: what
+                       control and orders are parts of; NULL: the world's does */
     dk_comm *control; /* of the replica: small messages while it computes */
     dk_comm *orders;  /* of the replica: what to do next, waited for without a deadline */
     dk_nn_parallel parallel;

@@ -155,8 +155,7 @@ static dk_status look(dk_mpi_transport *t, bool *over, const dk_comm_at *at, dk_
                        t->outermost ? "" : " of all", life->why);
     }
     if (life->failed || life->spoiled) {
-        return dk_fail(err, DK_NETWORK, "%s: a call of this group has failed before",
-                       at->what);
+        return dk_fail(err, DK_NETWORK, "%s: a call of this group has failed before", at->what);
     }
     int code = MPI_Testsome(t->count, t->requests, &found, t->found, t->statuses);
     if (code != MPI_SUCCESS) {

@@ -252,8 +252,8 @@ void dk_mpi_life_end(dk_mpi_life *life)
     if (!life->spoiled) {
         life->phase = DK_MPI_ENDS;
         pthread_cond_broadcast(&life->changed);
-        ended = wait_while(life, DK_MPI_ENDS,
-                           dk_now_ms() + (well ? END_MS : END_AFTER_FAILURE_MS));
+        ended =
+            wait_while(life, DK_MPI_ENDS, dk_now_ms() + (well ? END_MS : END_AFTER_FAILURE_MS));
     }
     pthread_mutex_unlock(&life->lock);
     if (ended) {

@@ -46,7 +46,7 @@ typedef struct dk_mpi_life {
     int gave_up; /* a rank, itself perhaps; -1: none */
     char why[DK_MPI_WHY_BYTES];
     double left_ms[DK_COMM_MOST_RANKS]; /* when it left, in dk_now_ms's time; 0: it has not */
-    bool failed;  /* a call has: there will be no more */
+    bool failed;                        /* a call has: there will be no more */
     bool spoiled; /* a message under way cannot be taken back: MPI is touched no more */
 } dk_mpi_life;
 

@@ -91,8 +91,9 @@ static dk_status check_type(dk_dtype type, const dk_comm_at *at, dk_error *err)
     if (dk_reduces(type)) {
         return DK_OK;
     }
-    return dk_fail(err, DK_UNSUPPORTED, "%s: numbers of type %s, accepted are F32, BF16 and I32",
-                   at->what, dk_dtype_name(type));
+    return dk_fail(err, DK_UNSUPPORTED,
+                   "%s: numbers of type %s, accepted are F32, BF16 and I32", at->what,
+                   dk_dtype_name(type));
 }
 
 /* Elements [begin, begin + count) of everybody's part: src is [sum of counts], and this rank's
@@ -357,8 +358,8 @@ static dk_status open_transport(dk_transport **out, const dk_transport_options *
     return DK_OK;
 }
 
-#define TEXT_OF(number)    #number
-#define DOTTED(x, y, z)    TEXT_OF(x) "." TEXT_OF(y) "." TEXT_OF(z)
+#define TEXT_OF(number) #number
+#define DOTTED(x, y, z) TEXT_OF(x) "." TEXT_OF(y) "." TEXT_OF(z)
 #if defined(OMPI_MAJOR_VERSION)
 #define LIBRARY "Open MPI " DOTTED(OMPI_MAJOR_VERSION, OMPI_MINOR_VERSION, OMPI_RELEASE_VERSION)
 #elif defined(MPICH_VERSION)

@@ -1,5 +1,5 @@
-/* Who has arrived at which call: oneCCL does not tell, so the ranks of one host note it in a page
-   that they share. Ranks of other hosts do not appear in it. */
+/* Who has arrived at which call: oneCCL does not tell, so the ranks of one host note it in a
+   page that they share. Ranks of other hosts do not appear in it. */
 #ifndef DK_COMM_XCCL_ARRIVALS_H
 #define DK_COMM_XCCL_ARRIVALS_H
 
@@ -10,7 +10,8 @@
 
 enum { DK_XCCL_MOST_GROUPS = 64 };
 
-/* Zero in the beginning: the count of calls that a rank has begun, by group and outermost rank. */
+/* Zero in the beginning: the count of calls that a rank has begun, by group and outermost rank.
+ */
 typedef struct dk_xccl_board {
     _Atomic uint64_t begun[DK_XCCL_MOST_GROUPS][DK_COMM_MOST_RANKS];
 } dk_xccl_board;

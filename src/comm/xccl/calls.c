@@ -57,8 +57,8 @@ static dk_status name_missing(const dk_xccl_transport *t, uint64_t mine, const d
                          missing > 1 ? "s" : "", list.data);
     } else {
         status = dk_fail(err, DK_TIMEOUT,
-                         "%s: it did not end in time, though all ranks%s have arrived", at->what,
-                         f->one_host ? "" : " of this host");
+                         "%s: it did not end in time, though all ranks%s have arrived",
+                         at->what, f->one_host ? "" : " of this host");
     }
     dk_string_release(&list);
     return status;
@@ -82,8 +82,9 @@ static dk_status check_type(dk_dtype type, const dk_comm_at *at, dk_error *err)
     if (dk_reduces(type)) {
         return DK_OK;
     }
-    return dk_fail(err, DK_UNSUPPORTED, "%s: numbers of type %s, accepted are F32, BF16 and I32",
-                   at->what, dk_dtype_name(type));
+    return dk_fail(err, DK_UNSUPPORTED,
+                   "%s: numbers of type %s, accepted are F32, BF16 and I32", at->what,
+                   dk_dtype_name(type));
 }
 
 static dk_status reduce_piece(dk_xccl_transport *t, void *data, onecclDataType_t type,
@@ -96,8 +97,7 @@ static dk_status reduce_piece(dk_xccl_transport *t, void *data, onecclDataType_t
                                .dst = data,
                                .count = count,
                                .type = type,
-                               .reduction =
-                                   reduction == DK_REDUCE_SUM ? onecclSum : onecclMax};
+                               .reduction = reduction == DK_REDUCE_SUM ? onecclSum : onecclMax};
     return dk_xccl_make(t, NULL, &call, at, err);
 }
 
@@ -230,7 +230,8 @@ dk_status dk_xccl_all_gather(dk_transport *base, void *dst, const void *src,
     return DK_OK;
 }
 
-/* The largest and the smallest part of any two ranks, which each of them alone does not know. */
+/* The largest and the smallest part of any two ranks, which each of them alone does not know.
+ */
 static dk_status agree_on_sizes(dk_xccl_transport *t, size_t *most, size_t *least,
                                 const size_t *dst_bytes, const size_t *src_bytes,
                                 const dk_comm_at *at, dk_error *err)
@@ -303,8 +304,8 @@ dk_status dk_xccl_broadcast(dk_transport *base, void *data, size_t bytes, int ro
     dk_xccl_transport *t = own(base);
     for (size_t begin = 0; begin < bytes; begin += PIECE_BYTES) {
         char *piece = (char *)data + begin;
-        dk_xccl_call call = of_bytes(t, DK_XCCL_BROADCAST, piece, piece,
-                                     smaller(PIECE_BYTES, bytes - begin));
+        dk_xccl_call call =
+            of_bytes(t, DK_XCCL_BROADCAST, piece, piece, smaller(PIECE_BYTES, bytes - begin));
         call.root = root;
         DK_TRY(dk_xccl_make(t, NULL, &call, at, err));
     }

@@ -166,6 +166,8 @@ static bool is_lost(const dk_xccl_carrier *c)
     return c->lost_rank >= 0 && c->call.kind != DK_XCCL_DESTROY;
 }
 
+enum { SLICE_MS = 1000 }; /* waits of any length, a while at a time */
+
 /* Under the lock, of the call that was taken. DK_OK: none is lost. */
 static dk_status check_lost(const dk_xccl_carrier *c, const dk_comm_at *at, dk_error *err)
 {
@@ -173,8 +175,7 @@ static dk_status check_lost(const dk_xccl_carrier *c, const dk_comm_at *at, dk_e
         return dk_fail(err, DK_NETWORK, "%s: rank %d: %s", at->what, c->lost_rank, c->why);
     }
     if (c->failed) {
-        return dk_fail(err, DK_NETWORK, "%s: a call of this group has failed before",
-                       at->what);
+        return dk_fail(err, DK_NETWORK, "%s: a call of this group has failed before", at->what);
     }
     return DK_OK;
 }
@@ -206,12 +207,13 @@ static dk_status leave_behind(dk_xccl_carrier *c, dk_status status)
 static dk_status wait_for(dk_xccl_carrier *c, const dk_comm_at *at, dk_error *err)
 {
     while (c->state == GIVEN) {
-        double until_ms = at->deadline_ms;
+        double now_ms = dk_now_ms(), until_ms = at->deadline_ms;
         if (is_lost(c) && c->lost_ms + LOST_GRACE_MS < until_ms) {
             until_ms = c->lost_ms + LOST_GRACE_MS;
         }
-        struct timespec until = {.tv_sec = (time_t)(until_ms / 1e3)};
-        until.tv_nsec = (long)((until_ms - (double)until.tv_sec * 1e3) * 1e6);
+        double slice_ms = now_ms + SLICE_MS < until_ms ? now_ms + SLICE_MS : until_ms;
+        struct timespec until = {.tv_sec = (time_t)(slice_ms / 1e3)};
+        until.tv_nsec = (long)((slice_ms - (double)until.tv_sec * 1e3) * 1e6);
         pthread_cond_timedwait(&c->done, &c->lock, &until);
         if (c->state == GIVEN && dk_now_ms() >= until_ms) {
             dk_status status = check_lost(c, at, err);

@@ -1,8 +1,8 @@
 /* A thread that makes oneCCL's calls. None of them can be stopped or given a deadline, so that
-   whoever waits for one waits for this thread instead: when the time is over, or a rank is lost,
-   the thread is left behind in its call, with what it works on, and the group is of no more use.
-   A process in that state is expected to end soon; its exit() then skips the ends of libraries
-   (atexit), which would not survive the thread. */
+   whoever waits for one waits for this thread instead: when the time is over, or a rank is
+   lost, the thread is left behind in its call, with what it works on, and the group is of no
+   more use. A process in that state is expected to end soon; its exit() then skips the ends of
+   libraries (atexit), which would not survive the thread. */
 #ifndef DK_COMM_XCCL_CARRIER_H
 #define DK_COMM_XCCL_CARRIER_H
 
@@ -38,7 +38,8 @@ typedef struct dk_xccl_call {
     const onecclUniqueId *id; /* borrowed for the call; on time-out too: see _id */
 } dk_xccl_call;
 
-/* What the calls are enqueued on; all NULL: host memory. wait returns when the queue is empty. */
+/* What the calls are enqueued on; all NULL: host memory. wait returns when the queue is empty.
+ */
 typedef struct dk_xccl_queue {
     void *queue;
     void (*wait)(void *context);

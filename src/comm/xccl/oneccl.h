@@ -1,5 +1,5 @@
-/* What we use of oneCCL's C interface (libccl.so.2, 2022.1). Its own header is C++ alone, though
-   its functions are C's; these declarations say what that header says, in C. */
+/* What we use of oneCCL's C interface (libccl.so.2, 2022.1). Its own header is C++ alone,
+   though its functions are C's; these declarations say what that header says, in C. */
 #ifndef DK_COMM_XCCL_ONECCL_H
 #define DK_COMM_XCCL_ONECCL_H
 

@@ -301,9 +301,8 @@ static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
                                            .rank = o->rank,
                                            .ranks = o->ranks,
                                            .deadline_ms = o->deadline_ms};
-    const dk_xccl_queue on = {.queue = queue->queue,
-                              .wait = queue->wait,
-                              .context = queue->context};
+    const dk_xccl_queue on = {
+        .queue = queue->queue, .wait = queue->wait, .context = queue->context};
     DK_TRY(dk_rendezvous_open(&f->meeting, &meeting, err));
     DK_TRY(meet_hosts(f, o, err));
     DK_TRY(dk_xccl_carrier_create(&f->carrier, &on, err));
