@@ -51,8 +51,8 @@ typedef struct dk_engine_options {
     bool dit_layerwise_offload;
     bool pin_cpu_memory;   /* their copies on the host in memory that the device reads itself */
     int offload_budget_mb; /* device memory for layers; 0: a quarter of the weights */
-    const char *text_encoder_device; /* "cpu": prompts are encoded there; "same" or NULL: on
-                                        device */
+    const char *text_encoder_device; /* "cpu": prompts are encoded there, also ahead of their
+                                        turn (dk_engine_prepare); "same" or NULL: on device */
     bool enable_compile, enable_torch_compile; /* either: as warmup_mode "server" */
     const char *warmup_mode; /* "server": two steps of every size of warmup_resolutions are made
                                 while opening, so that no request pays for preparing; "request",
@@ -227,14 +227,21 @@ typedef struct dk_plan {
    it as dk_request_check does. */
 dk_status dk_engine_plan(dk_engine *engine, dk_request *request, dk_plan *plan, dk_error *err);
 
+/* Encodes the prompts of a request that will come, while another one is generated, and returns
+   at once: for engines with a text_encoder_device of its own that keep embeddings, which
+   dk_engine_prepares tells; others do nothing. The request itself finds what was made, waits
+   for what is being made, and makes what is not. From any thread. */
+bool dk_engine_prepares(const dk_engine *engine);
+void dk_engine_prepare(dk_engine *engine, const dk_request *request);
+
 /* A number that grows while the engine computes; from any thread. One that stands still for
    long belongs to an engine that hangs. */
 uint64_t dk_engine_pulse(const dk_engine *engine);
 
-/* Prompts whose embeddings were found in memory, on disk, or nowhere, and what memory holds;
-   from any thread. */
+/* Prompts whose embeddings were found in memory, on disk, or nowhere, those that were made
+   ahead of their request, and what memory holds; from any thread. */
 typedef struct dk_embedding_stats {
-    uint64_t hits, disk_hits, misses, entries, bytes;
+    uint64_t hits, disk_hits, misses, prepared, entries, bytes;
 } dk_embedding_stats;
 void dk_engine_embedding_stats(const dk_engine *engine, dk_embedding_stats *out);
 

@@ -115,10 +115,17 @@ static void note_offload(const dk_engine *engine, const dk_residency_options *re
     }
 }
 
-/* The CPU, for prompts, beside another device. */
+static bool keeps_embeddings(const dk_engine_options *options)
+{
+    return options->embedding_cache_mb > 0 || options->embedding_cache_path != NULL;
+}
+
+/* The CPU, for prompts, beside another device: once for the request that runs, and, when
+   embeddings are kept, once for those that will come, which share nothing with it. */
 static dk_status open_text_device(dk_engine *engine, const dk_engine_options *options,
                                   dk_device_options device, dk_error *err)
 {
+    dk_dtype type = device.exact ? DK_F32 : DK_BF16;
     const char *asked = options->text_encoder_device;
     if (asked == NULL || strcmp(asked, "same") == 0 ||
         strcmp(engine->device->ops->kind, asked) == 0) {
@@ -128,8 +135,11 @@ static dk_status open_text_device(dk_engine *engine, const dk_engine_options *op
     device.trace_lane = DK_TRACE_TEXT;
     device.attention = device.exact ? DK_ATTENTION_REFERENCE : DK_ATTENTION_FLASH;
     DK_TRY(dk_device_open(&engine->text_device, &device, err));
-    dk_nn_init(&engine->text_nn, engine->text_device, device.exact ? DK_F32 : DK_BF16,
-               &engine->cancel->requested);
+    dk_nn_init(&engine->text_nn, engine->text_device, type, &engine->cancel->requested);
+    if (keeps_embeddings(options)) {
+        DK_TRY(dk_device_open(&engine->ahead_device, &device, err));
+        dk_nn_init(&engine->ahead_nn, engine->ahead_device, type, NULL);
+    }
     return DK_OK;
 }
 
@@ -196,14 +206,18 @@ static dk_status open_embeddings(dk_engine *engine, const dk_engine_options *opt
                                  dk_error *err)
 {
     char identity[DK_SHA256_HEX_BYTES];
-    if (options->embedding_cache_mb == 0 && options->embedding_cache_path == NULL) {
+    if (!keeps_embeddings(options)) {
         return DK_OK;
     }
     DK_TRY(dk_text_identity(identity, engine, err));
     engine->embeddings =
         dk_embedding_cache_create((uint64_t)options->embedding_cache_mb * 1000 * 1000,
                                   options->embedding_cache_path, identity);
-    return DK_OK;
+    if (engine->ahead_device == NULL) {
+        return DK_OK;
+    }
+    return dk_text_ahead_create(&engine->ahead, engine->pipeline, &engine->ahead_nn,
+                                engine->embeddings, &engine->log, err);
 }
 
 static dk_status open_parts(dk_engine *engine, const dk_engine_options *options, dk_error *err)
@@ -262,10 +276,13 @@ void dk_engine_close(dk_engine **engine)
 {
     if (*engine != NULL) {
         dk_engine *e = *engine;
+        dk_text_ahead_destroy(&e->ahead);
         dk_ranks_close(&e->ranks);
         dk_embedding_cache_destroy(&e->embeddings);
         dk_planner_destroy(&e->planner);
         dk_pipeline_close(&e->pipeline);
+        dk_nn_release(&e->ahead_nn);
+        dk_device_close(&e->ahead_device);
         dk_nn_release(&e->text_nn);
         dk_device_close(&e->text_device);
         dk_nn_release(&e->nn);
@@ -348,7 +365,25 @@ dk_status dk_request_check(dk_request *request, dk_engine *engine, dk_event_fn *
 
 uint64_t dk_engine_pulse(const dk_engine *engine)
 {
-    return dk_device_pulse(engine->device);
+    uint64_t prompts = engine->text_device != NULL ? dk_device_pulse(engine->text_device) : 0;
+    uint64_t ahead = engine->ahead_device != NULL ? dk_device_pulse(engine->ahead_device) : 0;
+    return dk_device_pulse(engine->device) + prompts + ahead;
+}
+
+bool dk_engine_prepares(const dk_engine *engine)
+{
+    return engine->ahead != NULL;
+}
+
+void dk_engine_prepare(dk_engine *engine, const dk_request *request)
+{
+    if (engine->ahead != NULL && request->prompt != NULL) {
+        dk_text_ahead_add(engine->ahead, request->prompt);
+    }
+    if (engine->ahead != NULL && request->guidance_scale > 1.0 &&
+        request->negative_prompt != NULL) {
+        dk_text_ahead_add(engine->ahead, request->negative_prompt);
+    }
 }
 
 void dk_engine_embedding_stats(const dk_engine *engine, dk_embedding_stats *out)

@@ -11,6 +11,7 @@
 #include "nn/context.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/planning.h"
+#include "pipeline/text_ahead.h"
 
 typedef struct dk_planner dk_planner;
 
@@ -23,6 +24,10 @@ struct dk_engine {
     dk_nn nn;
     dk_device *text_device; /* owned: where prompts are encoded; NULL: on `device` */
     dk_nn text_nn;
+    dk_device *ahead_device; /* owned: the same device once more, for prompts of later requests;
+                                NULL: none are encoded ahead */
+    dk_nn ahead_nn;
+    dk_text_ahead *ahead;
     dk_cancel *cancel;
     bool owns_cancel;
     char *model;  /* as the caller named it */

@@ -71,6 +71,7 @@ static void begin(dk_engine *engine, work *w, dk_generation *generation)
                       .event_context = generation->context,
                       .previews = generation->previews,
                       .embeddings = engine->embeddings,
+                      .ahead = engine->ahead,
                       .rates = &engine->rates,
                       .result = &w->made};
     if (generation->cancel != NULL) {

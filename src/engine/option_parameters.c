@@ -82,7 +82,8 @@ static const dk_parameter parameters[] = {
      AT(text_encoder_device),
      .choices = "same, cpu",
      .default_text = "same",
-     .help = "xpu: where prompts are encoded; cpu leaves the device's memory to the rest"},
+     .help = "xpu: where prompts are encoded; cpu leaves the device's memory to the rest, and "
+             "encodes the next request's prompt while the device denoises"},
     FLAG(enable_compile, "prepare while loading, see warmup_mode"),
     FLAG(enable_torch_compile, "the same"),
     {.name = "warmup_mode",

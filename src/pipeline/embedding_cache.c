@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
@@ -17,8 +18,17 @@ typedef struct entry {
     int64_t count, width;
 } entry;
 
+struct dk_embedding_claim {
+    dk_embedding_claim *next;
+    int32_t *ids; /* [count], owned */
+    int64_t count, width;
+    bool ahead;
+};
+
 struct dk_embedding_cache {
     pthread_mutex_t lock;
+    pthread_cond_t settled;
+    dk_embedding_claim *claims;
     entry *newest;
     uint64_t most_bytes;
     char *folder; /* NULL: none */
@@ -31,6 +41,7 @@ dk_embedding_cache *dk_embedding_cache_create(uint64_t most_bytes, const char *f
 {
     dk_embedding_cache *cache = dk_alloc(sizeof *cache);
     pthread_mutex_init(&cache->lock, NULL);
+    pthread_cond_init(&cache->settled, NULL);
     cache->most_bytes = most_bytes;
     cache->folder = folder != NULL ? dk_strdup(folder) : NULL;
     cache->identity = dk_strdup(identity);
@@ -66,6 +77,7 @@ void dk_embedding_cache_destroy(dk_embedding_cache **cache)
             next = e->next;
             release(e);
         }
+        pthread_cond_destroy(&(*cache)->settled);
         pthread_mutex_destroy(&(*cache)->lock);
         dk_free((*cache)->folder);
         dk_free((*cache)->identity);
@@ -232,47 +244,124 @@ static void write_file(const dk_embedding_cache *cache, const char *path, const 
     (void)status; /* a full disk costs time, not the request */
 }
 
-float *dk_embedding_cache_find(dk_embedding_cache *cache, const int32_t *ids, int64_t count,
-                               int64_t width)
+/* With the lock held: from memory, else from the folder. Owned; NULL: not there. */
+static float *look(dk_embedding_cache *cache, const int32_t *ids, int64_t count, int64_t width,
+                   bool *on_disk)
 {
-    float *values = NULL;
+    const entry *e = take_newest(cache, ids, count, width);
+    float *values = e != NULL ? copy_of(e->values, values_bytes(count, width)) : NULL;
+    *on_disk = false;
+    if (values == NULL) {
+        char *path = path_of(cache, ids, count);
+        values = path != NULL ? read_file(cache, path, ids, count, width) : NULL;
+        *on_disk = values != NULL;
+        dk_free(path);
+    }
+    if (*on_disk) {
+        add(cache, ids, count, width, values);
+    }
+    return values;
+}
+
+static bool is_claimed(const dk_embedding_cache *cache, const int32_t *ids, int64_t count,
+                       int64_t width)
+{
+    for (const dk_embedding_claim *c = cache->claims; c != NULL; c = c->next) {
+        if (c->count == count && c->width == width &&
+            memcmp(c->ids, ids, (size_t)ids_bytes(count)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Waits a moment for a claim to be settled; false: nobody is to wait any longer. */
+static bool wait_for_claim(dk_embedding_cache *cache, const dk_nn *waiter)
+{
+    enum { LOOK_UP_NS = 20 * 1000 * 1000, SECOND_NS = 1000 * 1000 * 1000 };
+    struct timespec until;
+    if (waiter == NULL || dk_nn_stops(waiter->cancel) || dk_nn_stops(waiter->own_cancel)) {
+        return false;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOOK_UP_NS;
+    until.tv_sec += until.tv_nsec / SECOND_NS;
+    until.tv_nsec %= SECOND_NS;
+    pthread_cond_timedwait(&cache->settled, &cache->lock, &until);
+    return true;
+}
+
+static dk_embedding_claim *new_claim(dk_embedding_cache *cache, const int32_t *ids,
+                                     int64_t count, int64_t width, bool ahead)
+{
+    dk_embedding_claim *claim = dk_alloc(sizeof *claim);
+    *claim = (dk_embedding_claim){.next = cache->claims,
+                                  .ids = dk_alloc((size_t)ids_bytes(count)),
+                                  .count = count,
+                                  .width = width,
+                                  .ahead = ahead};
+    memcpy(claim->ids, ids, (size_t)ids_bytes(count));
+    cache->claims = claim;
+    return claim;
+}
+
+float *dk_embedding_cache_claim(dk_embedding_cache *cache, const int32_t *ids, int64_t count,
+                                int64_t width, const dk_nn *waiter, dk_embedding_claim **claim)
+{
+    bool on_disk = false, waits = true;
+    *claim = NULL;
     if (cache == NULL) {
         return NULL;
     }
     pthread_mutex_lock(&cache->lock);
-    const entry *e = take_newest(cache, ids, count, width);
-    if (e != NULL) {
-        values = copy_of(e->values, values_bytes(count, width));
+    while (waits && is_claimed(cache, ids, count, width)) {
+        waits = wait_for_claim(cache, waiter);
     }
-    cache->stats.hits += values != NULL ? 1 : 0;
-    if (values == NULL) {
-        char *path = path_of(cache, ids, count);
-        values = path != NULL ? read_file(cache, path, ids, count, width) : NULL;
-        dk_free(path);
-        cache->stats.disk_hits += values != NULL ? 1 : 0;
-        cache->stats.misses += values == NULL ? 1 : 0;
-        if (values != NULL) {
-            add(cache, ids, count, width, values);
-        }
+    float *values = waits ? look(cache, ids, count, width, &on_disk) : NULL;
+    if (waits && values == NULL) {
+        *claim = new_claim(cache, ids, count, width, waiter == NULL);
+    }
+    if (waiter != NULL) {
+        cache->stats.hits += values != NULL && !on_disk;
+        cache->stats.disk_hits += on_disk;
+        cache->stats.misses += values == NULL;
     }
     pthread_mutex_unlock(&cache->lock);
     return values;
 }
 
-void dk_embedding_cache_keep(dk_embedding_cache *cache, const int32_t *ids, int64_t count,
-                             int64_t width, const float *values)
+static void unlink_claim(dk_embedding_cache *cache, const dk_embedding_claim *claim)
 {
-    if (cache == NULL) {
+    dk_embedding_claim **at = &cache->claims;
+    while (*at != claim) {
+        at = &(*at)->next;
+    }
+    *at = claim->next;
+}
+
+void dk_embedding_cache_settle(dk_embedding_cache *cache, dk_embedding_claim **claim,
+                               const float *values)
+{
+    dk_embedding_claim *c = *claim;
+    if (c == NULL) {
         return;
     }
     pthread_mutex_lock(&cache->lock);
-    add(cache, ids, count, width, values);
-    char *path = path_of(cache, ids, count);
-    if (path != NULL) {
-        write_file(cache, path, ids, count, width, values);
+    char *path = values != NULL ? path_of(cache, c->ids, c->count) : NULL;
+    if (values != NULL) {
+        add(cache, c->ids, c->count, c->width, values);
+        cache->stats.prepared += c->ahead;
     }
-    dk_free(path);
+    if (path != NULL) {
+        write_file(cache, path, c->ids, c->count, c->width, values);
+    }
+    unlink_claim(cache, c);
+    pthread_cond_broadcast(&cache->settled);
     pthread_mutex_unlock(&cache->lock);
+    dk_free(path);
+    dk_free(c->ids);
+    dk_free(c);
+    *claim = NULL;
 }
 
 void dk_embedding_cache_stats(dk_embedding_cache *cache, dk_embedding_stats *out)

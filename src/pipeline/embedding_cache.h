@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "darkroom/darkroom.h"
+#include "nn/context.h"
 
 typedef struct dk_embedding_cache dk_embedding_cache;
 
@@ -20,13 +21,22 @@ dk_embedding_cache *dk_embedding_cache_create(uint64_t most_bytes, const char *f
                                               const char *identity);
 void dk_embedding_cache_destroy(dk_embedding_cache **cache);
 
-/* values: [count][width]; owned. NULL: not there, or no memory for a copy. cache may be NULL.
- */
-float *dk_embedding_cache_find(dk_embedding_cache *cache, const int32_t *ids, int64_t count,
-                               int64_t width);
-/* Keeps a copy. What cannot be kept is not. */
-void dk_embedding_cache_keep(dk_embedding_cache *cache, const int32_t *ids, int64_t count,
-                             int64_t width, const float *values);
+/* The word of one thread that it makes an embedding, which others need not make too. */
+typedef struct dk_embedding_claim dk_embedding_claim;
+
+/* The embedding of the ids, [count][width]; owned. NULL: not there, or no memory for a copy.
+   Then *claim, if it is not NULL, obliges the caller to settle it, after computing or failing.
+
+   waiter: where a request computes; what another thread is making is waited for, until waiter
+   is asked to stop. NULL: the caller prepares a request that will come; it does not wait (and
+   gets neither values nor a claim), nor do the numbers of hits and misses tell of it. cache may
+   be NULL. */
+float *dk_embedding_cache_claim(dk_embedding_cache *cache, const int32_t *ids, int64_t count,
+                                int64_t width, const dk_nn *waiter, dk_embedding_claim **claim);
+/* Keeps a copy of the values, [count][width]; NULL: there are none, and one who waits makes
+   them. What cannot be kept is not. *claim may be NULL, and is afterwards. */
+void dk_embedding_cache_settle(dk_embedding_cache *cache, dk_embedding_claim **claim,
+                               const float *values);
 
 void dk_embedding_cache_stats(dk_embedding_cache *cache, dk_embedding_stats *out);
 

@@ -16,6 +16,7 @@
 
 typedef struct dk_pipeline dk_pipeline;
 typedef struct dk_rates dk_rates;
+typedef struct dk_text_ahead dk_text_ahead;
 
 /* Text embeddings in host memory: the real rows; the rest up to `padded` rows is zeros. */
 typedef struct dk_text_embeds {
@@ -40,8 +41,9 @@ struct dk_job {
     dk_checkpoint_options checkpoint;
     bool previews;                  /* tell previews */
     dk_embedding_cache *embeddings; /* borrowed, may be NULL */
-    dk_rates *rates; /* borrowed, may be NULL: receives how fast the stages were */
-    int output;      /* of the outputs, the one being made */
+    dk_text_ahead *ahead; /* borrowed: encodes prompts of later requests; may be NULL */
+    dk_rates *rates;      /* borrowed, may be NULL: receives how fast the stages were */
+    int output;           /* of the outputs, the one being made */
 
     bool guided; /* guidance is on: a second, unconditional call per step */
     int64_t latent_channels, latent_frames, latent_height, latent_width;

@@ -1,15 +1,17 @@
 /* Stage: prompts become text embeddings, computed or found. Only real tokens are computed:
    masked padding changes nothing for them, and WanPipeline zeroes its rows afterwards. */
+#include "pipeline/text_encoding.h"
+
 #include <string.h>
 
 #include "base/alloc.h"
 #include "nn/parallel.h"
-#include "pipeline/pipeline.h"
 #include "pipeline/stage.h"
+#include "pipeline/text_ahead.h"
 #include "tokenizer/clean.h"
 
-static dk_status tokenize(const dk_pipeline *pipeline, const char *name, const char *text,
-                          dk_tokens *tokens, dk_error *err)
+dk_status dk_text_tokenize(const dk_pipeline *pipeline, const char *name, const char *text,
+                           dk_tokens *tokens, dk_error *err)
 {
     dk_string clean = DK_STRING_EMPTY;
     dk_status status = dk_clean_prompt_wan(&clean, text, strlen(text), err);
@@ -21,28 +23,30 @@ static dk_status tokenize(const dk_pipeline *pipeline, const char *name, const c
     return status == DK_OK ? DK_OK : dk_fail_in(err, status, "%s", name);
 }
 
-static dk_status forward(dk_job *job, const dk_tokens *tokens, dk_text_embeds *out,
-                         dk_error *err)
+dk_status dk_text_forward(dk_nn *nn, const dk_t5_encoder *encoder, const dk_tokens *tokens,
+                          float **values, dk_error *err)
 {
-    dk_nn *nn = dk_job_text_nn(job);
-    const dk_t5_encoder *encoder = job->pipeline->text_encoder;
     int count = (int)tokens->count;
     int64_t width = dk_t5_encoder_config(encoder)->d_model;
-    void *values = NULL;
-    dk_status status = DK_OK;
+    void *made = NULL;
     dk_nn_dry_begin(nn);
     dk_tensor hidden = dk_nn_keep(nn, DK_F32, count, width);
-    status = dk_t5_encoder_forward(nn, encoder, &hidden, tokens->ids, count, err);
+    dk_status status = dk_t5_encoder_forward(nn, encoder, &hidden, tokens->ids, count, err);
     dk_status planned = dk_nn_dry_end(nn, err);
     if (status != DK_OK || planned != DK_OK) {
         return status != DK_OK ? status : planned;
     }
     hidden = dk_nn_keep(nn, DK_F32, count, width);
     DK_TRY(dk_t5_encoder_forward(nn, encoder, &hidden, tokens->ids, count, err));
-    DK_TRY(dk_try_alloc(&values, dk_tensor_bytes(&hidden), "text embeddings", err));
-    dk_device_read(nn->device, values, hidden.data, dk_tensor_bytes(&hidden));
-    out->values = values;
-    return dk_nn_sync(nn, err);
+    DK_TRY(dk_try_alloc(&made, dk_tensor_bytes(&hidden), "text embeddings", err));
+    dk_device_read(nn->device, made, hidden.data, dk_tensor_bytes(&hidden));
+    status = dk_nn_sync(nn, err);
+    if (status != DK_OK) {
+        dk_free(made);
+        return status;
+    }
+    *values = made;
+    return DK_OK;
 }
 
 static void dump(dk_dump *dump, const char *name, const dk_text_embeds *embeds)
@@ -57,25 +61,27 @@ static void dump(dk_dump *dump, const char *name, const dk_text_embeds *embeds)
     }
 }
 
+/* What others are encoding at this moment is waited for, in the cache. */
 static dk_status encode(dk_job *job, const char *name, const char *text, dk_text_embeds *out,
                         dk_error *err)
 {
+    dk_nn *nn = dk_job_text_nn(job);
     dk_tokens tokens = {0};
-    DK_TRY(tokenize(job->pipeline, name, text, &tokens, err));
+    dk_embedding_claim *claim = NULL;
+    DK_TRY(dk_text_tokenize(job->pipeline, name, text, &tokens, err));
     int64_t count = (int64_t)tokens.count;
     int64_t width = dk_t5_encoder_config(job->pipeline->text_encoder)->d_model;
     dk_status status = DK_OK;
     *out = (dk_text_embeds){.rows = count, .padded = DK_WAN_TEXT_ROWS, .width = width};
-    if (!job->follows) {
-        out->values = dk_embedding_cache_find(job->embeddings, tokens.ids, count, width);
-    }
+    out->values =
+        dk_embedding_cache_claim(job->embeddings, tokens.ids, count, width, nn, &claim);
     /* What the leader found nobody computes. */
-    bool found = dk_nn_agree(dk_job_text_nn(job), out->values != NULL) != 0;
+    bool found = dk_nn_agree(nn, out->values != NULL) != 0;
     if (!found) {
-        status = forward(job, &tokens, out, err);
-        if (status == DK_OK && !job->follows) {
-            dk_embedding_cache_keep(job->embeddings, tokens.ids, count, width, out->values);
-        }
+        dk_text_ahead_pause(job->ahead);
+        status = dk_text_forward(nn, job->pipeline->text_encoder, &tokens, &out->values, err);
+        dk_text_ahead_go_on(job->ahead);
+        dk_embedding_cache_settle(job->embeddings, &claim, out->values);
     }
     dk_tokens_release(&tokens);
     return status;
@@ -100,7 +106,7 @@ static dk_status plan_one(dk_job *job, const char *name, const char *text, dk_te
     const dk_t5_encoder *encoder = job->pipeline->text_encoder;
     int64_t width = dk_t5_encoder_config(encoder)->d_model;
     dk_tokens tokens = {0};
-    DK_TRY(tokenize(job->pipeline, name, text, &tokens, err));
+    DK_TRY(dk_text_tokenize(job->pipeline, name, text, &tokens, err));
     int count = (int)tokens.count;
     size_t kept = nn->keep.used;
     dk_tensor hidden = dk_nn_keep(nn, DK_F32, count, width);

@@ -184,6 +184,66 @@ static void encodes_prompts_on_the_cpu(void **state)
     assert_true(rms_of(other, resident) < 1);
 }
 
+/* Two requests: the prompts of the second are encoded while the first is denoised. */
+typedef struct ahead {
+    dk_engine *engine;
+    dk_request next;
+    dk_embedding_stats at_end; /* of the first one's denoising */
+} ahead;
+
+static void prepare_next(void *context, const dk_event *event)
+{
+    ahead *a = context;
+    if (event->kind == DK_EVENT_STEP && event->step == 1) {
+        dk_engine_prepare(a->engine, &a->next);
+    } else if (event->kind == DK_EVENT_STEP) {
+        dk_engine_embedding_stats(a->engine, &a->at_end);
+    }
+}
+
+static void encodes_the_next_prompt_while_it_denoises(void **state)
+{
+    (void)state;
+    enum { STEPS = 60 };
+    told t;
+    dk_error err;
+    ahead a = {0};
+    dk_result first, second, alone;
+    dk_embedding_stats before, after;
+    dk_engine_options options = usual(&t, "bf16");
+    options.text_encoder_device = "cpu";
+    assert_ok(dk_engine_open(&a.engine, &options, &err), err);
+    assert_true(dk_engine_prepares(a.engine));
+    dk_request_init(&a.next, a.engine);
+    a.next.width = a.next.height = SIDE;
+    a.next.num_frames = 1;
+    a.next.num_inference_steps = STEPS;
+    dk_request request = a.next;
+    request.prompt = "a red circle";
+    a.next.prompt = "a blue square that nobody has asked for before";
+    assert_ok(dk_generate(a.engine, &request, prepare_next, &a, &first, &err), err);
+    assert_int_equal(a.at_end.prepared,
+                     1); /* the negative one is empty in both, and was kept */
+    a.next.num_inference_steps = 2;
+    dk_engine_embedding_stats(a.engine, &before);
+    assert_ok(dk_generate(a.engine, &a.next, NULL, NULL, &second, &err), err);
+    dk_engine_embedding_stats(a.engine, &after);
+    assert_int_equal(after.hits - before.hits, 2);
+    assert_int_equal(after.misses, before.misses);
+    request.prompt = "one that is being encoded when the engine is closed";
+    dk_engine_prepare(a.engine, &request);
+    dk_engine_close(&a.engine);
+    options.embedding_cache_mb = 0;
+    assert_ok(dk_engine_open(&a.engine, &options, &err), err);
+    assert_false(dk_engine_prepares(a.engine)); /* there is no place to keep it */
+    assert_ok(dk_generate(a.engine, &a.next, NULL, NULL, &alone, &err), err);
+    assert_memory_equal(second.rgb, alone.rgb, BYTES);
+    dk_engine_close(&a.engine);
+    dk_result_release(&first);
+    dk_result_release(&second);
+    dk_result_release(&alone);
+}
+
 static void warms_up_the_sizes_that_are_named(void **state)
 {
     (void)state;
@@ -223,6 +283,7 @@ int main(void)
         cmocka_unit_test(computes_a_spoiled_block_again),
         cmocka_unit_test(multiplies_weights_of_fewer_bits),
         cmocka_unit_test(encodes_prompts_on_the_cpu),
+        cmocka_unit_test(encodes_the_next_prompt_while_it_denoises),
         cmocka_unit_test(warms_up_the_sizes_that_are_named),
         cmocka_unit_test(is_close_to_the_cpu_in_bf16),
     };

@@ -186,6 +186,8 @@ static void set_worker_metrics(dk_metrics *metrics, const json_t *worker)
                    number_at(cache, "disk_hits"));
     dk_metrics_set(metrics, "darkroom_embedding_cache_misses_total", labels,
                    number_at(cache, "misses"));
+    dk_metrics_set(metrics, "darkroom_embedding_cache_prepared_total", labels,
+                   number_at(cache, "prepared"));
     dk_metrics_set(metrics, "darkroom_embedding_cache_bytes", labels,
                    number_at(cache, "bytes"));
 }

@@ -225,20 +225,29 @@ void dk_queue_charge(dk_queue *queue, const char *owner, double seconds)
     account_of(queue, owner)->seconds += seconds;
 }
 
+int dk_queue_next(const dk_queue *queue, dk_task **out, int most)
+{
+    int count = 0;
+    for (dk_task *task = queue->first; task != NULL && most > 0; task = task->next) {
+        int at = count < most ? count++ : most;
+        for (; at > 0 && goes_before(queue, task, out[at - 1]); at--) {
+            if (at < most) {
+                out[at] = out[at - 1];
+            }
+        }
+        if (at < most) {
+            out[at] = task;
+        }
+    }
+    return count;
+}
+
 json_t *dk_queue_order(const dk_queue *queue, int most)
 {
     json_t *ids = json_array();
-    dk_task **tasks = dk_alloc(((size_t)queue->depth + 1) * sizeof *tasks);
-    int count = 0;
-    for (dk_task *task = queue->first; task != NULL; task = task->next) {
-        int at = count++;
-        while (at > 0 && goes_before(queue, task, tasks[at - 1])) {
-            tasks[at] = tasks[at - 1];
-            at--;
-        }
-        tasks[at] = task;
-    }
-    for (int i = 0; i < count && i < most; i++) {
+    dk_task **tasks = dk_alloc(((size_t)most + 1) * sizeof *tasks);
+    int count = dk_queue_next(queue, tasks, most);
+    for (int i = 0; i < count; i++) {
         json_array_append_new(ids, json_string(tasks[i]->id));
     }
     dk_free(tasks);

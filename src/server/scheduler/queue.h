@@ -22,6 +22,7 @@ typedef struct dk_task {
     double queued_ms;    /* dk_now_ms */
     long order;          /* of arrival; kept when it comes back */
     bool cancelled, late;
+    long prepared_by; /* pid of the worker that was told of it early; 0: none */
     struct dk_task *next;
 } dk_task;
 
@@ -41,6 +42,9 @@ dk_task *dk_queue_find(const dk_queue *queue, const char *id); /* borrowed, NULL
    for others. */
 int dk_queue_take(dk_queue *queue, dk_task **out, int most, double delay_ms, double now_ms,
                   double *wait_ms);
+
+/* The tasks that would go next, up to `most`, which wait on; borrowed. Returns their number. */
+int dk_queue_next(const dk_queue *queue, dk_task **out, int most);
 
 /* Takes out one task by its id, or the first whose deadline is before unix_ms; NULL: none. */
 dk_task *dk_queue_remove(dk_queue *queue, const char *id);

@@ -101,6 +101,7 @@ static void loop(dk_scheduler *s, int signals)
         wait_and_read(s, signals, items, &stop);
         dk_scheduler_look_around(s);
         dk_scheduler_dispatch(s);
+        dk_scheduler_prepare(s);
         dk_scheduler_report_if_due(s);
     }
     dk_free(items);

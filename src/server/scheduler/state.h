@@ -47,6 +47,9 @@ void dk_scheduler_dispatch(dk_scheduler *s);
 /* Deadlines, the watchdog, workers that come back. */
 void dk_scheduler_look_around(dk_scheduler *s);
 
+/* prepare.c: tells busy workers of the requests that come next */
+void dk_scheduler_prepare(dk_scheduler *s);
+
 /* report.c */
 void dk_scheduler_report(dk_scheduler *s, const dk_link_peer *to);
 void dk_scheduler_report_if_due(dk_scheduler *s);

@@ -25,10 +25,10 @@ void dk_tell_ready(dk_pipe *pipe, const dk_engine *engine, const char *model)
     dk_message message;
     dk_request defaults;
     dk_request_init(&defaults, engine);
-    dk_message_pack(&message, "ready", "{s:s, s:s, s:s, s:o, s:s*}", "model", model, "device",
-                    dk_engine_device(engine), "pipeline", dk_engine_pipeline(engine),
+    dk_message_pack(&message, "ready", "{s:s, s:s, s:s, s:o, s:s*, s:b}", "model", model,
+                    "device", dk_engine_device(engine), "pipeline", dk_engine_pipeline(engine),
                     "defaults", dk_request_to_json(&defaults), "quantization",
-                    dk_engine_quantization(engine));
+                    dk_engine_quantization(engine), "prepares", dk_engine_prepares(engine));
     tell(pipe, &message);
 }
 
@@ -54,12 +54,12 @@ void dk_tell_alive(dk_pipe *pipe, const dk_engine *engine)
         dk_engine_embedding_stats(engine, &stats);
         pulse = dk_engine_pulse(engine);
     }
-    dk_message_pack(&message, "alive", "{s:b, s:I, s:f, s:{s:I, s:I, s:I, s:I, s:I}}",
+    dk_message_pack(&message, "alive", "{s:b, s:I, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I}}",
                     "loading", engine == NULL, "pulse", (json_int_t)pulse, "resident_bytes",
                     dk_process_resident_bytes(), "embedding_cache", "hits",
                     (json_int_t)stats.hits, "disk_hits", (json_int_t)stats.disk_hits, "misses",
-                    (json_int_t)stats.misses, "entries", (json_int_t)stats.entries, "bytes",
-                    (json_int_t)stats.bytes);
+                    (json_int_t)stats.misses, "prepared", (json_int_t)stats.prepared, "entries",
+                    (json_int_t)stats.entries, "bytes", (json_int_t)stats.bytes);
     tell(pipe, &message);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "server/wire/prepare.h"
 #include "server/wire/request.h"
 #include "server/worker/tell.h"
 
@@ -235,6 +236,19 @@ static void plan(worker *w, const dk_message *message)
                  &planned);
 }
 
+static void prepare(worker *w, const dk_message *message)
+{
+    dk_engine *engine = atomic_load(&w->engine);
+    const json_t *object = dk_prepare_request(message);
+    dk_request request;
+    if (engine != NULL && object != NULL) {
+        dk_request_init(&request, engine);
+        if (dk_request_from_json(&request, object, NULL) == DK_OK) {
+            dk_engine_prepare(engine, &request);
+        }
+    }
+}
+
 static bool take(worker *w, dk_message *message)
 {
     const char *type = dk_message_type(message);
@@ -245,6 +259,8 @@ static bool take(worker *w, dk_message *message)
         cancel_task(w, dk_message_text(message, "task"));
     } else if (strcmp(type, "plan") == 0) {
         plan(w, message);
+    } else if (strcmp(type, "prepare") == 0) {
+        prepare(w, message);
     }
     return goes_on;
 }

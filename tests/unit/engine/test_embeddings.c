@@ -1,7 +1,10 @@
 /* Kept text embeddings: the same bits, found by the ids alone, never from a file that cannot be
    trusted. */
 #include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
@@ -97,6 +100,27 @@ static void test_same_bits(void **state)
     scratch_remove(folder);
 }
 
+/* As a request does that is alone. */
+static float *find(dk_embedding_cache *cache, const int32_t *ids, int64_t count, int64_t width)
+{
+    dk_embedding_claim *claim = NULL;
+    dk_nn nobody = {0};
+    float *values = dk_embedding_cache_claim(cache, ids, count, width, &nobody, &claim);
+    assert_true((values == NULL) == (claim != NULL));
+    dk_embedding_cache_settle(cache, &claim, NULL);
+    return values;
+}
+
+static void keep(dk_embedding_cache *cache, const int32_t *ids, int64_t count, int64_t width,
+                 const float *values)
+{
+    dk_embedding_claim *claim = NULL;
+    dk_nn nobody = {0};
+    assert_null(dk_embedding_cache_claim(cache, ids, count, width, &nobody, &claim));
+    dk_embedding_cache_settle(cache, &claim, values);
+    assert_null(claim);
+}
+
 enum { IDS = 3, WIDTH = 4, IDS_WIDTH = IDS * WIDTH };
 
 static char *only_file(const char *folder)
@@ -127,7 +151,7 @@ static void test_damaged_files(void **state)
         values[i] = (float)i * 0.25f;
     }
     dk_embedding_cache *cache = dk_embedding_cache_create(0, folder, "an encoder");
-    dk_embedding_cache_keep(cache, ids, IDS, WIDTH, values);
+    keep(cache, ids, IDS, WIDTH, values);
     char *path = only_file(folder);
     assert_ok(dk_file_read(&bytes, &size, path, 1 << 20, &err), err);
     for (size_t i = 0; i < 2 * size; i++) {
@@ -138,7 +162,7 @@ static void test_damaged_files(void **state)
             assert_ok(dk_file_write(path, bytes, size, &err), err);
             bytes[i / 2] = (char)(bytes[i / 2] ^ 1);
         }
-        float *found = dk_embedding_cache_find(cache, ids, IDS, WIDTH);
+        float *found = find(cache, ids, IDS, WIDTH);
         if (found != NULL) { /* spaces behind the header may change */
             assert_true(i % 2 == 1);
             assert_memory_equal(found, values, sizeof values);
@@ -146,7 +170,7 @@ static void test_damaged_files(void **state)
         dk_free(found);
     }
     assert_ok(dk_file_write(path, bytes, size, &err), err);
-    float *found = dk_embedding_cache_find(cache, ids, IDS, WIDTH);
+    float *found = find(cache, ids, IDS, WIDTH);
     assert_non_null(found);
     assert_memory_equal(found, values, sizeof values);
     dk_free(found);
@@ -169,23 +193,157 @@ static void test_oldest_goes(void **state)
     for (int i = 0; i < PROMPTS; i++) {
         ids[i][LONG - 1] = i; /* alike but for the last */
         values[0] = (float)i;
-        dk_embedding_cache_keep(cache, ids[i], LONG, WIDTH, values);
-        float *first = dk_embedding_cache_find(cache, ids[0], LONG, WIDTH);
+        keep(cache, ids[i], LONG, WIDTH, values);
+        float *first = find(cache, ids[0], LONG, WIDTH);
         assert_non_null(first); /* used again and again: stays */
         assert_true(first[0] == 0);
         dk_free(first);
     }
-    assert_null(dk_embedding_cache_find(cache, ids[1], LONG, WIDTH));
+    assert_null(find(cache, ids[1], LONG, WIDTH));
     for (int i = 2; i < PROMPTS; i++) {
-        float *found = dk_embedding_cache_find(cache, ids[i], LONG, WIDTH);
+        float *found = find(cache, ids[i], LONG, WIDTH);
         assert_true(found != NULL && found[0] == (float)i);
         dk_free(found);
     }
-    assert_null(dk_embedding_cache_find(cache, ids[0], LONG - 1, WIDTH));
+    assert_null(find(cache, ids[0], LONG - 1, WIDTH));
     dk_embedding_cache_stats(cache, &s);
     assert_int_equal(s.entries, 3);
     assert_true(s.bytes <= room);
     dk_embedding_cache_destroy(&cache);
+}
+
+typedef struct asker {
+    dk_embedding_cache *cache;
+    dk_nn nn;
+    pthread_t thread;
+    atomic_int *made; /* how often the embedding was computed */
+    bool gives_up;
+    float first; /* of what came; -1: nothing */
+} asker;
+
+static const int32_t asked[IDS] = {4, 5, 6};
+
+/* As the stage does; computing takes a while. */
+static void *ask(void *argument)
+{
+    asker *a = argument;
+    dk_embedding_claim *claim = NULL;
+    float *found = dk_embedding_cache_claim(a->cache, asked, IDS, WIDTH, &a->nn, &claim);
+    a->first = found != NULL ? found[0] : -1;
+    if (claim != NULL) {
+        const float values[IDS_WIDTH] = {[0] = 3};
+        nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+        atomic_fetch_add(a->made, 1);
+        dk_embedding_cache_settle(a->cache, &claim, a->gives_up ? NULL : values);
+        a->first = a->gives_up ? -1 : values[0];
+    }
+    dk_free(found);
+    return NULL;
+}
+
+enum { ASKERS = 8 };
+
+static void start(asker askers[ASKERS], dk_embedding_cache *cache, atomic_int *made)
+{
+    for (int i = 0; i < ASKERS; i++) {
+        askers[i].cache = cache;
+        askers[i].made = made;
+        assert_int_equal(pthread_create(&askers[i].thread, NULL, ask, &askers[i]), 0);
+    }
+}
+
+static void join(asker askers[ASKERS])
+{
+    for (int i = 0; i < ASKERS; i++) {
+        pthread_join(askers[i].thread, NULL);
+    }
+}
+
+/* Many ask at once: one computes, the others wait and find. */
+static void test_made_once(void **state)
+{
+    (void)state;
+    asker askers[ASKERS] = {0};
+    atomic_int made = 0;
+    dk_embedding_stats s;
+    dk_embedding_cache *cache = dk_embedding_cache_create(1 << 20, NULL, "an encoder");
+    start(askers, cache, &made);
+    join(askers);
+    for (int i = 0; i < ASKERS; i++) {
+        assert_true(askers[i].first == 3);
+    }
+    assert_int_equal(made, 1);
+    dk_embedding_cache_stats(cache, &s);
+    assert_int_equal(s.misses, 1);
+    assert_int_equal(s.hits, ASKERS - 1);
+    assert_int_equal(s.prepared, 0);
+    dk_embedding_cache_destroy(&cache);
+}
+
+/* Nobody waits for ever for one who fails, nor where nothing can be kept. */
+static void test_one_after_the_other_gives_up(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        asker askers[ASKERS] = {0};
+        atomic_int made = 0;
+        dk_embedding_cache *cache =
+            dk_embedding_cache_create(round == 0 ? 1 << 20 : 1, NULL, "an encoder");
+        for (int i = 0; i < ASKERS && round == 0; i++) {
+            askers[i].gives_up = true;
+        }
+        start(askers, cache, &made);
+        join(askers);
+        assert_int_equal(made, ASKERS);
+        dk_embedding_cache_destroy(&cache);
+    }
+}
+
+/* A claim of one who prepares: he who asks for himself waits, and leaves when he is stopped; he
+   who prepares too does not wait. */
+static void test_prepared(void **state)
+{
+    (void)state;
+    static const float values[IDS_WIDTH] = {[0] = 3};
+    asker askers[ASKERS] = {0};
+    atomic_bool stop = false;
+    atomic_int made = 0;
+    dk_embedding_stats s;
+    dk_embedding_claim *claim = NULL, *other = NULL;
+    dk_embedding_cache *cache = dk_embedding_cache_create(1 << 20, NULL, "an encoder");
+    assert_null(dk_embedding_cache_claim(cache, asked, IDS, WIDTH, NULL, &claim));
+    assert_non_null(claim);
+    assert_null(dk_embedding_cache_claim(cache, asked, IDS, WIDTH, NULL, &other));
+    assert_null(other);
+    askers[0].nn.own_cancel = &stop;
+    start(askers, cache, &made);
+    atomic_store(&stop, true);
+    pthread_join(askers[0].thread, NULL);
+    assert_true(askers[0].first < 0);
+    dk_embedding_cache_settle(cache, &claim, values);
+    for (int i = 1; i < ASKERS; i++) {
+        pthread_join(askers[i].thread, NULL);
+        assert_true(askers[i].first == 3);
+    }
+    assert_int_equal(made, 0);
+    dk_embedding_cache_stats(cache, &s);
+    assert_int_equal(s.prepared, 1);
+    assert_int_equal(s.hits, ASKERS - 1);
+    dk_embedding_cache_destroy(&cache);
+}
+
+/* An engine whose prompts are encoded where it denoises has nothing to do ahead. */
+static void test_no_device_of_its_own(void **state)
+{
+    (void)state;
+    dk_engine *engine = open_engine(64, NULL, "bf16");
+    dk_request request;
+    dk_request_init(&request, engine);
+    request.prompt = "a cat";
+    assert_false(dk_engine_prepares(engine));
+    dk_engine_prepare(engine, &request);
+    assert_stats(engine, 0, 0, 0, 0);
+    dk_engine_close(&engine);
 }
 
 int main(void)
@@ -194,6 +352,10 @@ int main(void)
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_damaged_files),
         cmocka_unit_test(test_oldest_goes),
+        cmocka_unit_test(test_made_once),
+        cmocka_unit_test(test_one_after_the_other_gives_up),
+        cmocka_unit_test(test_prepared),
+        cmocka_unit_test(test_no_device_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,6 +71,7 @@ static void test_oldest_first(void **state)
     assert_null(dk_queue_find(queue, "d"));
     assert_order(queue, 10, "a b c");
     assert_order(queue, 2, "a b");
+    assert_order(queue, 0, "");
     assert_taken(queue, 1, "a");
     assert_taken(queue, 4, "b"); /* no signature: with nobody */
     assert_null(dk_queue_find(queue, "b"));
@@ -89,6 +90,8 @@ static void test_priority_goes_first(void **state)
     add(queue, "b", (details){0});
     dk_queue_charge(queue, "", 100);
     assert_order(queue, 10, "high a b low");
+    assert_order(queue, 3, "high a b");
+    assert_order(queue, 1, "high");
     assert_taken(queue, 1, "high");
     assert_taken(queue, 1, "a");
     assert_taken(queue, 1, "b");

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "server/wire/pipe.h"
+#include "server/wire/prepare.h"
 #include "test.h"
 
 static dk_status decode(const char *text, uint64_t sizes[DK_MESSAGE_MAX_BLOBS], int *count)
@@ -488,11 +489,59 @@ static void test_many_senders(void **state)
     close_pipe(&e);
 }
 
+/* Only what a prompt's embedding needs goes to a worker, and only in bounds. */
+static void test_prepare(void **state)
+{
+    (void)state;
+    dk_message message;
+    json_t *request =
+        json_pack("{s:s, s:s, s:f, s:i, s:s}", "prompt", "a cat", "negative_prompt", "",
+                  "guidance_scale", 4.0, "width", 64, "image_path", "/a/picture");
+    assert_true(dk_prepare_pack(&message, request));
+    const json_t *read = dk_prepare_request(&message);
+    assert_int_equal(json_object_size(read), 3);
+    assert_string_equal(json_string_value(json_object_get(read, "prompt")), "a cat");
+    dk_message_release(&message);
+    char *text = dk_alloc(DK_PREPARE_TEXT_BYTES + 2);
+    memset(text, 'x', DK_PREPARE_TEXT_BYTES + 1);
+    json_object_set_new(request, "prompt", json_string(text));
+    assert_false(dk_prepare_pack(&message, request));
+    text[DK_PREPARE_TEXT_BYTES] = '\0';
+    json_object_set_new(request, "prompt", json_string(text));
+    assert_true(dk_prepare_pack(&message, request));
+    assert_non_null(dk_prepare_request(&message));
+    dk_message_release(&message);
+    dk_free(text);
+    json_decref(request);
+    static const char *const malformed[] = {
+        "{}",
+        "{\"request\": []}",
+        "{\"request\": {}}",
+        "{\"request\": {\"prompt\": 1}}",
+        "{\"request\": {\"prompt\": null}}",
+        "{\"request\": {\"prompt\": \"\", \"negative_prompt\": []}}",
+        "{\"request\": {\"prompt\": \"\", \"guidance_scale\": \"4\"}}",
+        "{\"request\": {\"prompt\": \"\", \"image_path\": \"/etc/passwd\"}}",
+    };
+    for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
+        dk_message_init(&message, "prepare");
+        json_t *members = json_loads(malformed[i], 0, NULL);
+        json_object_update(message.header, members);
+        json_decref(members);
+        assert_null(dk_prepare_request(&message));
+        dk_message_release(&message);
+    }
+    request = json_pack("{s:i}", "prompt", 1);
+    assert_false(dk_prepare_pack(&message, request));
+    json_decref(request);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_members),
+        cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_headers_that_are_too_long),
         cmocka_unit_test(test_messages_arrive_in_order),
         cmocka_unit_test(test_descriptors),
