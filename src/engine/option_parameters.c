@@ -58,7 +58,7 @@ static const dk_parameter parameters[] = {
      .choices = "auto, flash, fa3, sdpa, sage, reference",
      .default_text = "auto: flash on a CPU, what is fastest on an XPU",
      .help = "how attention is computed; fa3 is another name of flash, sdpa is oneDNN's (XPU); "
-             "sage multiplies queries and keys as int8 (CPU): faster, slightly other pixels"},
+             "sage multiplies queries and keys as int8: faster, slightly other pixels"},
     FLAG(text_encoder_cpu_offload,
          "xpu: the text encoder's weights are on the device only while prompts are encoded"),
     FLAG(image_encoder_cpu_offload,

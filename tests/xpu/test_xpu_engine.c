@@ -173,6 +173,18 @@ static void multiplies_weights_of_fewer_bits(void **state)
     }
 }
 
+static void attends_in_whole_numbers(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine_options options = usual(&t, "bf16");
+    options.attention_backend = "sage";
+    assert_ok(picture(&options, &t, other, &err), err);
+    double rms = rms_of(other, resident);
+    assert_true(rms > 0 && rms < CLOSE_RMS);
+}
+
 static void encodes_prompts_on_the_cpu(void **state)
 {
     (void)state;
@@ -282,6 +294,7 @@ int main(void)
         cmocka_unit_test(notices_wrong_products),
         cmocka_unit_test(computes_a_spoiled_block_again),
         cmocka_unit_test(multiplies_weights_of_fewer_bits),
+        cmocka_unit_test(attends_in_whole_numbers),
         cmocka_unit_test(encodes_prompts_on_the_cpu),
         cmocka_unit_test(encodes_the_next_prompt_while_it_denoises),
         cmocka_unit_test(warms_up_the_sizes_that_are_named),

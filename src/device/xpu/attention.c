@@ -11,10 +11,8 @@
 #include "device/xpu/xpu.h"
 
 const char *const dk_xpu_path_names[DK_XPU_PATH_COUNT] = {
-    [DK_XPU_MULTIPLY] = "multiply",
-    [DK_XPU_FLASH] = "flash",
-    [DK_XPU_FLASH_XMX] = "flash-xmx",
-    [DK_XPU_SDPA] = "sdpa",
+    [DK_XPU_MULTIPLY] = "multiply", [DK_XPU_FLASH] = "flash", [DK_XPU_FLASH_XMX] = "flash-xmx",
+    [DK_XPU_SDPA] = "sdpa",         [DK_XPU_SAGE] = "sage",
 };
 
 enum { TIMED_RUNS = 3 };
@@ -76,8 +74,11 @@ static void run(dk_xpu *xpu, dk_xpu_attention_path path, const dk_attention_args
     case DK_XPU_SDPA:
         dk_xpu_attention_sdpa(xpu, args);
         break;
+    case DK_XPU_SAGE:
+        dk_xpu_attention_sage(xpu, args, exact ? DK_F32 : dk_xpu_compute_type(xpu));
+        break;
     default:
-        dk_xpu_attention_multiply(xpu, args, exact ? DK_F32 : dk_xpu_compute_type(xpu));
+        dk_xpu_attention_multiply(xpu, args, exact ? DK_F32 : dk_xpu_compute_type(xpu), NULL);
     }
     dk_xpu_scratch_end(xpu);
 }
@@ -199,7 +200,7 @@ static dk_xpu_attention_path fastest(dk_xpu *xpu, const dk_attention_args *args)
     }
     xpu->head.dry = false;
     tell_shape(xpu, args, t.args.q_len);
-    for (int path = 0; path < DK_XPU_PATH_COUNT; path++) {
+    for (int path = 0; path < DK_XPU_SAGE; path++) {
         const char *why;
         /* On a CPU oneDNN Graph computes before it returns: the queue behind it runs dry. */
         bool waits = path == DK_XPU_SDPA && !DPCTLDevice_IsGPU(xpu->device);
@@ -227,8 +228,16 @@ static dk_xpu_attention_path fastest(dk_xpu *xpu, const dk_attention_args *args)
 static dk_xpu_attention_path obey(dk_xpu *xpu, const dk_attention_args *args)
 {
     const char *why;
+    bool sage = xpu->head.attention == DK_ATTENTION_SAGE;
+    if (sage && args->bias == NULL && !args->causal) {
+        return DK_XPU_SAGE;
+    }
     if (xpu->head.attention == DK_ATTENTION_REFERENCE || xpu->head.plans_only) {
         return DK_XPU_MULTIPLY;
+    }
+    if (sage) {
+        tell_shape(xpu, args, args->q_len);
+        tell(xpu, " flash, since sage knows no bias and no mask");
     }
     if (xpu->head.attention == DK_ATTENTION_SDPA) {
         if (can(xpu, DK_XPU_SDPA, args, &why)) {

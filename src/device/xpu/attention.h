@@ -15,6 +15,8 @@ typedef enum dk_xpu_attention_path {
     DK_XPU_FLASH,     /* our kernel (cl/flash.cl) */
     DK_XPU_FLASH_XMX, /* the same with matrix instructions, bf16 only (cl/flash_xmx.cl) */
     DK_XPU_SDPA,      /* one partition of oneDNN Graph */
+    DK_XPU_SAGE, /* as multiply, queries and keys in whole numbers: other numbers, so only when
+                    it is asked for */
     DK_XPU_PATH_COUNT
 } dk_xpu_attention_path;
 
@@ -35,6 +37,7 @@ typedef struct dk_xpu_attention_state {
     int choice_count;
     dk_xpu_sdpa **partitions; /* [partition_count] */
     int partition_count;
+    bool whole_fails; /* oneDNN's products of whole numbers are missing, slow or wrong */
     int xmx_lanes; /* of a sub-group of matrix instructions; 0: there are none; -1: not known */
 } dk_xpu_attention_state;
 
@@ -53,8 +56,25 @@ dk_xpu_attention_choice *dk_xpu_choice_find(const dk_xpu *xpu, uint64_t hash);
 dk_xpu_attention_path dk_xpu_choice_keep(dk_xpu *xpu, uint64_t hash, dk_xpu_attention_path way,
                                          bool lasts);
 
-/* type: of the operands as they are multiplied, F32 or BF16. */
-void dk_xpu_attention_multiply(dk_xpu *xpu, const dk_attention_args *args, dk_dtype type);
+/* Queries and keys [len][heads * head_dim] as whole numbers, in scratch, and the scales of
+   their rows, [heads][len]. */
+typedef struct dk_xpu_whole {
+    dk_dtype type; /* that holds the numbers: I8, BF16 or F32 */
+    void *q, *k;
+    float *q_scale, *k_scale;
+    float *lost; /* [heads][q_len], for the log-sum-exp, see cl/sage.cl; or NULL */
+} dk_xpu_whole;
+
+/* type: of the operands as they are multiplied, F32 or BF16; of probabilities and values alone
+   where whole is not NULL. */
+void dk_xpu_attention_multiply(dk_xpu *xpu, const dk_attention_args *args, dk_dtype type,
+                               const dk_xpu_whole *whole);
+/* Whether oneDNN multiplies whole numbers for the scores of such a call, fast, and as a check
+   of each shape found, rightly. */
+bool dk_xpu_attention_multiplies_whole(dk_xpu *xpu, const dk_attention_args *args);
+
+/* No bias, no mask. */
+void dk_xpu_attention_sage(dk_xpu *xpu, const dk_attention_args *args, dk_dtype type);
 
 /* Serves every call. */
 void dk_xpu_attention_flash(dk_xpu *xpu, const dk_attention_args *args);

@@ -56,6 +56,14 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(SOFTMAX_BF16, ATTENTION, "softmax_bf16")                                            \
     KERNEL(MERGE_F32, ATTENTION, "merge_f32")                                                  \
     KERNEL(MERGE_BF16, ATTENTION, "merge_bf16")                                                \
+    KERNEL(SAGE_MEAN_F32, SAGE, "sage_mean_f32")                                               \
+    KERNEL(SAGE_MEAN_BF16, SAGE, "sage_mean_bf16")                                             \
+    KERNEL(SAGE_ROWS_I8_F32, SAGE, "sage_rows_i8_f32") /* to, from */                          \
+    KERNEL(SAGE_ROWS_I8_BF16, SAGE, "sage_rows_i8_bf16")                                       \
+    KERNEL(SAGE_ROWS_F32_F32, SAGE, "sage_rows_f32_f32")                                       \
+    KERNEL(SAGE_ROWS_F32_BF16, SAGE, "sage_rows_f32_bf16")                                     \
+    KERNEL(SAGE_ROWS_BF16_F32, SAGE, "sage_rows_bf16_f32")                                     \
+    KERNEL(SAGE_ROWS_BF16_BF16, SAGE, "sage_rows_bf16_bf16")                                   \
     KERNEL(FLASH_F32_64, FLASH_64, "flash_f32_64")                                             \
     KERNEL(FLASH_F32_128, FLASH_128, "flash_f32_128")                                          \
     KERNEL(FLASH_F32_256, FLASH_256, "flash_f32_256")                                          \
@@ -90,6 +98,7 @@ typedef enum dk_xpu_file {
     DK_XPU_FILE_GUARD,
     DK_XPU_FILE_PRODUCT,
     DK_XPU_FILE_ATTENTION,
+    DK_XPU_FILE_SAGE,
     DK_XPU_FILE_FLASH_64,
     DK_XPU_FILE_FLASH_128,
     DK_XPU_FILE_FLASH_256,

@@ -363,3 +363,62 @@ void dk_xpu_check_conv(dk_xpu *xpu, dk_xpu_primitive *primitive, dk_xpu_form *fo
         report(xpu, stored, shape, primitive->implementation);
     }
 }
+
+static int32_t whole_sum(const int8_t *q, const int8_t *k, int64_t count)
+{
+    int32_t whole = 0;
+    for (int64_t i = 0; i < count; i++) {
+        whole += q[i] * k[i];
+    }
+    return whole;
+}
+
+/* Sums of rows of `numbers`, which both operands are. */
+static bool scores_are_right(bench *b, const int32_t *scores, const int8_t *numbers,
+                             const dk_attention_args *a, int64_t count)
+{
+    int64_t cols = (int64_t)a->heads * a->head_dim;
+    bool right = true;
+    for (int64_t i = 0; i < SAMPLES && right; i++) {
+        int64_t h = i % a->heads, q = i * count / SAMPLES, k = i * 7919 % a->kv_len;
+        int32_t got = 0;
+        dk_xpu_read(b->xpu, &got, scores + (h * count + q) * a->kv_len + k, sizeof got);
+        right = got == whole_sum(numbers + q * cols + h * a->head_dim,
+                                 numbers + k * cols + h * a->head_dim, a->head_dim);
+    }
+    return right;
+}
+
+bool dk_xpu_check_scores(dk_xpu *xpu, dk_xpu_primitive *primitive,
+                         const dk_attention_args *args, int64_t count)
+{
+    if (primitive->checked || xpu->unchecked) {
+        return !primitive->wrong;
+    }
+    bench *b = open_bench(xpu);
+    bool dry = xpu->head.dry;
+    int64_t cols = (int64_t)args->heads * args->head_dim;
+    size_t bytes = (size_t)((count > args->kv_len ? count : args->kv_len) * cols);
+    int8_t *numbers = dk_alloc(bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        numbers[i] = (int8_t)lrintf(127.0f * b->pattern[i % PATTERN]);
+    }
+    void *operand = device_memory(b, bytes);
+    void *scores =
+        device_memory(b, (size_t)(args->heads * count * args->kv_len) * sizeof(int32_t));
+    xpu->head.dry = false;
+    primitive->checked = true;
+    if (b->fine) {
+        dk_xpu_write(xpu, operand, numbers, bytes);
+        dk_xpu_execute(xpu, primitive, (void *[]){operand, operand, scores}, NULL);
+        primitive->wrong =
+            xpu->head.failed == DK_OK && !scores_are_right(b, scores, numbers, args, count);
+    }
+    xpu->head.dry = dry;
+    for (int i = 0; i < b->count; i++) {
+        dk_xpu_free(xpu, b->memory[i]);
+    }
+    dk_free(numbers);
+    dk_free(b);
+    return !primitive->wrong;
+}

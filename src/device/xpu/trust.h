@@ -12,5 +12,9 @@ void dk_xpu_check_linear(dk_xpu *xpu, dk_xpu_primitive *primitive, dk_xpu_form *
                          const dk_xpu_stored *stored, const dk_linear_args *args);
 void dk_xpu_check_conv(dk_xpu *xpu, dk_xpu_primitive *primitive, dk_xpu_form *form,
                        const dk_xpu_stored *stored, const dk_conv_args *args);
+/* Whether the product of `count` queries with all keys of a call, int8 to int32, is right: each
+   sum that is looked at, exactly. Checks once. */
+bool dk_xpu_check_scores(dk_xpu *xpu, dk_xpu_primitive *primitive,
+                         const dk_attention_args *args, int64_t count);
 
 #endif

@@ -242,12 +242,6 @@ static void describe(dk_xpu *xpu, const char *asked)
 
 dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, dk_error *err)
 {
-    if (options->attention == DK_ATTENTION_SAGE) {
-        return dk_fail(err, DK_UNSUPPORTED,
-                       "attention_backend is 'sage', which device '%s' does not have, accepted "
-                       "there are auto, flash, fa3, sdpa, reference",
-                       options->name);
-    }
     dk_xpu *xpu = dk_alloc(sizeof *xpu);
     xpu->log = options->log;
     xpu->head.ops = &xpu_ops;

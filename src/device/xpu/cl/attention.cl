@@ -3,12 +3,15 @@
 #include "common.h"
 
 /* Probabilities of rows of scores [heads][queries][keys], a sub-group each. The first query of a
-   block is number `first` of all. */
+   block is number `first` of all. q_scale [heads][q_len] and k_scale [heads][keys], or 0: the
+   scores are sums of whole numbers, int where `whole`, and are multiplied by these too; lost: see
+   cl/sage.cl. */
 #define SOFTMAX(type)                                                                          \
     ONE_ROW_PER_SUB_GROUP kernel void softmax_##type(                                          \
         global type *dst, global float *scores, global const float *bias, global float *lse,   \
         float scale, int causal, long heads, long queries, long keys, long first, long q_len,  \
-        long bias_head, long bias_q, long bias_k)                                              \
+        long bias_head, long bias_q, long bias_k, global const float *q_scale,                 \
+        global const float *k_scale, global const float *lost, int whole)                      \
     {                                                                                          \
         long row = row_of_sub_group(), lane = get_sub_group_local_id();                        \
         if (row >= heads * queries) {                                                          \
@@ -18,8 +21,10 @@
         long seen = causal ? min(keys, q + keys - q_len + 1) : keys;                           \
         global float *s = scores + row * keys;                                                 \
         float most = -INFINITY, sum = 0;                                                       \
+        float by = q_scale != 0 ? q_scale[h * q_len + q] * scale : scale;                      \
         for (long k = lane; k < seen; k += LANES) {                                            \
-            float v = s[k] * scale;                                                            \
+            float v = (whole ? (float)as_int(s[k]) : s[k]) * by;                               \
+            v = k_scale != 0 ? v * k_scale[h * keys + k] : v;                                  \
             v = bias != 0 ? v + bias[h * bias_head + q * bias_q + k * bias_k] : v;             \
             s[k] = v;                                                                          \
             most = fmax(most, v);                                                              \
@@ -36,7 +41,8 @@
             dst[row * keys + k] = STORE_##type(k < seen ? s[k] * factor : 0.0f);               \
         }                                                                                      \
         if (lse != 0 && lane == 0) {                                                           \
-            lse[h * q_len + q] = most + log(sum);                                              \
+            float off = lost != 0 ? lost[h * q_len + q] : 0.0f;                                \
+            lse[h * q_len + q] = most + log(sum) + off;                                        \
         }                                                                                      \
     }
 
