@@ -342,9 +342,10 @@ void dk_device_embedding(dk_device *device, const dk_embedding_args *args)
     }
 }
 
-void dk_device_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count)
+void dk_device_absmax(dk_device *device, uint32_t *flag, const void *src, dk_dtype type,
+                      int64_t count)
 {
     if (device->failed == DK_OK && !device->dry) {
-        device->ops->absmax(device, flag, src, count);
+        device->ops->absmax(device, flag, src, type, count);
     }
 }

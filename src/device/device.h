@@ -132,7 +132,8 @@ typedef struct dk_device_ops {
     void (*permute)(dk_device *device, const dk_permute_args *args);
     void (*embedding)(dk_device *device, const dk_embedding_args *args);
     /* NULL: the device's arithmetic needs no guard. */
-    void (*absmax)(dk_device *device, uint32_t *flag, const float *src, int64_t count);
+    void (*absmax)(dk_device *device, uint32_t *flag, const void *src, dk_dtype type,
+                   int64_t count);
     /* For measurements: the library's part of the latest matrix operation; NULL: none. */
     void (*repeat)(dk_device *device, int times);
 } dk_device_ops;
@@ -252,6 +253,7 @@ void dk_device_permute(dk_device *device, const dk_permute_args *args);
 void dk_device_embedding(dk_device *device, const dk_embedding_args *args);
 /* *flag (device memory) = the larger of itself and the bits of the largest magnitude of src;
    those of NaN are the largest of all. Only where ops->absmax is not NULL. */
-void dk_device_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count);
+void dk_device_absmax(dk_device *device, uint32_t *flag, const void *src, dk_dtype type,
+                      int64_t count);
 
 #endif

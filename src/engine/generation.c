@@ -69,6 +69,7 @@ static void begin(dk_engine *engine, work *w, dk_generation *generation)
                       .request = *request,
                       .events = generation->events,
                       .event_context = generation->context,
+                      .log = &engine->log,
                       .previews = generation->previews,
                       .embeddings = engine->embeddings,
                       .ahead = engine->ahead,

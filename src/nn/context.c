@@ -16,7 +16,9 @@ void dk_nn_release(dk_nn *nn)
     if (nn->device != NULL) {
         dk_device_free(nn->device, nn->temp.memory);
         dk_device_free(nn->device, nn->keep.memory);
-        dk_nn_guard_release(&nn->guard);
+        for (int i = 0; i < DK_COMPONENT_COUNT; i++) {
+            dk_nn_guard_release(&nn->guards[i]);
+        }
     }
     *nn = (dk_nn){0};
 }
@@ -134,6 +136,22 @@ dk_status dk_nn_check(dk_nn *nn, dk_error *err)
 dk_status dk_nn_sync(dk_nn *nn, dk_error *err)
 {
     return dk_nn_agree_status(nn, dk_device_sync(nn->device, err), err);
+}
+
+dk_status dk_nn_look(dk_nn *nn, dk_component component, bool *again, dk_error *err)
+{
+    int block;
+    dk_status looked = dk_nn_guard_look(&nn->guards[component], &block, err);
+    DK_TRY(dk_nn_agree_status(nn, looked, err));
+    block = (int)dk_nn_agree_most(nn, (uint64_t)(block + 1)) - 1;
+    *again = block >= 0;
+    if (*again) {
+        dk_nn_guard_clear(&nn->guards[component]);
+    }
+    if (*again && nn->spoiled != NULL) {
+        nn->spoiled(nn->spoiled_context, component, block);
+    }
+    return DK_OK;
 }
 
 void dk_nn_tap(dk_nn *nn, const char *name, int index, const dk_tensor *tensor)

@@ -15,6 +15,9 @@
 #include "nn/guard.h"
 #include "tensor/tensor.h"
 
+/* Is told of a block whose result was not finite and that is computed again, carefully. */
+typedef void dk_nn_spoiled_fn(void *context, dk_component component, int block);
+
 typedef struct dk_nn_stack {
     char *memory; /* owned device memory; NULL before the first dry run ended */
     size_t size, used, peak;
@@ -44,7 +47,9 @@ typedef struct dk_nn {
     dk_nn_tap_fn *tap; /* may be NULL */
     void *tap_context;
     dk_nn_stack temp, keep;
-    dk_nn_guard guard;
+    dk_nn_guard guards[DK_COMPONENT_COUNT]; /* of the models that ran here; see dk_nn_look */
+    dk_nn_spoiled_fn *spoiled;              /* may be NULL */
+    void *spoiled_context;
 } dk_nn;
 
 void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *cancel);
@@ -79,6 +84,10 @@ static inline bool dk_nn_stops(const atomic_bool *cancel)
 DK_MUST_USE dk_status dk_nn_check(dk_nn *nn, dk_error *err);
 /* Waits for the device, of all ranks: what failed on one of them has failed on all. */
 DK_MUST_USE dk_status dk_nn_sync(dk_nn *nn, dk_error *err);
+
+/* Waits for the device. *again: a block of the component was spoiled, and whoever ran it runs
+   it again; what was seen is forgotten then. Its guard need not be open. */
+DK_MUST_USE dk_status dk_nn_look(dk_nn *nn, dk_component component, bool *again, dk_error *err);
 
 void dk_nn_tap(dk_nn *nn, const char *name, int index, const dk_tensor *tensor);
 

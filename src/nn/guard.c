@@ -7,7 +7,7 @@ static const uint32_t NOT_FINITE = 0x7f800000; /* the bits of infinity; NaN's ar
 
 dk_status dk_nn_guard_open(dk_nn_guard *guard, dk_device *device, int blocks, dk_error *err)
 {
-    if (device->ops->absmax == NULL || guard->device != NULL) {
+    if (device->ops->absmax == NULL || guard->device != NULL || device->plans_only) {
         return DK_OK;
     }
     void *flags;
@@ -40,7 +40,8 @@ void dk_nn_guard_end(const dk_nn_guard *guard, int block, const dk_tensor *x)
 {
     if (guard->device != NULL) {
         guard->device->careful = false;
-        dk_device_absmax(guard->device, &guard->flags[block], x->data, dk_tensor_count(x));
+        dk_device_absmax(guard->device, &guard->flags[block], x->data, x->dtype,
+                         dk_tensor_count(x));
     }
 }
 

@@ -14,12 +14,13 @@ typedef struct dk_nn_guard {
     int blocks;
 } dk_nn_guard;
 
-/* For a model of so many blocks; does nothing when it is open. */
+/* For a model of so many blocks; does nothing when it is open, or on a device that only plans.
+ */
 DK_MUST_USE dk_status dk_nn_guard_open(dk_nn_guard *guard, dk_device *device, int blocks,
                                        dk_error *err);
 void dk_nn_guard_release(dk_nn_guard *guard);
 
-/* Around a block, whose result is x (F32). */
+/* Around a block, whose result is x. */
 void dk_nn_guard_begin(const dk_nn_guard *guard, int block);
 void dk_nn_guard_end(const dk_nn_guard *guard, int block, const dk_tensor *x);
 

@@ -174,7 +174,7 @@ static dk_status pass(group *g, int i, dk_wan_dit_item *items, int count, dk_err
     for (int k = dk_nn_branch(g->nn); k < count; k += branches) {
         own[mine++] = items[k];
     }
-    dk_nn_guard_clear(&g->nn->guard);
+    dk_nn_guard_clear(&g->nn->guards[DK_COMPONENT_TRANSFORMER]);
     for (int k = 0; k < most; k += width) {
         int some = mine - k < width ? mine - k : width;
         DK_TRY(dk_wan_dit_forward_batch(g->nn, g->dit, &g->grid, own + k, some > 0 ? some : 0,
@@ -187,25 +187,38 @@ static dk_status pass(group *g, int i, dk_wan_dit_item *items, int count, dk_err
     return DK_OK;
 }
 
+/* A group at its step, for the guard's warnings. */
+typedef struct group_step {
+    group *g;
+    int step;
+} group_step;
+
+static void tell_spoiled(void *context, dk_component component, int block)
+{
+    const group_step *at = context;
+    char where[32];
+    snprintf(where, sizeof where, "step %d", at->step + 1);
+    for (int k = 0; k < at->g->count; k++) {
+        dk_job_warn_spoiled(at->g->parts[k].job, where, component, block);
+    }
+}
+
 /* The same until every block is finite, or was computed carefully, on every rank. */
 static dk_status pass_guarded(group *g, int i, dk_wan_dit_item *items, int count, dk_error *err)
 {
-    for (;;) {
-        int bad;
-        DK_TRY(pass(g, i, items, count, err));
-        dk_status looked = dk_nn_guard_look(&g->nn->guard, &bad, err);
-        DK_TRY(dk_nn_agree_status(g->nn, looked, err));
-        bad = (int)dk_nn_agree_most(g->nn, (uint64_t)(bad + 1)) - 1;
-        if (bad < 0) {
-            return DK_OK;
-        }
-        for (int k = 0; k < g->count; k++) {
-            dk_job_warn(g->parts[k].job,
-                        "step %d: block %d of the transformer was not finite: it is computed "
-                        "again, and from now on, by slower kernels in f32",
-                        i + 1, bad);
+    group_step at = {g, i};
+    dk_status status = DK_OK;
+    g->nn->spoiled = tell_spoiled;
+    g->nn->spoiled_context = &at;
+    for (bool again = true; again && status == DK_OK;) {
+        status = pass(g, i, items, count, err);
+        again = false;
+        if (status == DK_OK) {
+            status = dk_nn_look(g->nn, DK_COMPONENT_TRANSFORMER, &again, err);
         }
     }
+    g->nn->spoiled = NULL;
+    return status;
 }
 
 /* The predictions of step i into every part's `conditional`. */
@@ -367,7 +380,8 @@ static dk_status run_group(group *g, dk_error *err)
 {
     int blocks = (int)dk_wan_dit_get_config(g->dit)->layers;
     DK_TRY(dk_nn_check(g->nn, err));
-    dk_status opened = dk_nn_guard_open(&g->nn->guard, g->nn->device, blocks, err);
+    dk_status opened = dk_nn_guard_open(&g->nn->guards[DK_COMPONENT_TRANSFORMER],
+                                        g->nn->device, blocks, err);
     DK_TRY(dk_nn_agree_status(g->nn, opened, err));
     DK_TRY(plan(g, err));
     make_room(g);

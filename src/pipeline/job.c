@@ -34,6 +34,24 @@ void dk_job_warn(dk_job *job, const char *format, ...)
                 &(dk_event){.kind = DK_EVENT_WARNING, .output = job->output, .message = text});
 }
 
+void dk_job_warn_spoiled(dk_job *job, const char *where, dk_component component, int block)
+{
+    static const struct {
+        const char *part, *model;
+    } names[DK_COMPONENT_COUNT] = {
+        [DK_COMPONENT_TEXT_ENCODER] = {"block", "the text encoder"},
+        [DK_COMPONENT_IMAGE_ENCODER] = {"stage", "the VAE's encoder"},
+        [DK_COMPONENT_TRANSFORMER] = {"block", "the transformer"},
+        [DK_COMPONENT_VAE] = {"stage", "the VAE's decoder"},
+    };
+    static const char format[] =
+        "%s: %s %d of %s was not finite: it is computed again, and from "
+        "now on, by slower kernels in f32";
+    const char *part = names[component].part, *model = names[component].model;
+    dk_job_warn(job, format, where, part, block, model);
+    dk_log_warn(job->log, format, where, part, block, model);
+}
+
 void dk_job_release(dk_job *job)
 {
     dk_free(job->prompt.values);
@@ -92,17 +110,33 @@ static dk_nn *nn_of(const dk_job *job, const dk_stage *stage)
     return text ? dk_job_text_nn(job) : job->nn;
 }
 
+/* What is running now, for the guard's warnings. */
+typedef struct running {
+    dk_job *job;
+    const char *stage;
+} running;
+
+static void tell_spoiled(void *context, dk_component component, int block)
+{
+    const running *r = context;
+    dk_job_warn_spoiled(r->job, r->stage, component, block);
+}
+
 static void run_one(dk_job *job, const dk_stage *stage)
 {
     begin_stage(job, stage);
     dk_nn *nn = nn_of(job, stage);
     double start = dk_now_ms(), before = nn->device->computed;
+    running now = {job, stage->name};
     nn->own_cancel = job->cancel;
+    nn->spoiled = tell_spoiled;
+    nn->spoiled_context = &now;
     job->status = dk_nn_check(nn, &job->error);
     if (job->status == DK_OK) {
         job->status = stage->run(job, &job->error);
     }
     nn->own_cancel = NULL;
+    nn->spoiled = NULL;
     note_rate(job, stage, nn->device->computed - before, dk_now_ms() - start);
     end_stage(job, stage, dk_now_ms() - start);
 }

@@ -33,6 +33,7 @@ struct dk_job {
     dk_request request;          /* validated copy */
     dk_event_fn *events;
     void *event_context;
+    const dk_log *log;         /* borrowed, may be NULL */
     dk_nn *text_nn;            /* borrowed; prompts are encoded there; NULL: by nn */
     const atomic_bool *cancel; /* borrowed: ends this job alone; may be NULL */
     bool follows;              /* on a rank that does not lead: computes with the others, tells
@@ -76,6 +77,9 @@ int64_t dk_job_latent_count(const dk_job *job);
 
 void dk_job_emit(dk_job *job, const dk_event *event);
 void dk_job_warn(dk_job *job, const char *format, ...) DK_PRINTF(2, 3);
+/* Warns, and tells the log, that a part of a model gave what is not finite and is computed
+   again. where: "step 3", "text encoding". */
+void dk_job_warn_spoiled(dk_job *job, const char *where, dk_component component, int block);
 void dk_job_release(dk_job *job);
 
 /* The request against its ranges and the model: rounds num_frames and fills in the sizes of the

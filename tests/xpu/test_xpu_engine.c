@@ -137,18 +137,34 @@ static void notices_wrong_products(void **state)
     assert_true(rms_of(other, resident) < 1);
 }
 
+/* What no check finds: products that are wrong only where they are used. */
 static void computes_a_spoiled_block_again(void **state)
 {
     (void)state;
-    told t;
-    dk_error err;
-    dk_engine_options options = usual(&t, "f32");
-    setenv("DARKROOM_XPU_FAULT", "unchecked-products", 1);
-    dk_status status = picture(&options, &t, other, &err);
-    unsetenv("DARKROOM_XPU_FAULT");
-    assert_ok(status, err);
-    assert_true(t.warnings >= 2); /* one per block, once */
-    assert_true(rms_of(other, resident) < 1);
+    static const struct {
+        const char *fault, *first, *last;
+    } faults[] = {
+        {"unchecked-products", "step 1: block 0 of the transformer was not finite",
+         "block 5 of the transformer"},
+        {"unchecked-products:text_encoder",
+         "text encoding: block 0 of the text encoder was not finite",
+         "block 1 of the text encoder"},
+        {"unchecked-products:vae", "decoding: stage 0 of the VAE's decoder was not finite",
+         "stage 2 of the VAE's decoder"},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        told t;
+        dk_error err;
+        dk_engine_options options = usual(&t, "f32");
+        setenv("DARKROOM_XPU_FAULT", faults[i].fault, 1);
+        dk_status status = picture(&options, &t, other, &err);
+        unsetenv("DARKROOM_XPU_FAULT");
+        assert_ok(status, err);
+        assert_true(t.warnings >= 2); /* one per block, once */
+        assert_non_null(strstr(t.log, faults[i].first));
+        assert_non_null(strstr(t.log, faults[i].last));
+        assert_true(rms_of(other, resident) < 1);
+    }
 }
 
 static void multiplies_weights_of_fewer_bits(void **state)

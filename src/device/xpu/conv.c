@@ -369,7 +369,7 @@ static void run(dk_xpu *xpu, const dk_conv_args *a)
         dk_xpu_own_conv(xpu, a, &weight->stored, src, p.type, sums);
     } else {
         execute(xpu, &p, primitive, src, form, sums);
-        if (xpu->spoils && !xpu->head.dry) {
+        if (dk_xpu_spoils(xpu, &weight->stored, false) && !xpu->head.dry) {
             dk_xpu_spoil(xpu, p.wide ? sums : dk_xpu_operand(xpu, a->dst),
                          p.wide ? DK_F32 : a->dst_type);
         }

@@ -49,7 +49,8 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(CONVOLVE_F32_BF16, PRODUCT, "convolve_f32_bf16")                                    \
     KERNEL(CONVOLVE_BF16_F32, PRODUCT, "convolve_bf16_f32")                                    \
     KERNEL(CONVOLVE_BF16_BF16, PRODUCT, "convolve_bf16_bf16")                                  \
-    KERNEL(ABSMAX, GUARD, "absmax")                                                            \
+    KERNEL(ABSMAX_F32, GUARD, "absmax_f32")                                                    \
+    KERNEL(ABSMAX_BF16, GUARD, "absmax_bf16")                                                  \
     KERNEL(SPOIL_F32, GUARD, "spoil_f32")                                                      \
     KERNEL(SPOIL_BF16, GUARD, "spoil_bf16")                                                    \
     KERNEL(SOFTMAX_F32, ATTENTION, "softmax_f32")                                              \

@@ -168,7 +168,7 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
     DPCTLSyclEventRef event = NULL;
     dk_xpu_execute(xpu, primitive, addresses, dk_xpu_form_moves(form) ? &event : NULL);
     dk_xpu_form_end(xpu, form, event);
-    if (xpu->spoils || (xpu->unchecked && a->gate != NULL)) {
+    if (dk_xpu_spoils(xpu, &p.stored, a->gate != NULL)) {
         dk_xpu_spoil(xpu, addresses[DK_XPU_LINEAR_DST], p.wide ? DK_F32 : a->dst_type);
     }
     if (p.wide) {

@@ -96,7 +96,8 @@ void dk_xpu_own_conv(dk_xpu *xpu, const dk_conv_args *a, const dk_xpu_stored *st
     dk_xpu_form_end(xpu, form, event);
 }
 
-void dk_xpu_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count)
+void dk_xpu_absmax(dk_device *device, uint32_t *flag, const void *src, dk_dtype type,
+                   int64_t count)
 {
     enum { GROUPS = 64, LOCAL = 256 };
     dk_xpu *xpu = dk_xpu_of(device);
@@ -104,7 +105,16 @@ void dk_xpu_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t 
     dk_xpu_arg_pointer(&args, dk_xpu_operand(xpu, flag));
     dk_xpu_arg_pointer(&args, dk_xpu_operand(xpu, src));
     dk_xpu_arg_i64(&args, count);
-    dk_xpu_launch(xpu, DK_XPU_ABSMAX, &args, (size_t[]){GROUPS, 1, 1}, (size_t[]){LOCAL, 1, 1});
+    dk_xpu_launch(xpu, type == DK_BF16 ? DK_XPU_ABSMAX_BF16 : DK_XPU_ABSMAX_F32, &args,
+                  (size_t[]){GROUPS, 1, 1}, (size_t[]){LOCAL, 1, 1});
+}
+
+bool dk_xpu_spoils(const dk_xpu *xpu, const dk_xpu_stored *stored, bool gated)
+{
+    const dk_xpu_adopted *from = xpu->unchecked ? dk_xpu_adopted_at(xpu, stored->host) : NULL;
+    bool component = from != NULL && from->component == xpu->spoiled_component;
+    bool all = xpu->spoiled_component != DK_COMPONENT_TRANSFORMER;
+    return xpu->spoils || (component && (all || gated));
 }
 
 void dk_xpu_spoil(dk_xpu *xpu, void *dst, dk_dtype type)

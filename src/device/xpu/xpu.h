@@ -41,7 +41,8 @@ typedef struct dk_xpu {
     int ahead;      /* that were, since the host waited */
     bool checks;    /* a product is being checked: what it needs is at hand */
     bool spoils;    /* for tests: products of oneDNN give a NaN */
-    bool unchecked; /* for tests: those of gated layers do, and no check finds out */
+    bool unchecked; /* for tests: those of spoiled_component do, and no check finds out */
+    dk_component spoiled_component; /* of the transformer: its gated layers alone */
     char *loss; /* for tests: the device is lost when this file is there, which goes; owned */
     bool lost;
     dk_xpu_attention_state attention;
@@ -107,7 +108,8 @@ void dk_xpu_launch_rows(dk_xpu *xpu, dk_xpu_kernel kernel, dk_xpu_args *args, in
 
 void dk_xpu_append_activation(dk_xpu *xpu, dnnl_post_ops_t ops, dk_activation activation);
 
-void dk_xpu_absmax(dk_device *device, uint32_t *flag, const float *src, int64_t count);
+void dk_xpu_absmax(dk_device *device, uint32_t *flag, const void *src, dk_dtype type,
+                   int64_t count);
 void dk_xpu_linear(dk_device *device, const dk_linear_args *args, int count);
 void dk_xpu_conv(dk_device *device, const dk_conv_args *args);
 dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weight,

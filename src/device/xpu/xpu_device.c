@@ -240,6 +240,23 @@ static void describe(dk_xpu *xpu, const char *asked)
     }
 }
 
+/* "unchecked-products", or "unchecked-products:vae". */
+static void spoil_component(dk_xpu *xpu, const char *fault)
+{
+    static const char name[] = "unchecked-products";
+    size_t length = sizeof name - 1;
+    if (fault == NULL || strncmp(fault, name, length) != 0) {
+        return;
+    }
+    xpu->unchecked = true;
+    xpu->spoiled_component = DK_COMPONENT_TRANSFORMER;
+    for (int i = 0; i < DK_COMPONENT_COUNT && fault[length] == ':'; i++) {
+        if (strcmp(fault + length + 1, dk_component_names[i]) == 0) {
+            xpu->spoiled_component = (dk_component)i;
+        }
+    }
+}
+
 dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, dk_error *err)
 {
     dk_xpu *xpu = dk_alloc(sizeof *xpu);
@@ -255,7 +272,7 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     xpu->weights.options = options->residency;
     const char *fault = dk_environment("DARKROOM_XPU_FAULT");
     xpu->spoils = fault != NULL && strcmp(fault, "products") == 0;
-    xpu->unchecked = fault != NULL && strcmp(fault, "unchecked-products") == 0;
+    spoil_component(xpu, fault);
     xpu->loss = fault != NULL && strncmp(fault, "lost:", 5) == 0 ? dk_strdup(fault + 5) : NULL;
     xpu->head.direct_rows = INT64_MAX; /* oneDNN's sums depend on the number of rows */
     if (!options->plans_only) {

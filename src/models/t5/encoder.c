@@ -221,10 +221,11 @@ static void feed_forward(dk_nn *nn, const dk_t5_encoder *encoder, const t5_layer
     dk_nn_linear_forward(nn, &layer->wo, x, &gated, &(dk_nn_epilogue){.residual = true});
 }
 
-dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const dk_tensor *dst,
-                                const int32_t *ids, int count, dk_error *err)
+static dk_status pass(dk_nn *nn, const dk_t5_encoder *encoder, const dk_tensor *dst,
+                      const int32_t *ids, int count, dk_error *err)
 {
     const dk_t5_config *c = &encoder->config;
+    const dk_nn_guard *guard = &nn->guards[DK_COMPONENT_TEXT_ENCODER];
     size_t mark = dk_nn_mark(nn);
     dk_tensor h = dk_nn_temp(nn, nn->type, count, c->d_model);
     dk_tensor table = dk_nn_temp(nn, DK_F32, encoder->heads.count, 2 * (int64_t)count - 1);
@@ -245,6 +246,7 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
         if (layer->relative_bias != NULL) {
             bias = position_bias(nn, encoder, layer->relative_bias, count, &table, host);
         }
+        dk_nn_guard_begin(guard, i);
         norm.weight = layer->attention_norm;
         dk_nn_norm_forward(nn, &norm, &h, dst);
         attention(nn, encoder, layer, dst, &h, &bias);
@@ -253,6 +255,7 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
         dk_nn_norm_forward(nn, &norm, &h, dst);
         feed_forward(nn, encoder, layer, dst, &h);
         dk_nn_unwind(nn, inner);
+        dk_nn_guard_end(guard, i, dst);
         status = dk_nn_check(nn, err);
     }
     if (status == DK_OK) { /* a failure is reported, and with that forgotten by the device */
@@ -262,4 +265,17 @@ dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const d
     dk_free(host);
     dk_nn_unwind(nn, mark);
     return status;
+}
+
+dk_status dk_t5_encoder_forward(dk_nn *nn, const dk_t5_encoder *encoder, const dk_tensor *dst,
+                                const int32_t *ids, int count, dk_error *err)
+{
+    dk_nn_guard *guard = &nn->guards[DK_COMPONENT_TEXT_ENCODER];
+    DK_TRY(dk_nn_guard_open(guard, nn->device, (int)encoder->config.num_layers, err));
+    dk_nn_guard_clear(guard);
+    for (bool again = true; again;) {
+        DK_TRY(pass(nn, encoder, dst, ids, count, err));
+        DK_TRY(dk_nn_look(nn, DK_COMPONENT_TEXT_ENCODER, &again, err));
+    }
+    return DK_OK;
 }

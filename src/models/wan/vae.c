@@ -89,28 +89,35 @@ static dk_status decode_chunk(dk_nn *nn, const dk_wan_vae *vae, dk_wan_stream *s
                               const dk_tensor *latent, int64_t frames, const int64_t size[2],
                               dk_wan_clip *sample, dk_error *err)
 {
+    const dk_nn_guard *guard = &nn->guards[DK_COMPONENT_VAE];
     dk_wan_clip z = clip_of(nn, nn->type, 1, size[0], size[1], vae->config.z_dim);
     dk_wan_clip in = clip_of(nn, nn->type, 1, size[0], size[1], vae->config.z_dim);
     transpose(nn, latent, frames, stream->chunk, &z, false);
+    dk_nn_guard_begin(guard, 0); /* with the tower's first stage */
     dk_nn_linear_forward(nn, &vae->post_quant, &in.data, &z.data, NULL);
-    return dk_wan_tower_forward(nn, &vae->decoder, stream, sample, &in, err);
+    return dk_wan_tower_forward(nn, &vae->decoder, guard, stream, sample, &in, err);
 }
 
-dk_status dk_wan_vae_decode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *latent,
-                            int64_t frames, int64_t height, int64_t width,
-                            dk_wan_vae_emit_fn *emit, void *context, dk_error *err)
+/* All chunks, or those until one was spoiled (*again): what it left in the histories is spoiled
+   too. */
+static dk_status decode_once(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *latent,
+                             int64_t frames, const int64_t size[2], dk_wan_vae_emit_fn *emit,
+                             void *context, bool *again, dk_error *err)
 {
     dk_wan_stream stream;
     dk_status status = DK_OK;
     int64_t done = 0;
     size_t kept = nn->keep.used;
+    *again = false;
     dk_wan_stream_init(&stream, &vae->decoder);
-    for (int64_t i = 0; i < frames && status == DK_OK; i++) {
+    for (int64_t i = 0; i < frames && status == DK_OK && !*again; i++) {
         size_t mark = dk_nn_mark(nn);
         dk_wan_clip sample;
-        status = decode_chunk(nn, vae, &stream, latent, frames, (int64_t[]){height, width},
-                              &sample, err);
-        if (status == DK_OK && !nn->device->dry) {
+        status = decode_chunk(nn, vae, &stream, latent, frames, size, &sample, err);
+        if (status == DK_OK) {
+            status = dk_nn_look(nn, DK_COMPONENT_VAE, again, err);
+        }
+        if (status == DK_OK && !nn->device->dry && !*again) {
             status = emit(context, done, sample.frames, &sample.data, err);
         }
         if (status == DK_OK) {
@@ -121,6 +128,20 @@ dk_status dk_wan_vae_decode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *l
     dk_wan_stream_release(&stream);
     nn->keep.used = kept;
     return status;
+}
+
+dk_status dk_wan_vae_decode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *latent,
+                            int64_t frames, int64_t height, int64_t width,
+                            dk_wan_vae_emit_fn *emit, void *context, dk_error *err)
+{
+    dk_nn_guard *guard = &nn->guards[DK_COMPONENT_VAE];
+    DK_TRY(dk_nn_guard_open(guard, nn->device, dk_wan_tower_stages(&vae->decoder), err));
+    dk_nn_guard_clear(guard);
+    for (bool again = true; again;) {
+        DK_TRY(decode_once(nn, vae, latent, frames, (int64_t[]){height, width}, emit, context,
+                           &again, err));
+    }
+    return DK_OK;
 }
 
 static dk_status encode_chunk(dk_nn *nn, const dk_wan_vae *vae, dk_wan_stream *stream,
@@ -134,12 +155,32 @@ static dk_status encode_chunk(dk_nn *nn, const dk_wan_vae *vae, dk_wan_stream *s
                              vae->config.in_channels);
     transpose(nn, video, frames, first, &in, false);
     dk_wan_clip raw;
-    DK_TRY(dk_wan_tower_forward(nn, &vae->encoder, stream, &raw, &in, err));
+    const dk_nn_guard *guard = &nn->guards[DK_COMPONENT_IMAGE_ENCODER];
+    DK_TRY(dk_wan_tower_forward(nn, &vae->encoder, guard, stream, &raw, &in, err));
     dk_wan_clip out = raw;
     out.data = dk_nn_temp(nn, DK_F32, raw.data.shape[0], raw.data.shape[1]);
     dk_nn_linear_forward(nn, &vae->quant, &out.data, &raw.data, NULL);
     transpose(nn, moments, latents, chunk, &out, true);
     return dk_nn_check(nn, err);
+}
+
+static dk_status encode_once(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *moments,
+                             const dk_tensor *video, int64_t frames, const int64_t size[2],
+                             dk_error *err)
+{
+    dk_wan_stream stream;
+    dk_status status = DK_OK;
+    int64_t latents = 1 + (frames - 1) / vae->config.temporal_factor;
+    size_t kept = nn->keep.used;
+    dk_wan_stream_init(&stream, &vae->encoder);
+    for (int64_t i = 0; i < latents && status == DK_OK; i++) {
+        size_t mark = dk_nn_mark(nn);
+        status = encode_chunk(nn, vae, &stream, moments, video, frames, size, err);
+        dk_nn_unwind(nn, mark);
+    }
+    dk_wan_stream_release(&stream);
+    nn->keep.used = kept;
+    return status;
 }
 
 dk_status dk_wan_vae_encode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *moments,
@@ -155,18 +196,12 @@ dk_status dk_wan_vae_encode(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *m
                        (long long)frames, (long long)width, (long long)height,
                        c->temporal_factor, c->spatial_factor);
     }
-    dk_wan_stream stream;
-    dk_status status = DK_OK;
-    int64_t latents = 1 + (frames - 1) / c->temporal_factor;
-    size_t kept = nn->keep.used;
-    dk_wan_stream_init(&stream, &vae->encoder);
-    for (int64_t i = 0; i < latents && status == DK_OK; i++) {
-        size_t mark = dk_nn_mark(nn);
-        status = encode_chunk(nn, vae, &stream, moments, video, frames,
-                              (int64_t[]){height, width}, err);
-        dk_nn_unwind(nn, mark);
+    dk_nn_guard *guard = &nn->guards[DK_COMPONENT_IMAGE_ENCODER];
+    DK_TRY(dk_nn_guard_open(guard, nn->device, dk_wan_tower_stages(&vae->encoder), err));
+    dk_nn_guard_clear(guard);
+    for (bool again = true; again;) {
+        DK_TRY(encode_once(nn, vae, moments, video, frames, (int64_t[]){height, width}, err));
+        DK_TRY(dk_nn_look(nn, DK_COMPONENT_IMAGE_ENCODER, &again, err));
     }
-    dk_wan_stream_release(&stream);
-    nn->keep.used = kept;
-    return status;
+    return DK_OK;
 }

@@ -39,7 +39,8 @@ void dk_wan_vae_destroy(dk_wan_vae **vae);
 const dk_wan_vae_config *dk_wan_vae_get_config(const dk_wan_vae *vae);
 
 /* Receives decoded frames in order: sample is F32 [count * height * width][channels] in device
-   memory, not yet clamped to [-1, 1]. Not called in a dry run. */
+   memory, not yet clamped to [-1, 1]. Not called in a dry run. Where a stage was spoiled and is
+   computed again (nn/guard.h), frames come once more from the first one on. */
 typedef dk_status dk_wan_vae_emit_fn(void *context, int64_t first_frame, int64_t count,
                                      const dk_tensor *sample, dk_error *err);
 

@@ -79,10 +79,17 @@ typedef struct dk_wan_stream {
 void dk_wan_stream_init(dk_wan_stream *stream, const dk_wan_tower *tower);
 void dk_wan_stream_release(dk_wan_stream *stream);
 
-/* Passes one chunk through a tower; the result is F32, in the temp stack, unwound by the
-   caller. */
+/* Stages that a tower is guarded in: conv_in, each layer, conv_out. */
+static inline int dk_wan_tower_stages(const dk_wan_tower *tower)
+{
+    return tower->count + 2;
+}
+
+/* Passes one chunk through a tower, under a guard that may be closed; the result is F32, in the
+   temp stack, unwound by the caller. */
 DK_MUST_USE dk_status dk_wan_tower_forward(dk_nn *nn, const dk_wan_tower *tower,
-                                           dk_wan_stream *stream, dk_wan_clip *out,
-                                           const dk_wan_clip *in, dk_error *err);
+                                           const dk_nn_guard *guard, dk_wan_stream *stream,
+                                           dk_wan_clip *out, const dk_wan_clip *in,
+                                           dk_error *err);
 
 #endif

@@ -319,8 +319,9 @@ static void layer_forward(dk_nn *nn, const dk_wan_layer *layer, dk_wan_stream *s
     *x = out;
 }
 
-dk_status dk_wan_tower_forward(dk_nn *nn, const dk_wan_tower *tower, dk_wan_stream *stream,
-                               dk_wan_clip *out, const dk_wan_clip *in, dk_error *err)
+dk_status dk_wan_tower_forward(dk_nn *nn, const dk_wan_tower *tower, const dk_nn_guard *guard,
+                               dk_wan_stream *stream, dk_wan_clip *out, const dk_wan_clip *in,
+                               dk_error *err)
 {
     int64_t most = largest_clip(tower, stream->chunk, *in);
     void *const buffer[2] = {dk_nn_temp(nn, nn->type, 1, most).data,
@@ -330,16 +331,22 @@ dk_status dk_wan_tower_forward(dk_nn *nn, const dk_wan_tower *tower, dk_wan_stre
                      .frames = in->frames,
                      .height = in->height,
                      .width = in->width};
+    dk_nn_guard_begin(guard, 0);
     causal(nn, &tower->conv_in, stream, &x, in, NULL);
+    dk_nn_guard_end(guard, 0, &x.data);
     dk_status status = dk_nn_check(nn, err);
     for (int i = 0; i < tower->count && status == DK_OK; i++) {
+        dk_nn_guard_begin(guard, i + 1);
         layer_forward(nn, &tower->layers[i], stream, &x, buffer);
+        dk_nn_guard_end(guard, i + 1, &x.data);
         status = dk_nn_check(nn, err);
     }
     if (status == DK_OK) {
         *out = new_clip(nn, DK_F32, x.frames, x.height, x.width, tower->conv_out.out);
+        dk_nn_guard_begin(guard, tower->count + 1);
         norm_silu(nn, tower->norm_out, &x.data, &x.data);
         causal(nn, &tower->conv_out, stream, out, &x, NULL);
+        dk_nn_guard_end(guard, tower->count + 1, &out->data);
         status = dk_nn_check(nn, err);
     }
     stream->chunk++;
