@@ -11,6 +11,8 @@
    that all lanes of a sub-group share: one broadcast each. */
 
 #define TILE_STRIDE (KEYS + 1) /* of K, turned: keys of one column lie in a row */
+#define WIDTH       LANES
+#define RESULT(r, j) STORE(out[r][j] * factor)
 #define TILE_SIZE   (HEAD * TILE_STRIDE > KEYS * HEAD ? HEAD * TILE_STRIDE : KEYS * HEAD)
 
 __attribute__((reqd_work_group_size(LANES * SUB_GROUPS, 1, 1))) ONE_ROW_PER_SUB_GROUP kernel void
@@ -153,29 +155,13 @@ FLASH(global TYPE *dst, global const TYPE *q, global const TYPE *k, global const
             }
         }
     }
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        const long row = first_row + r;
-        const float total = sub_group_reduce_add(sum[r]);
-        const float factor = total > 0 ? 1.0f / total : 0.0f;
-        if (row >= q_len) {
-            continue;
-        }
-        UNROLL
-        for (int j = 0; j < HEAD / LANES; j++) {
-            int d = j * LANES + lane;
-            if (d < head_dim) {
-                dst[row * dst_stride + head * head_dim + d] = STORE(out[r][j] * factor);
-            }
-        }
-        if (lse != 0 && lane == 0) {
-            lse[head * q_len + row] = (most[r] + log2(total)) * LN_2;
-        }
-    }
+#include "flash_tail_tmpl.cl"
 }
 
 #undef TILE_STRIDE
 #undef TILE_SIZE
+#undef WIDTH
+#undef RESULT
 #undef FLASH
 #undef TYPE
 #undef LOAD

@@ -15,6 +15,7 @@
 #define KEYS       32
 #define DEPTH      16 /* of one instruction */
 #define KEY_STRIDE (HEAD / 2 + 4)
+#define RESULT(r, j) bf16_from_f32(out[j][r] * factor)
 
 __attribute__((reqd_work_group_size(WIDTH * SUB_GROUPS, 1, 1)))
 __attribute__((intel_reqd_sub_group_size(WIDTH))) kernel void
@@ -146,30 +147,13 @@ FLASH(global bf16 *dst, global const bf16 *q, global const bf16 *k, global const
             }
         }
     }
-    UNROLL
-    for (int r = 0; r < ROWS; r++) {
-        const long row = first_row + r;
-        const float total = sub_group_reduce_add(sum[r]);
-        const float factor = total > 0 ? 1.0f / total : 0.0f;
-        if (row >= q_len) {
-            continue;
-        }
-        UNROLL
-        for (int j = 0; j < HEAD / WIDTH; j++) {
-            int d = j * WIDTH + lane;
-            if (d < head_dim) {
-                dst[row * dst_stride + head * head_dim + d] = bf16_from_f32(out[j][r] * factor);
-            }
-        }
-        if (lse != 0 && lane == 0) {
-            lse[head * q_len + row] = (most[r] + log2(total)) * LN_2;
-        }
-    }
+#include "flash_tail_tmpl.cl"
 }
 
 #undef KEYS
 #undef DEPTH
 #undef KEY_STRIDE
+#undef RESULT
 #undef FLASH
 #undef HEAD
 #undef ROWS
