@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "darkroom/darkroom.h"
+#include "engine/engine_state.h"
 #include "test.h"
 
 /* Like BF16_FRAME_RMS of the selftest, in steps of 255: sums in another order and type. */
@@ -272,6 +273,50 @@ static void encodes_the_next_prompt_while_it_denoises(void **state)
     dk_result_release(&alone);
 }
 
+/* What a request takes on the device: planned before, and what its dry runs then found. */
+static void plans_all_scratch(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dtype, *attention, *quantization;
+    } cases[] = {
+        {"f32", "flash", NULL}, {"bf16", "flash", "int8"}, {"bf16", "sage", "int4-weights"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        told t;
+        dk_error err;
+        dk_plan plan;
+        dk_result result;
+        dk_engine *engine = NULL;
+        dk_engine_options options = usual(&t, cases[i].dtype);
+        options.attention_backend = cases[i].attention;
+        options.quantization = cases[i].quantization;
+        assert_ok(dk_engine_open(&engine, &options, &err), err);
+        dk_request request;
+        dk_request_init(&request, engine);
+        request.prompt = "a red circle";
+        request.width = request.height = 128;
+        request.num_frames = 5;
+        request.num_inference_steps = 1;
+        assert_ok(dk_engine_plan(engine, &request, &plan, &err), err);
+        assert_ok(dk_generate(engine, &request, NULL, NULL, &result, &err), err);
+        double stacks = (double)(engine->nn.temp.size + engine->nn.keep.size);
+        double scratch = (double)dk_device_scratch_bytes(engine->device);
+        double host = 128 * 128 * 3 * (5 + 4 * 4); /* frames, and some of them as f32 */
+        double ratio = (double)plan.peak_bytes / (stacks + scratch + host);
+        print_message("%s, %s: planned %.2f MB, took %.2f MB in stacks, %.2f MB of scratch\n",
+                      cases[i].dtype, cases[i].attention, (double)plan.peak_bytes * 1e-6,
+                      stacks * 1e-6, scratch * 1e-6);
+        assert_true(scratch > 0 && ratio > 0.95 && ratio < 1.1);
+        double without = plan.flops;
+        request.image_path = "tests/golden/wan2.1-edit/picture.png";
+        request.strength = 1;
+        assert_ok(dk_engine_plan(engine, &request, &plan, &err), err);
+        assert_true(plan.flops > without); /* of an encoder that no device has prepared */
+        dk_result_release(&result);
+        dk_engine_close(&engine);
+    }
+}
+
 static void warms_up_the_sizes_that_are_named(void **state)
 {
     (void)state;
@@ -302,8 +347,10 @@ static void is_close_to_the_cpu_in_bf16(void **state)
     assert_true(rms_of(other, cpu) < CLOSE_RMS);
 }
 
-int main(void)
+/* argument: the test that runs, alone. */
+int main(int argc, char **argv)
 {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(offload_keeps_every_bit),
         cmocka_unit_test(refuses_a_budget_below_a_layer),
@@ -313,6 +360,7 @@ int main(void)
         cmocka_unit_test(attends_in_whole_numbers),
         cmocka_unit_test(encodes_prompts_on_the_cpu),
         cmocka_unit_test(encodes_the_next_prompt_while_it_denoises),
+        cmocka_unit_test(plans_all_scratch),
         cmocka_unit_test(warms_up_the_sizes_that_are_named),
         cmocka_unit_test(is_close_to_the_cpu_in_bf16),
     };

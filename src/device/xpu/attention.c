@@ -168,6 +168,14 @@ static double measure(dk_xpu *xpu, dk_xpu_attention_path path, const dk_attentio
     return least;
 }
 
+/* For a plan nothing is compiled: sdpa gets the bound of what takes most memory. */
+static dk_xpu_attention_path planned(dk_xpu_attention_path path)
+{
+    return path == DK_XPU_SDPA        ? DK_XPU_MULTIPLY
+           : path == DK_XPU_FLASH_XMX ? DK_XPU_FLASH
+                                      : path;
+}
+
 static bool can(dk_xpu *xpu, dk_xpu_attention_path path, const dk_attention_args *args,
                 const char **why)
 {
@@ -232,8 +240,11 @@ static dk_xpu_attention_path obey(dk_xpu *xpu, const dk_attention_args *args)
     if (sage && args->bias == NULL && !args->causal) {
         return DK_XPU_SAGE;
     }
-    if (xpu->head.attention == DK_ATTENTION_REFERENCE || xpu->head.plans_only) {
+    if (xpu->head.attention == DK_ATTENTION_REFERENCE) {
         return DK_XPU_MULTIPLY;
+    }
+    if (xpu->head.plans_only) {
+        return planned(xpu->head.attention == DK_ATTENTION_SDPA ? DK_XPU_SDPA : DK_XPU_FLASH);
     }
     if (sage) {
         tell_shape(xpu, args, args->q_len);
@@ -254,6 +265,9 @@ static dk_xpu_attention_path take_stored(dk_xpu *xpu, dk_xpu_attention_choice *c
                                          const dk_attention_args *args)
 {
     const char *why;
+    if (xpu->head.plans_only) {
+        return planned(choice->path);
+    }
     choice->stored = false;
     choice->path = can(xpu, choice->path, args, &why) ? choice->path : DK_XPU_MULTIPLY;
     tell_shape(xpu, args, args->q_len);

@@ -57,8 +57,8 @@ static void quantize(dk_xpu *xpu, const dk_attention_args *a, const side *s, dk_
 static dk_dtype holder(dk_xpu *xpu, const dk_attention_args *a)
 {
     dk_xpu_attention_state *state = &xpu->attention;
-    if (xpu->head.plans_only) {
-        return DK_I8;
+    if (xpu->head.plans_only) { /* nothing is checked for a plan, and this takes more memory */
+        return dk_xpu_compute_type(xpu);
     }
     if (!state->whole_fails && !dk_xpu_attention_multiplies_whole(xpu, a)) {
         state->whole_fails = true;

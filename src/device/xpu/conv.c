@@ -22,21 +22,28 @@ static void release_weight(dk_xpu *xpu, void *memory)
     dk_free(memory);
 }
 
+/* shape: out, in, taps in time, height and width. */
+static dk_xpu_stored stored_as(const void *weight, dk_dtype type, const int *shape)
+{
+    bool flat = shape[2] == 1;
+    int64_t area = (int64_t)shape[3] * shape[4], volume = shape[2] * area;
+    const int64_t dims[5] = {shape[0], shape[1], shape[2], shape[3], shape[4]};
+    const int64_t strides[5] = {shape[1] * volume, volume, area, shape[4], 1};
+    dk_xpu_stored stored = {.host = weight, .type = type, .rank = flat ? 4 : 5};
+    for (int i = 0, from = 0; i < stored.rank; i++, from++) {
+        from += flat && from == 2;
+        stored.dims[i] = dims[from];
+        stored.strides[i] = strides[from];
+    }
+    return stored;
+}
+
 dk_status dk_xpu_conv_prepare(dk_device *device, void **packed, const void *weight,
                               dk_dtype weight_type, const int *shape, dk_error *err)
 {
     (void)err;
     conv_weight *made = dk_alloc(sizeof *made);
-    bool flat = shape[2] == 1;
-    int64_t area = (int64_t)shape[3] * shape[4], volume = shape[2] * area;
-    made->stored = (dk_xpu_stored){.host = weight, .type = weight_type, .rank = flat ? 4 : 5};
-    int64_t dims[5] = {shape[0], shape[1], shape[2], shape[3], shape[4]};
-    int64_t strides[5] = {shape[1] * volume, volume, area, shape[4], 1};
-    for (int i = 0, from = 0; i < made->stored.rank; i++, from++) {
-        from += flat && from == 2;
-        made->stored.dims[i] = dims[from];
-        made->stored.strides[i] = strides[from];
-    }
+    made->stored = stored_as(weight, weight_type, shape);
     dk_xpu_keep(dk_xpu_of(device), made, release_weight);
     *packed = made;
     return DK_OK;
@@ -316,6 +323,13 @@ static void execute(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive, cha
     dk_xpu_form_end(xpu, form, event);
 }
 
+static void plan_calls(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive)
+{
+    for (int t = 0; t < (p->by_frame ? p->args->out_frames : 1); t++) {
+        dk_xpu_execute(xpu, primitive, NULL, NULL);
+    }
+}
+
 /* The source as one piece: where it lies, or gathered into scratch. */
 static char *source_of(dk_xpu *xpu, const plan *p)
 {
@@ -339,6 +353,9 @@ static bool prepare(dk_xpu *xpu, const plan *p, const dk_xpu_stored *stored,
     if (*primitive == NULL) {
         *primitive = make(xpu, &key, p, stored);
     }
+    if (xpu->head.plans_only) { /* no weight is needed, and none is there */
+        return *primitive != NULL;
+    }
     *form = *primitive != NULL ? dk_xpu_weight_in(xpu, stored, (*primitive)->weights) : NULL;
     if (*form != NULL && !(*primitive)->checked && !xpu->checks && !xpu->unchecked) {
         dk_xpu_check_conv(xpu, *primitive, *form, stored, p->args);
@@ -346,13 +363,22 @@ static bool prepare(dk_xpu *xpu, const plan *p, const dk_xpu_stored *stored,
     return *form != NULL;
 }
 
+/* A plan may be of a model whose weights no device has prepared. */
+static dk_xpu_stored stored_of(const dk_conv_args *a)
+{
+    const conv_weight *weight = a->packed_weight;
+    const int shape[] = {a->out_channels, a->in_channels, a->kernel_t, a->kernel_h,
+                         a->kernel_w};
+    return weight != NULL ? weight->stored : stored_as(NULL, DK_F32, shape);
+}
+
 static void run(dk_xpu *xpu, const dk_conv_args *a)
 {
     plan p = plan_of(xpu, a);
     dk_xpu_primitive *primitive = NULL;
     dk_xpu_form *form = NULL;
-    const conv_weight *weight = a->packed_weight;
-    if (!xpu->head.plans_only && !prepare(xpu, &p, &weight->stored, &primitive, &form)) {
+    const dk_xpu_stored stored = stored_of(a);
+    if (!prepare(xpu, &p, &stored, &primitive, &form)) {
         return;
     }
     bool own = primitive != NULL && (primitive->wrong || xpu->head.careful);
@@ -363,13 +389,14 @@ static void run(dk_xpu *xpu, const dk_conv_args *a)
                                        sizeof(float));
     }
     if (xpu->head.plans_only) {
+        plan_calls(xpu, &p, primitive);
         return;
     }
     if (own) {
-        dk_xpu_own_conv(xpu, a, &weight->stored, src, p.type, sums);
+        dk_xpu_own_conv(xpu, a, &stored, src, p.type, sums);
     } else {
         execute(xpu, &p, primitive, src, form, sums);
-        if (dk_xpu_spoils(xpu, &weight->stored, false) && !xpu->head.dry) {
+        if (dk_xpu_spoils(xpu, &stored, false) && !xpu->head.dry) {
             dk_xpu_spoil(xpu, p.wide ? sums : dk_xpu_operand(xpu, a->dst),
                          p.wide ? DK_F32 : a->dst_type);
         }

@@ -17,7 +17,7 @@ static dk_xpu_linear_plan plan_of(const dk_xpu *xpu, const dk_linear_args *args)
                                        .rank = 2,
                                        .dims = {args->depth, args->cols},
                                        .strides = {1, args->depth}}};
-    if (args->quantized != NULL && !xpu->head.plans_only) {
+    if (args->quantized != NULL) {
         const dk_xpu_quantized *weight = dk_xpu_quantized_of(args->quantized);
         bool whole = weight->kind == DK_QUANTIZATION_INT8;
         p.stored = weight->stored;
@@ -123,6 +123,9 @@ static bool prepare(dk_xpu *xpu, dk_xpu_linear_plan *p, dk_xpu_primitive **primi
                     dk_xpu_form **form)
 {
     *primitive = primitive_of(xpu, p);
+    if (xpu->head.plans_only) { /* no weight is needed, and none is there */
+        return *primitive != NULL;
+    }
     *form =
         *primitive != NULL ? dk_xpu_weight_in(xpu, &p->stored, (*primitive)->weights) : NULL;
     if (*form != NULL && !(*primitive)->checked && !xpu->checks && !xpu->unchecked) {
@@ -142,7 +145,7 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
     dk_xpu_form *form = NULL;
     void *known[DK_XPU_LINEAR_OPERANDS] = {0}, *addresses[DK_XPU_MOST_OPERANDS] = {0};
     bool plans = xpu->head.plans_only, own = xpu->head.careful && !plans;
-    if (!plans && !own && !prepare(xpu, &p, &primitive, &form)) {
+    if (!own && !prepare(xpu, &p, &primitive, &form)) {
         return;
     }
     if (own || (primitive != NULL && primitive->wrong)) {
@@ -156,6 +159,7 @@ static void run(dk_xpu *xpu, const dk_linear_args *a)
             dk_xpu_scratch(xpu, (size_t)(a->rows * a->cols) * sizeof(float));
     }
     if (plans) {
+        dk_xpu_execute(xpu, primitive, NULL, NULL);
         return;
     }
     known[DK_XPU_LINEAR_WEIGHT] = dk_xpu_form_begin(xpu, form);

@@ -56,7 +56,8 @@ void dk_xpu_primitives_release(dk_xpu *xpu);
 
 /* The primitive of that key; NULL: it has to be made. */
 dk_xpu_primitive *dk_xpu_primitive_find(dk_xpu *xpu, const dk_xpu_key *key);
-/* Takes over a described primitive and makes it; NULL after a failure that is kept. The
+/* Takes over a described primitive and makes it (a device that only plans keeps what it needs,
+   and does not); NULL after a failure that is kept. The
    descriptor is destroyed. Operands are added after. */
 dk_xpu_primitive *dk_xpu_primitive_add(dk_xpu *xpu, const dk_xpu_key *key,
                                        dnnl_primitive_desc_t desc);

@@ -275,14 +275,12 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     spoil_component(xpu, fault);
     xpu->loss = fault != NULL && strncmp(fault, "lost:", 5) == 0 ? dk_strdup(fault + 5) : NULL;
     xpu->head.direct_rows = INT64_MAX; /* oneDNN's sums depend on the number of rows */
-    if (!options->plans_only) {
-        dk_status status = open_queue(xpu, options, err);
-        if (status != DK_OK) {
-            close_device(&xpu->head);
-            return status;
-        }
-        describe(xpu, options->name);
+    dk_status status = open_queue(xpu, options, err); /* for plans too: oneDNN is asked */
+    if (status != DK_OK) {
+        close_device(&xpu->head);
+        return status;
     }
+    describe(xpu, options->name);
     *out = &xpu->head;
     return DK_OK;
 }
