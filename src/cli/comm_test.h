@@ -46,7 +46,8 @@ DK_MUST_USE dk_status dk_comm_test_become_mpirun(const dk_comm_test_flags *flags
 /* In a rank that dk_comm_test_start started: tells it how this rank ended. */
 void dk_comm_test_tell(int rank, dk_status status, const dk_error *err, json_t *report);
 
-#define DK_COMM_TEST_PARENT "DARKROOM_COMM_TEST_PARENT" /* the process that waits for a rank   \
-                                                         */
+#define DK_COMM_TEST_PARENT                                                                    \
+    "DARKROOM_COMM_TEST_PARENT" /* the process that waits for a rank                           \
+                                 */
 
 #endif

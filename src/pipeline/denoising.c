@@ -380,8 +380,8 @@ static dk_status run_group(group *g, dk_error *err)
 {
     int blocks = (int)dk_wan_dit_get_config(g->dit)->layers;
     DK_TRY(dk_nn_check(g->nn, err));
-    dk_status opened = dk_nn_guard_open(&g->nn->guards[DK_COMPONENT_TRANSFORMER],
-                                        g->nn->device, blocks, err);
+    dk_status opened =
+        dk_nn_guard_open(&g->nn->guards[DK_COMPONENT_TRANSFORMER], g->nn->device, blocks, err);
     DK_TRY(dk_nn_agree_status(g->nn, opened, err));
     DK_TRY(plan(g, err));
     make_room(g);
