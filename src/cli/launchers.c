@@ -15,7 +15,7 @@ static dk_status take_place(const dk_launch *l, dk_rank_team *team, dk_engine_op
                        "WORLD_SIZE, or the launcher's own variables",
                        l->rank, l->ranks, l->ranks - 1);
     }
-    if (options->num_gpus != 0 && options->num_gpus != l->ranks) {
+    if (options->num_gpus > 1 && options->num_gpus != l->ranks) {
         return dk_fail(err, DK_INVALID, "num_gpus is %d, but %d ranks were started",
                        options->num_gpus, l->ranks);
     }

@@ -30,6 +30,27 @@ dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_e
     return dk_layout_resolve(out, &request, err);
 }
 
+dk_status dk_ranks_serving_layout(dk_layout *out, dk_engine_options *options, dk_error *err)
+{
+    bool alone = options->dp_size == 0 && options->sp_degree == 0 &&
+                 options->ulysses_degree == 0 && options->ring_degree == 0 &&
+                 options->tp_size == 0 && !options->enable_cfg_parallel;
+    if (alone) {
+        options->dp_size = options->num_gpus;
+    }
+    return dk_ranks_layout(out, options, err);
+}
+
+void dk_ranks_replica_options(dk_engine_options *options, const dk_layout *layout)
+{
+    options->num_gpus = dk_layout_replica_ranks(layout);
+    options->dp_size = 1;
+    options->sp_degree = dk_layout_sp(layout);
+    options->ulysses_degree = layout->ulysses;
+    options->ring_degree = layout->ring;
+    options->tp_size = layout->tp;
+}
+
 void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_share cores)
 {
     if (cores.of > 1 && options->device != NULL && strcmp(options->device, "xpu") == 0) {

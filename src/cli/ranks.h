@@ -25,6 +25,13 @@ typedef struct dk_rank_team {
 DK_MUST_USE dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options,
                                       dk_error *err);
 
+/* The same of a server: num_gpus alone are so many replicas. The options then say the layout.
+ */
+DK_MUST_USE dk_status dk_ranks_serving_layout(dk_layout *out, dk_engine_options *options,
+                                              dk_error *err);
+/* Of one replica: what its worker is told. */
+void dk_ranks_replica_options(dk_engine_options *options, const dk_layout *layout);
+
 /* Gives the options this process's place (texts are borrowed from the team): from the
    launcher's environment, or as the first rank of a replica whose others it starts. cores:
    those of the whole replica, of.index counting ranks. */

@@ -9,6 +9,7 @@
 #include "cli/models.h"
 #include "cli/processes.h"
 #include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
 
 typedef struct scheduler_flags {
@@ -48,6 +49,7 @@ typedef struct run_state {
     scheduler_flags flags;
     dk_scheduler_options options;
     dk_engine_setup setup;
+    dk_layout layout;
     dk_progress progress;
     dk_command_line worker;
     dk_link_keys keys;
@@ -59,6 +61,8 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
     DK_TRY(dk_arguments_apply(arguments, &scheduler_parameters, &r->flags, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->options, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
+    DK_TRY(dk_arguments_apply(arguments, &dk_rank_parameters, &r->setup.options, err));
+    DK_TRY(dk_ranks_serving_layout(&r->layout, &r->setup.options, err));
     if (r->setup.options.trace_path != NULL) {
         DK_TRY(dk_trace_path_check(r->setup.options.trace_path, err));
     }
@@ -84,6 +88,9 @@ static dk_status schedule(run_state *r, dk_error *err)
     dk_command_line_init(&r->worker, "worker");
     dk_command_line_add(&r->worker, every);
     dk_command_line_add_fields(&r->worker, &dk_option_parameters, &r->setup.options);
+    r->options.replicas = r->layout.dp;
+    dk_ranks_replica_options(&r->setup.options, &r->layout);
+    dk_command_line_add_fields(&r->worker, &dk_rank_parameters, &r->setup.options);
     const dk_scheduler_setup setup = {.options = &r->options,
                                       .endpoint = r->flags.endpoint,
                                       .keys = &r->keys,
@@ -111,6 +118,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
 static const dk_flag_group groups[] = {{&scheduler_parameters, NULL},
                                        {&dk_scheduler_parameters, NULL},
                                        {&dk_option_parameters, NULL},
+                                       {&dk_rank_parameters, NULL},
                                        {NULL, NULL}};
 
 const dk_command dk_command_scheduler = {

@@ -10,6 +10,7 @@
 #include "cli/models.h"
 #include "cli/processes.h"
 #include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
 #include "server/serve/serve.h"
 
@@ -17,6 +18,7 @@ typedef struct run_state {
     dk_serve_options serve;
     dk_scheduler_options scheduler;
     dk_engine_setup setup;
+    dk_layout layout;
     dk_progress progress;
     dk_command_line line;
     char *store;
@@ -62,13 +64,15 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
     DK_TRY(dk_arguments_apply(arguments, &dk_serve_parameters, &r->serve, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->scheduler, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
+    DK_TRY(dk_arguments_apply(arguments, &dk_rank_parameters, &r->setup.options, err));
+    DK_TRY(dk_ranks_serving_layout(&r->layout, &r->setup.options, err));
     if (r->setup.options.trace_path != NULL) {
         DK_TRY(dk_trace_path_check(r->setup.options.trace_path, err));
     }
     if ((r->serve.ssl_certfile == NULL) != (r->serve.ssl_keyfile == NULL)) {
         return dk_fail(err, DK_INVALID, "--ssl-certfile and --ssl-keyfile come together");
     }
-    return dk_scheduler_options_check(&r->scheduler, err);
+    return DK_OK;
 }
 
 static dk_status serve(run_state *r, dk_error *err)
@@ -79,11 +83,12 @@ static dk_status serve(run_state *r, dk_error *err)
     dk_command_line_init(&r->line, "scheduler");
     dk_command_line_add_fields(&r->line, &dk_scheduler_parameters, &r->scheduler);
     dk_command_line_add_fields(&r->line, &dk_option_parameters, &r->setup.options);
+    dk_command_line_add_fields(&r->line, &dk_rank_parameters, &r->setup.options);
     const dk_serve_setup setup = {.options = &r->serve,
                                   .store_path = r->store,
                                   .run_folder_base = run_folder_base(),
                                   .scheduler_argv = (const char *const *)r->line.words,
-                                  .num_gpus = r->scheduler.num_gpus,
+                                  .layout = &r->layout,
                                   .log = &log,
                                   .listening = on_listening,
                                   .ready = on_ready};
@@ -110,6 +115,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
 static const dk_flag_group groups[] = {{&dk_serve_parameters, NULL},
                                        {&dk_scheduler_parameters, NULL},
                                        {&dk_option_parameters, NULL},
+                                       {&dk_rank_parameters, NULL},
                                        {NULL, NULL}};
 
 const dk_command dk_command_serve = {

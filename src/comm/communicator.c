@@ -2,6 +2,7 @@
 #include "comm/communicator.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,8 @@ enum { DEADLINE_S = 300, NAME_BYTES = 32 };
 typedef struct shared {
     dk_comm_queue *queue;
     dk_comm_scratch scratch; /* of the call that is carried out */
+    atomic_int under_way;    /* calls */
+    dk_trace *trace;         /* borrowed; NULL: none */
     pthread_mutex_t lock;
     dk_comm_work work[DK_COMM_OP_COUNT]; /* under the lock */
     dk_log log;
@@ -35,16 +38,26 @@ static dk_status carry(const dk_comm_call *call, dk_error *err)
     dk_comm *comm = call->comm;
     shared *s = comm->shared;
     char what[64];
-    double start = dk_now_ms();
+    int64_t start_ns = dk_now_ns();
+    double start = (double)start_ns * 1e-6;
     snprintf(what, sizeof what, "%s of %s", dk_comm_op_names[call->op], comm->name);
     const dk_comm_at at = {.what = what, .deadline_ms = start + comm->deadline_s * 1e3};
+    atomic_fetch_add(&s->under_way, 1);
     dk_status status = dk_comm_call_run(call, comm->transport, &s->scratch, &at, err);
-    double seconds = (dk_now_ms() - start) * 1e-3;
+    atomic_fetch_sub(&s->under_way, 1);
+    int64_t end_ns = dk_now_ns();
+    double bytes = dk_comm_call_bytes(call, comm->transport->rank, comm->transport->ranks);
+    dk_trace_add(s->trace, &(dk_trace_span){.lane = DK_TRACE_COMMUNICATION,
+                                            .name = dk_comm_op_names[call->op],
+                                            .begin_ns = start_ns,
+                                            .end_ns = end_ns,
+                                            .bytes = (int64_t)bytes,
+                                            .group = comm->name});
     pthread_mutex_lock(&s->lock);
     dk_comm_work *work = &s->work[call->op];
     work->calls++;
-    work->bytes += dk_comm_call_bytes(call, comm->transport->rank, comm->transport->ranks);
-    work->seconds += seconds;
+    work->bytes += bytes;
+    work->seconds += (double)(end_ns - start_ns) * 1e-9;
     pthread_mutex_unlock(&s->lock);
     return status;
 }
@@ -124,6 +137,11 @@ dk_status dk_comm_split(dk_comm **out, dk_comm *comm, int color, int key, const 
     return DK_OK;
 }
 
+void dk_comm_set_trace(dk_comm *comm, dk_trace *trace)
+{
+    comm->shared->trace = trace;
+}
+
 void dk_comm_set_deadline(dk_comm *comm, double seconds)
 {
     comm->deadline_s = seconds;
@@ -153,6 +171,11 @@ void dk_comm_abandon(dk_comm *comm, const char *why)
 {
     dk_transport *transport = comm->outermost->transport;
     transport->ops->abandon(transport, why);
+}
+
+bool dk_comm_is_busy(const dk_comm *comm)
+{
+    return atomic_load(&comm->shared->under_way) > 0;
 }
 
 void dk_comm_get_work(const dk_comm *comm, dk_comm_work out[DK_COMM_OP_COUNT])

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "comm/transport.h"
 #include "tensor/dtype.h"
 
@@ -40,6 +41,10 @@ void dk_comm_close(dk_comm **comm);
    the order of key; color < 0: *out becomes NULL. Owned, closed before `comm`. */
 DK_MUST_USE dk_status dk_comm_split(dk_comm **out, dk_comm *comm, int color, int key,
                                     const char *name, dk_error *err);
+
+/* Calls of the outermost group become spans of the lane "communication"; borrowed, NULL: none.
+ */
+void dk_comm_set_trace(dk_comm *comm, dk_trace *trace);
 
 /* Of this group's calls from now on, in seconds; INFINITY: none. */
 void dk_comm_set_deadline(dk_comm *comm, double seconds);
@@ -110,6 +115,9 @@ dk_comm_ticket dk_comm_start_shift(dk_comm *comm, void *dst, size_t dst_bytes, c
                                    size_t src_bytes);
 /* Returns the first failure of the calls up to this one. */
 DK_MUST_USE dk_status dk_comm_wait(dk_comm *comm, dk_comm_ticket ticket, dk_error *err);
+
+/* Whether a call of the outermost group is under way; from any thread. */
+bool dk_comm_is_busy(const dk_comm *comm);
 
 /* What the calls of a kind have cost so far, of a group with all its sub-groups. */
 typedef struct dk_comm_work {

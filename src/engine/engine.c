@@ -41,6 +41,7 @@ void dk_engine_options_init(dk_engine_options *options)
 {
     *options = (dk_engine_options){.device = "cpu",
                                    .dtype = "bf16",
+                                   .num_gpus = 1,
                                    .quantization_max_error = NAN,
                                    .embedding_cache_mb = EMBEDDING_CACHE_MB,
                                    .log_level = DK_LOG_WARNING};
@@ -223,6 +224,9 @@ static dk_status open_embeddings(dk_engine *engine, const dk_engine_options *opt
 static dk_status open_parts(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     DK_TRY(open_trace(engine, options, err));
+    if (engine->ranks != NULL) {
+        dk_comm_set_trace(engine->ranks->world, engine->trace);
+    }
     DK_TRY(open_device(engine, options, err));
     DK_TRY(resolve_model(engine, options, err));
     DK_TRY(open_pipeline(engine, err));
@@ -363,11 +367,15 @@ dk_status dk_request_check(dk_request *request, dk_engine *engine, dk_event_fn *
     return status;
 }
 
+/* A rank that waits for another does not hang: the call has a deadline of its own, whose error
+   says more. */
 uint64_t dk_engine_pulse(const dk_engine *engine)
 {
-    uint64_t prompts = engine->text_device != NULL ? dk_device_pulse(engine->text_device) : 0;
-    uint64_t ahead = engine->ahead_device != NULL ? dk_device_pulse(engine->ahead_device) : 0;
-    return dk_device_pulse(engine->device) + prompts + ahead;
+    dk_engine *e = (dk_engine *)(uintptr_t)engine;
+    uint64_t waits = e->ranks != NULL && dk_ranks_are_busy(e->ranks)
+                         ? atomic_fetch_add(&e->waits, 1) + 1
+                         : atomic_load(&e->waits);
+    return dk_device_pulse(engine->device) + waits;
 }
 
 bool dk_engine_prepares(const dk_engine *engine)

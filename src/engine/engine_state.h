@@ -17,8 +17,9 @@ typedef struct dk_planner dk_planner;
 
 struct dk_engine {
     dk_log log;
-    dk_trace *trace; /* owned; NULL: none is written */
-    dk_ranks *ranks; /* owned; NULL: this one alone */
+    dk_trace *trace;        /* owned; NULL: none is written */
+    dk_ranks *ranks;        /* owned; NULL: this one alone */
+    _Atomic uint64_t waits; /* times that it was found waiting for other ranks */
     dk_device *device;
     dk_pipeline *pipeline;
     dk_nn nn;

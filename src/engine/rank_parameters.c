@@ -12,9 +12,14 @@
     }
 
 static const dk_parameter parameters[] = {
-    DEGREE(num_gpus, "1",
-           "ranks: processes with a device each, or with --device cpu a share of the cores; "
-           "dp_size x (2 with enable_cfg_parallel) x sp_degree x tp_size of them"),
+    {.name = "num_gpus",
+     .type = DK_PARAMETER_INT,
+     .offset = offsetof(dk_engine_options, num_gpus),
+     .min = 1,
+     .max = DK_COMM_MOST_RANKS,
+     .default_text = "1",
+     .help = "ranks: processes with a device each, or with --device cpu a share of the cores; "
+             "dp_size x (2 with enable_cfg_parallel) x sp_degree x tp_size of them"},
     DEGREE(dp_size, "serve without other degrees: num_gpus; else 1",
            "replicas, which take different requests"),
     DEGREE(sp_degree, "what the other degrees leave",

@@ -36,7 +36,8 @@ static dk_status form(dk_ranks *ranks, const dk_layout *layout, dk_error *err)
     DK_TRY(dk_comm_split(&ranks->control, all, dp, rank, "control", err));
     DK_TRY(dk_comm_split(&ranks->orders, all, dp, rank, "orders", err));
     dk_comm_set_deadline(ranks->orders, INFINITY);
-    ranks->parallel = (dk_nn_parallel){.groups = &ranks->groups, .control = ranks->control};
+    ranks->parallel = (dk_nn_parallel){
+        .groups = &ranks->groups, .control = ranks->control, .orders = ranks->orders};
     return DK_OK;
 }
 
@@ -86,6 +87,12 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
 bool dk_ranks_lead(const dk_ranks *ranks)
 {
     return ranks == NULL || dk_comm_rank(ranks->groups.replica) == 0;
+}
+
+bool dk_ranks_are_busy(const dk_ranks *ranks)
+{
+    return dk_comm_is_busy(ranks->world) ||
+           (ranks->quiet != NULL && dk_comm_is_busy(ranks->quiet));
 }
 
 /* A length, then the text; length 0: the end. */

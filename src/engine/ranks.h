@@ -26,6 +26,9 @@ void dk_ranks_close(dk_ranks **ranks);
 
 bool dk_ranks_lead(const dk_ranks *ranks); /* also with NULL */
 
+/* Whether a call between ranks is under way, orders not counted; from any thread. */
+bool dk_ranks_are_busy(const dk_ranks *ranks);
+
 /* From the leader to the others: a text. */
 DK_MUST_USE dk_status dk_ranks_tell(dk_ranks *ranks, const char *text, dk_error *err);
 /* The next text; NULL: the leader has ended. Owned. */

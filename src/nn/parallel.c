@@ -123,6 +123,16 @@ int dk_nn_ranks(const dk_nn *nn)
     return nn->parallel == NULL ? 1 : dk_comm_ranks(nn->parallel->control);
 }
 
+uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine)
+{
+    dk_error err;
+    uint64_t word = mine;
+    if (nn->parallel != NULL && is_live(nn)) {
+        note(nn, dk_comm_broadcast(nn->parallel->orders, &word, sizeof word, 0, &err), &err);
+    }
+    return nn->cut_off ? 0 : word;
+}
+
 void dk_nn_share(dk_nn *nn, void *data, size_t bytes)
 {
     dk_error err;

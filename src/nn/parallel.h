@@ -16,6 +16,7 @@
 struct dk_nn_parallel {
     const dk_groups *groups;
     dk_comm *control; /* of the replica's ranks: small messages, wishes to stop */
+    dk_comm *orders;  /* of the same, without a deadline: what is done next */
 };
 
 /* Rows [begin, begin + count) of a sequence. */
@@ -35,6 +36,9 @@ void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x);
 /* Whether this is rank 0 of its replica, which talks to the world. */
 bool dk_nn_leads(const dk_nn *nn);
 int dk_nn_ranks(const dk_nn *nn); /* of the replica */
+
+/* The leader's word of what is done next, which the others wait for as long as it takes. */
+uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine);
 
 /* On the replica's ranks at once: the leader's word; the largest of all ranks' words. A failure
    is kept by the device, and what comes back is `mine`. */

@@ -164,7 +164,7 @@ static int list_jobs(dk_job **out, dk_job *const *jobs, int count, const dk_stag
         bool applies = stage->applies == NULL || stage->applies(jobs[i]);
         mask |= jobs[i]->status == DK_OK && applies ? (uint64_t)1 << i : 0;
     }
-    mask = shared ? dk_nn_agree(jobs[0]->nn, mask) : mask;
+    mask = shared ? dk_nn_call_roll(jobs[0]->nn, mask) : mask;
     for (int i = 0; i < count; i++) {
         if (mask >> i & 1) {
             out[left++] = jobs[i];

@@ -2,6 +2,7 @@
 #ifndef DK_SERVER_API_API_H
 #define DK_SERVER_API_API_H
 
+#include "comm/groups.h"
 #include "server/http/http.h"
 #include "server/service/service.h"
 
@@ -12,8 +13,8 @@ typedef struct dk_api_options {
     const char *run_folder;        /* for files that live for a moment */
     double max_pixels;             /* of one output: width x height x frames */
     const char *allowed_url_hosts; /* by commas; NULL: no pictures by URL */
-    int num_gpus;
-    int port; /* filled in when it is known */
+    dk_layout layout;              /* of the workers */
+    int port;                      /* filled in when it is known */
     bool with_tls, with_keys;
     dk_http_server *const *http; /* for the number of connections; *http NULL: not yet */
     const dk_log *access_log;    /* a line per request; NULL: none */

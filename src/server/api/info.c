@@ -10,15 +10,19 @@
 #include "pipeline/request_parameters.h"
 #include "server/api/state.h"
 
+static int gpus_of(const dk_api *api)
+{
+    return dk_layout_replica_ranks(&api->options->layout) * api->options->layout.dp;
+}
+
 static json_t *card_of(dk_api *api)
 {
     char *name = dk_api_model_name(api);
     json_t *model = dk_service_model(api->service);
-    json_t *card =
-        json_pack("{s:s, s:s, s:i, s:s, s:i, s:O*, s:O*, s:s}", "id", name, "object", "model",
-                  "created", 0, "owned_by", "darkroom", "num_gpus", api->options->num_gpus,
-                  "pipeline_name", json_object_get(model, "pipeline"), "device",
-                  json_object_get(model, "device"), "task_type", "T2V");
+    json_t *card = json_pack("{s:s, s:s, s:i, s:s, s:i, s:O*, s:O*, s:s}", "id", name, "object",
+                             "model", "created", 0, "owned_by", "darkroom", "num_gpus",
+                             gpus_of(api), "pipeline_name", json_object_get(model, "pipeline"),
+                             "device", json_object_get(model, "device"), "task_type", "T2V");
     dk_free(name);
     json_decref(model);
     return card;
@@ -52,14 +56,15 @@ void dk_api_health(void *context, dk_http_exchange *exchange, const dk_http_requ
     (void)request;
     dk_api *api = context;
     bool ready = dk_service_is_ready(api->service);
-    int gpus = api->options->num_gpus;
+    const dk_layout *layout = &api->options->layout;
     json_t *model = dk_service_model(api->service);
     const char *device = json_string_value(json_object_get(model, "device"));
     bool xpu = device != NULL && strncmp(device, "xpu", 3) == 0;
     dk_http_reply_json(exchange, ready ? 200 : 503,
                        json_pack("{s:s, s:i, s:i, s:i, s:s}", "status",
-                                 ready ? "ready" : "loading", "num_gpus", gpus, "dp_size", gpus,
-                                 "sp_degree", 1, "platform", xpu ? "xpu" : "cpu"));
+                                 ready ? "ready" : "loading", "num_gpus", gpus_of(api),
+                                 "dp_size", layout->dp, "sp_degree", dk_layout_sp(layout),
+                                 "platform", xpu ? "xpu" : "cpu"));
     json_decref(model);
 }
 
@@ -75,15 +80,18 @@ void dk_api_server_info(void *context, dk_http_exchange *exchange,
 {
     (void)request;
     dk_api *api = context;
+    const dk_layout *layout = &api->options->layout;
     char *name = dk_api_model_name(api);
     json_t *report = dk_service_report(api->service);
     json_t *info = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:O*, s:O*, s:O*, s:O*}", "version",
-        dk_version(), "model_path", name, "served_model_name", name, "num_gpus",
-        api->options->num_gpus, "dp_size", api->options->num_gpus, "sp_degree", 1, "tp_size", 1,
-        "pid", (int)getpid(), "workers", json_object_get(report, "workers"), "queued",
-        json_object_get(report, "depth"), "scheduler_pid", json_object_get(report, "pid"),
-        "on_hold", json_object_get(report, "on_hold"));
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:O*, s:O*, s:O*, s:O*}",
+        "version", dk_version(), "model_path", name, "served_model_name", name, "num_gpus",
+        gpus_of(api), "dp_size", layout->dp, "sp_degree", dk_layout_sp(layout),
+        "ulysses_degree", layout->ulysses, "ring_degree", layout->ring, "enable_cfg_parallel",
+        layout->cfg > 1, "tp_size", layout->tp, "pid", (int)getpid(), "workers",
+        json_object_get(report, "workers"), "queued", json_object_get(report, "depth"),
+        "scheduler_pid", json_object_get(report, "pid"), "on_hold",
+        json_object_get(report, "on_hold"));
     dk_http_reply_json(exchange, 200, info);
     dk_free(name);
     json_decref(report);

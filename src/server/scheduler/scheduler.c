@@ -145,12 +145,11 @@ dk_status dk_scheduler_run(const dk_scheduler_setup *setup, dk_error *err)
 {
     int signals = -1;
     dk_scheduler s = {.setup = setup, .options = setup->options};
-    DK_TRY(dk_scheduler_options_check(setup->options, err));
     DK_TRY(watch_signals(&signals, err));
     dk_status status = dk_link_listen(&s.link, setup->endpoint, setup->keys, err);
     if (status == DK_OK) {
         s.queue = dk_queue_create();
-        s.slot_count = setup->options->num_gpus;
+        s.slot_count = setup->options->replicas;
         s.slots = dk_alloc((size_t)s.slot_count * sizeof *s.slots);
         for (int i = 0; i < s.slot_count; i++) {
             s.slots[i] = (dk_slot){.index = i, .of = s.slot_count, .born_ms = dk_now_ms()};

@@ -9,10 +9,8 @@
 #include "server/wire/link.h"
 
 typedef struct dk_scheduler_options {
-    int num_gpus; /* workers */
-    int dp_size;  /* 0: as many as num_gpus */
-    int tp_size, sp_degree, ulysses_degree, ring_degree;
-    bool enable_cfg_parallel;
+    int replicas; /* workers, each of them the first rank of a replica; no flag: the layout
+                     tells */
     int batching_max_size;
     double batching_delay_ms;
     double checkpoint_every_s;
@@ -22,10 +20,6 @@ typedef struct dk_scheduler_options {
 
 void dk_scheduler_options_init(dk_scheduler_options *options);
 extern const dk_parameter_table dk_scheduler_parameters;
-
-/* What the table cannot say: layouts that do not exist (yet). */
-DK_MUST_USE dk_status dk_scheduler_options_check(const dk_scheduler_options *options,
-                                                 dk_error *err);
 
 typedef struct dk_scheduler_setup {
     const dk_scheduler_options *options;

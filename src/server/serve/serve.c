@@ -137,7 +137,7 @@ static dk_status start(server *s, dk_error *err)
                                       .run_folder = s->run_folder,
                                       .max_pixels = o->max_pixels,
                                       .allowed_url_hosts = o->allowed_url_hosts,
-                                      .num_gpus = s->setup->num_gpus,
+                                      .layout = *s->setup->layout,
                                       .access_log = o->log_requests ? &s->access_log : NULL,
                                       .http = &s->http,
                                       .with_tls = o->ssl_certfile != NULL,

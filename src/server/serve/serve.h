@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/parameter.h"
+#include "comm/groups.h"
 
 typedef struct dk_serve_options {
     const char *host;
@@ -27,7 +28,7 @@ typedef struct dk_serve_setup {
     const char *store_path;            /* made when absent */
     const char *run_folder_base;       /* where the private folder is made */
     const char *const *scheduler_argv; /* see dk_service_options */
-    int num_gpus;
+    const dk_layout *layout;           /* of the workers: what clients are told */
     const dk_log *log;
     /* Called once, when it listens; and when the first worker is ready. */
     void (*listening)(void *context, const char *url);
