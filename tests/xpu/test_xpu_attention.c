@@ -357,9 +357,11 @@ static dk_device *open_device(dk_attention_backend backend, bool exact)
     return device;
 }
 
-/* Every `step`th of the grid. */
-static void check_grid(dk_attention_backend backend, int step)
+/* Every `step`th of the grid, heads of up to most_dim: the driver takes seconds for a kernel of
+   flash, and each size is another. sage: without what flash does for it. */
+static void check_grid(dk_attention_backend backend, int step, int most_dim)
 {
+    bool sage = backend == DK_ATTENTION_SAGE;
     static const int dims[] = {1, 16, 40, 64, 80, 128, 160, 512};
     static const int64_t lengths[][2] = {{1, 1},  {1, 300},   {7, 64},
                                          {64, 7}, {257, 300}, {300, 257}};
@@ -373,13 +375,15 @@ static void check_grid(dk_attention_backend backend, int step)
         s.kv_len = length[1];
         s.type = i % 2 == 0 ? DK_F32 : DK_BF16;
         /* Every bias with and without a mask, in turn, so that each meets every size. */
-        s.bias = turn % BIASES;
-        s.causal = turn / BIASES % 2 == 1;
+        s.bias = sage ? NO_BIAS : turn % BIASES;
+        s.causal = !sage && turn / BIASES % 2 == 1;
         s.gap = turn % 3 == 0 ? 0 : 8 * (turn % 3);
         s.lse = turn % 5 < 2;
-        s.sage = backend == DK_ATTENTION_SAGE;
+        s.sage = sage;
         turn += 3;
-        check_scene(device, &s);
+        if (s.head_dim <= most_dim) {
+            check_scene(device, &s);
+        }
     }
     dk_device_close(&device);
 }
@@ -387,25 +391,25 @@ static void check_grid(dk_attention_backend backend, int step)
 static void test_reference(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_REFERENCE, 1);
+    check_grid(DK_ATTENTION_REFERENCE, 1, 512);
 }
 
 static void test_flash(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_FLASH, 1);
+    check_grid(DK_ATTENTION_FLASH, 1, 512);
 }
 
 static void test_sdpa(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_SDPA, 1);
+    check_grid(DK_ATTENTION_SDPA, 1, 64);
 }
 
 static void test_auto(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_AUTO, 5);
+    check_grid(DK_ATTENTION_AUTO, 5, 64);
 }
 
 /* Halves of the keys, joined by their log-sum-exp, are the whole: what ring attention does. */
@@ -485,7 +489,7 @@ static void test_reasons(void **unused)
 static void test_sage(void **unused)
 {
     (void)unused;
-    check_grid(DK_ATTENTION_SAGE, 1);
+    check_grid(DK_ATTENTION_SAGE, 1, 512);
 }
 
 /* What the CPU gives for the same call: its way rounds in the same places. */
@@ -599,8 +603,10 @@ static int take_cache(void **folder)
     return 0;
 }
 
-int main(void)
+/* argument: the test that runs, alone. */
+int main(int argc, char **argv)
 {
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_cpu_says_why),
