@@ -73,6 +73,7 @@ dk_link_step dk_meeting_receive(dk_meeting_link *link, size_t most_bytes)
             return DK_LINK_WAITS;
         }
         if (count < 0 || (count == 0 && wanted > 0)) {
+            link->went_silent = count < 0 && errno != ECONNRESET && errno != EPIPE;
             return DK_LINK_ENDED;
         }
         link->got += (size_t)count;
@@ -86,6 +87,11 @@ dk_link_step dk_meeting_receive(dk_meeting_link *link, size_t most_bytes)
             return DK_LINK_FRAME;
         }
     }
+}
+
+const char *dk_meeting_end_text(const dk_meeting_link *link)
+{
+    return link->went_silent ? "nothing comes through to it any more" : "its connection ended";
 }
 
 dk_link_step dk_meeting_await(dk_meeting_link *link, size_t most_bytes, double deadline_ms)

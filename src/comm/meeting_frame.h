@@ -30,6 +30,7 @@ typedef struct dk_meeting_link {
     dk_frame_kind kind;
     size_t bytes;        /* of the body */
     unsigned char *body; /* owned; [bytes], and a 0 behind */
+    bool went_silent;    /* it ended because nothing came through any more */
 } dk_meeting_link;
 
 typedef enum dk_link_step {
@@ -59,6 +60,9 @@ bool dk_meeting_send_text(const dk_meeting_link *link, dk_frame_kind kind, uint3
                           const char *text);
 /* Reads one; *text is borrowed from the link. False: it is none. */
 bool dk_meeting_read_text(const dk_meeting_link *link, uint32_t *number, const char **text);
+
+/* Why a connection has ended, in words. */
+const char *dk_meeting_end_text(const dk_meeting_link *link);
 
 void dk_put_u32(unsigned char *dst, uint32_t value);
 uint32_t dk_get_u32(const unsigned char *src);

@@ -65,7 +65,7 @@ void dk_meeting_tell_gone(dk_rendezvous *r, int rank, const char *why)
 static const char *instead(const dk_meeting_link *link, dk_link_step step)
 {
     if (step == DK_LINK_ENDED) {
-        return "its connection ended";
+        return dk_meeting_end_text(link);
     }
     if (step == DK_LINK_FRAME && link->kind == DK_FRAME_GIVE_UP) {
         return (const char *)link->body;

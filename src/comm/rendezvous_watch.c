@@ -20,7 +20,7 @@ static news hear(dk_meeting_link *link, int *rank, const char **why)
     case DK_LINK_WAITS:
         return NEWS_NONE;
     case DK_LINK_ENDED:
-        *why = "its connection ended";
+        *why = dk_meeting_end_text(link);
         return NEWS_LOST;
     case DK_LINK_MALFORMED:
         *why = "it sent something else than expected";

@@ -42,7 +42,8 @@ static const dk_transport_ops ops = {
 static void close_group(dk_transport *t)
 {
     dk_shm *g = (dk_shm *)t;
-    if (g->ranks != NULL) {
+    /* Who leaves because the group has ended is not the reason: that reaches everybody. */
+    if (g->ranks != NULL && !atomic_load(&g->life->is_over)) {
         atomic_store(&g->ranks[g->head.rank].has_left, 1);
     }
     if (g->is_outermost && g->life != NULL) {

@@ -1,7 +1,7 @@
 /* Tests of groups run in processes of their own: the test program starts itself once per rank.
 
-   A case is a function that runs in every rank, found by its name. It tells of failures through
-   its status and error; what it says with rank_says comes back to the test. */
+   A case is a function that runs in every rank, found by its name. Its status and the message
+   of its error come back to the test. */
 #ifndef DK_TESTS_COMM_FIXTURE_H
 #define DK_TESTS_COMM_FIXTURE_H
 
@@ -44,6 +44,10 @@ void start_ranks(rank_set *set, const char *name, int ranks, const char *argumen
 /* One more into a set whose ranks are named by hand. */
 void start_rank(rank_set *set, const char *name, int rank, int ranks, const char *argument);
 void begin_set(rank_set *set, const char *address);
+/* In a rank: it is where the test wants it. In the test: waits until all ranks have said so;
+   false: one has ended before. */
+void rank_is_ready(void);
+bool await_ready(rank_set *set);
 /* Waits for all of them. */
 void end_ranks(rank_set *set, rank_end ends[MOST_RANKS]);
 

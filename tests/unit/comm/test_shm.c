@@ -36,14 +36,14 @@ static uint32_t choose(run *r, uint32_t below)
 /* Sizes: none, few, unaligned, several slots. */
 static size_t choose_size(run *r)
 {
-    switch (choose(r, 8)) {
+    switch (choose(r, 12)) {
     case 0:
         return 0;
     case 1:
     case 2:
         return 1 + choose(r, 70);
     case 3:
-        return (1 << 20) + choose(r, 3 << 20);
+        return (1 << 20) + choose(r, 3 << 19);
     default:
         return 1 + choose(r, 100000);
     }
