@@ -39,16 +39,12 @@ static bool is_done(const one_way *way)
 
 static bool can_send(const one_way *way)
 {
-    return !is_done(way) &&
-           dk_shm_reached(atomic_load_explicit(&way->channel->taken, memory_order_acquire),
-                          way->round - 1);
+    return !is_done(way) && dk_shm_reached(atomic_load(&way->channel->taken), way->round - 1);
 }
 
 static bool can_take(const one_way *way)
 {
-    return !is_done(way) &&
-           dk_shm_reached(atomic_load_explicit(&way->channel->sent, memory_order_acquire),
-                          way->round + 1);
+    return !is_done(way) && dk_shm_reached(atomic_load(&way->channel->sent), way->round + 1);
 }
 
 static size_t next_piece(const one_way *way)
@@ -62,8 +58,7 @@ static void go_on(dk_shm *g, one_way *way, size_t piece, atomic_uint *counter)
     way->moved += piece;
     way->round++;
     way->is_first = false;
-    atomic_store_explicit(counter, way->round, memory_order_release);
-    atomic_thread_fence(memory_order_seq_cst); /* as in dk_shm_post */
+    atomic_store(counter, way->round); /* in one order for all, as in dk_shm_post */
     dk_shm_knock(g, way->peer);
 }
 

@@ -84,7 +84,7 @@ static void sleep_at(atomic_uint *door, uint32_t value, double until_ms)
 void dk_shm_knock(dk_shm *g, int rank)
 {
     dk_shm_rank *other = &g->ranks[rank];
-    uint32_t awaits = atomic_load_explicit(&other->awaits, memory_order_relaxed);
+    uint32_t awaits = atomic_load(&other->awaits);
     if (awaits == (uint32_t)g->head.rank + 1 || awaits == DK_SHM_ANY) {
         atomic_fetch_add(&other->door, 1);
         syscall(SYS_futex, &other->door, FUTEX_WAKE, 1, NULL, NULL, 0);
@@ -93,9 +93,9 @@ void dk_shm_knock(dk_shm *g, int rank)
 
 void dk_shm_post(dk_shm *g, dk_shm_count count, uint32_t value)
 {
-    atomic_store_explicit(&g->ranks[g->head.rank].counts[count], value, memory_order_release);
-    /* Either this rank sees who waits, or the one who waits sees the counter. */
-    atomic_thread_fence(memory_order_seq_cst);
+    /* In one order for all: either this rank sees who waits, or the one who waits sees the
+       counter. */
+    atomic_store(&g->ranks[g->head.rank].counts[count], value);
     for (int i = 0; i < g->head.ranks; i++) {
         if (i != g->head.rank) {
             dk_shm_knock(g, i);
@@ -188,7 +188,6 @@ dk_status dk_shm_await(dk_shm *g, const dk_shm_wait *wait, const dk_comm_at *at,
     }
     double since = dk_now_ms();
     atomic_store(&own->awaits, wait->awaits);
-    atomic_thread_fence(memory_order_seq_cst);
     for (;;) {
         uint32_t value = atomic_load(&own->door);
         if (wait->is_over(g, wait)) {
@@ -206,9 +205,7 @@ dk_status dk_shm_await(dk_shm *g, const dk_shm_wait *wait, const dk_comm_at *at,
 
 static bool has_reached(const dk_shm *g, int rank, const dk_shm_wait *wait)
 {
-    return dk_shm_reached(
-        atomic_load_explicit(&g->ranks[rank].counts[wait->count], memory_order_acquire),
-        wait->target);
+    return dk_shm_reached(atomic_load(&g->ranks[rank].counts[wait->count]), wait->target);
 }
 
 static bool one_is_over(const dk_shm *g, const dk_shm_wait *wait)
