@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -175,6 +176,7 @@ static bool spin(const dk_shm *g, const dk_shm_wait *wait)
             }
             pause_briefly();
         }
+        sched_yield(); /* the one that is waited for may want this very core */
     } while (dk_now_ms() < until);
     return false;
 }
