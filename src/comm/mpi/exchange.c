@@ -150,10 +150,6 @@ static dk_status look(dk_mpi_transport *t, bool *over, const dk_comm_at *at, dk_
     int found = 0;
     *over = true;
     dk_mpi_life_hear(life);
-    if (life->gave_up >= 0) {
-        return dk_fail(err, DK_NETWORK, "%s: rank %d%s gave up: %s", at->what, life->gave_up,
-                       t->outermost ? "" : " of all", life->why);
-    }
     if (life->failed || life->spoiled) {
         return dk_fail(err, DK_NETWORK, "%s: a call of this group has failed before", at->what);
     }
@@ -165,6 +161,10 @@ static dk_status look(dk_mpi_transport *t, bool *over, const dk_comm_at *at, dk_
     if (t->left == 0) {
         t->count = 0;
         return DK_OK;
+    }
+    if (life->gave_up >= 0) { /* what has come from that rank before is good */
+        return dk_fail(err, DK_NETWORK, "%s: rank %d%s gave up: %s", at->what, life->gave_up,
+                       t->outermost ? "" : " of all", life->why);
     }
     *over = false;
     return DK_OK;

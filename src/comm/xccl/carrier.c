@@ -3,10 +3,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -180,29 +177,6 @@ static dk_status check_lost(const dk_xccl_carrier *c, const dk_comm_at *at, dk_e
     return DK_OK;
 }
 
-/* The libraries' own ends would take from a thread that is left behind what it works on, and
-   wait for ranks that are gone: the process ends without them. What libfabric shares with other
-   processes is named after the process, and would stay. */
-static void end_at_once(int code, void *context)
-{
-    char name[32];
-    (void)context;
-    snprintf(name, sizeof name, "/%d:0:0", (int)getpid());
-    shm_unlink(name);
-    fflush(NULL);
-    _exit(code);
-}
-
-/* Under the lock: the thread is in a call that nobody waits for any more. */
-static dk_status leave_behind(dk_xccl_carrier *c, dk_status status)
-{
-    if (!c->failed) {
-        on_exit(end_at_once, NULL);
-    }
-    c->failed = true;
-    return status;
-}
-
 /* Under the lock: until the thread is done. */
 static dk_status wait_for(dk_xccl_carrier *c, const dk_comm_at *at, dk_error *err)
 {
@@ -220,7 +194,7 @@ static dk_status wait_for(dk_xccl_carrier *c, const dk_comm_at *at, dk_error *er
             if (status == DK_OK) {
                 status = dk_fail(err, DK_TIMEOUT, "%s: it did not end in time", at->what);
             }
-            return leave_behind(c, status);
+            return status;
         }
     }
     c->state = IDLE;
@@ -270,4 +244,12 @@ bool dk_xccl_carrier_failed(dk_xccl_carrier *c)
     bool failed = c->failed;
     pthread_mutex_unlock(&c->lock);
     return failed;
+}
+
+bool dk_xccl_carrier_lost(dk_xccl_carrier *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool is_gone = c->lost_rank >= 0;
+    pthread_mutex_unlock(&c->lock);
+    return is_gone;
 }

@@ -1,8 +1,7 @@
 /* A thread that makes oneCCL's calls. None of them can be stopped or given a deadline, so that
-   whoever waits for one waits for this thread instead: when the time is over, or a rank is
-   lost, the thread is left behind in its call, with what it works on, and the group is of no
-   more use. A process in that state is expected to end soon; its exit() then skips the ends of
-   libraries (atexit), which would not survive the thread. */
+   whoever waits for one waits for this thread instead: when the time is over, or a rank is lost,
+   the thread is left behind in its call, with what it works on, and the group is of no more use.
+   A process in that state is expected to end soon. */
 #ifndef DK_COMM_XCCL_CARRIER_H
 #define DK_COMM_XCCL_CARRIER_H
 
@@ -63,7 +62,10 @@ DK_MUST_USE dk_status dk_xccl_carrier_call(dk_xccl_carrier *carrier, onecclComm_
 /* From any thread: calls under way and to come fail with this. The first reason stays. */
 void dk_xccl_carrier_lose(dk_xccl_carrier *carrier, int rank, const char *why);
 
-/* Whether a call has failed: what is to be done together cannot be any more. */
+/* Whether a rank is lost, or has left. */
+bool dk_xccl_carrier_lost(dk_xccl_carrier *carrier);
+
+/* Whether a call has failed: memory that it may use has to stay. */
 bool dk_xccl_carrier_failed(dk_xccl_carrier *carrier);
 
 #endif

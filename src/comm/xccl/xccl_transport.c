@@ -7,14 +7,16 @@
 #include "comm/xccl/xccl_transport.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "comm/xccl/setup.h"
 
-static const double DESTROY_MS = 2e3;
+static const double END_MS = 1e3, SERVE_MS = 500;
 enum { HOST_BYTES = 65 };
 
 static const dk_transport_ops host_ops, device_ops;
@@ -51,18 +53,58 @@ static void close_family(dk_xccl_family *f, bool failed)
     dk_free(f);
 }
 
-/* oneCCL's end of a group, and all memory; after a failure what a call that was left behind
-   may still use stays. */
+static bool destroy(dk_xccl_transport *t, double deadline_ms)
+{
+    const dk_xccl_call call = {.kind = DK_XCCL_DESTROY, .comm = t->comm};
+    const dk_comm_at at = {.what = "closing", .deadline_ms = deadline_ms};
+    return dk_xccl_make(t, NULL, &call, &at, NULL) == DK_OK;
+}
+
+/* Rank 0 serves the others' ends too, and stays until they have come to theirs. */
+static void wait_for_ends(const dk_xccl_transport *t, double deadline_ms)
+{
+    const dk_xccl_family *f = t->family;
+    uint64_t mine = atomic_load(&f->board->begun[0][t->base.rank]);
+    bool ended = false;
+    while (!ended && dk_now_ms() < deadline_ms) {
+        ended = f->one_host;
+        for (int i = 0; i < t->base.ranks; i++) {
+            ended = ended && atomic_load(&f->board->begun[0][i]) >= mine;
+        }
+        usleep(1000);
+    }
+}
+
+/* The outermost group ends together, since oneCCL ends the whole process of a rank that comes to
+   its end when rank 0 is gone already. Whoever does not come within END_MS is not waited for:
+   oneCCL's end of the group then stays as it is. */
+static bool end_together(dk_xccl_transport *t)
+{
+    double deadline_ms = dk_now_ms() + END_MS;
+    const dk_comm_at at = {.what = "closing", .deadline_ms = deadline_ms};
+    if (dk_xccl_barrier(&t->base, &at, NULL) != DK_OK || !destroy(t, deadline_ms + END_MS)) {
+        return false;
+    }
+    atomic_fetch_add(&t->family->board->begun[0][t->base.rank], 1);
+    if (t->base.rank == 0) {
+        wait_for_ends(t, dk_now_ms() + SERVE_MS);
+    }
+    return true;
+}
+
+/* All memory, but what a call that was left behind may still use. */
 static void close_transport(dk_transport *base)
 {
     dk_xccl_transport *t = own(base);
     dk_xccl_family *f = t->family;
-    bool failed = f->carrier != NULL && dk_xccl_carrier_failed(f->carrier);
-    if (t->comm != NULL && !failed) {
-        const dk_xccl_call call = {.kind = DK_XCCL_DESTROY, .comm = t->comm};
-        const dk_comm_at at = {.what = "closing", .deadline_ms = dk_now_ms() + DESTROY_MS};
-        failed = dk_xccl_carrier_call(f->carrier, NULL, &call, &at, NULL) != DK_OK;
+    bool ends = t->comm != NULL && !dk_xccl_carrier_failed(f->carrier) &&
+                !dk_xccl_carrier_lost(f->carrier);
+    if (ends && t->outermost) {
+        end_together(t);
+    } else if (ends) {
+        destroy(t, dk_now_ms() + END_MS);
     }
+    bool failed = f->carrier != NULL && dk_xccl_carrier_failed(f->carrier);
     if (t->outermost) {
         close_family(f, failed);
     }
@@ -292,6 +334,19 @@ static dk_status meet_id(dk_xccl_family *f, const dk_transport_options *o, dk_er
     return status;
 }
 
+/* oneCCL's own end, at exit, talks to rank 0, and ends the process by a signal when that is gone;
+   and it takes from a thread that is left behind what that works on. The process ends without
+   it. What libfabric shares with other processes is named after the process, and would stay. */
+static void end_at_once(int code, void *context)
+{
+    char name[32];
+    (void)context;
+    snprintf(name, sizeof name, "/%d:0:0", (int)getpid());
+    shm_unlink(name);
+    fflush(NULL);
+    _exit(code);
+}
+
 static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
                        const dk_transport_queue *queue, dk_error *err)
 {
@@ -314,6 +369,7 @@ static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
                                .device = f->on_device ? queue->device : -1,
                                .id = dk_xccl_carrier_id(f->carrier)};
     const dk_comm_at at = {.what = "starting xccl", .deadline_ms = o->deadline_ms};
+    on_exit(end_at_once, NULL);
     return dk_xccl_make(t, &t->comm, &call, &at, err);
 }
 
