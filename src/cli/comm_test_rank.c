@@ -1,6 +1,7 @@
 /* A rank of comm-test: all calls with known data, on all ranks and in sub-groups, then timed.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -199,15 +200,25 @@ static dk_status time_calls(tester *t, dk_error *err)
     return status;
 }
 
+static void print_warning(void *context, dk_log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    fprintf(stderr, "darkroom: %s\n", line);
+}
+
 static dk_status open_world(tester *t, const dk_launch *launch, dk_error *err)
 {
     const char *backend = t->flags->backend;
+    const dk_log log = {.write = print_warning, .level = DK_LOG_WARNING};
     const dk_comm_options options = {.backend = backend,
                                      .rank = launch->rank,
                                      .ranks = launch->ranks,
                                      .address = launch->address,
                                      .key = launch->key,
-                                     .deadline_s = t->flags->deadline_s};
+                                     .deadline_s = t->flags->deadline_s,
+                                     .probe = strcmp(backend, "auto") == 0,
+                                     .log = &log};
     if (launch->address[0] == '\0' && launch->ranks > 1 && strcmp(backend, "mpi") != 0 &&
         !(strcmp(backend, "auto") == 0 && launch->by_mpi)) {
         return dk_fail(err, DK_INVALID,

@@ -6,7 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/module.h"
+#include "base/string.h"
 #include "base/team.h"
+#include "comm/module.h"
 #include "kernels/attention.h"
 #include "kernels/cpu_flags.h"
 #include "kernels/elementwise.h"
@@ -127,6 +130,25 @@ json_t *dk_kernel_report(unsigned cpu_flags)
     return kernels;
 }
 
+/* With the libraries that it was built for, or why it cannot be used. */
+static void add_transport(json_t *modules, const char *kind, const char *use)
+{
+    void *handle;
+    const dk_transport_module *module;
+    dk_error why = {0};
+    dk_string name = DK_STRING_EMPTY, text = DK_STRING_EMPTY;
+    bool found = dk_transport_module_load(&handle, &module, kind, &why) == DK_OK;
+    dk_string_printf(&name, "libdarkroom-%s", kind);
+    dk_string_printf(&text, "%s: %s", use, found ? module->libraries : why.message);
+    json_array_append_new(modules, json_pack("{s:s, s:s, s:b}", "name", name.data, "use",
+                                             text.data, "found", found));
+    if (found) {
+        dk_module_unload(handle);
+    }
+    dk_string_release(&name);
+    dk_string_release(&text);
+}
+
 json_t *dk_module_report(void)
 {
     static const struct {
@@ -142,6 +164,8 @@ json_t *dk_module_report(void)
         json_array_append_new(modules, json_pack("{s:s, s:s, s:b}", "name", encoders[i].name,
                                                  "use", encoders[i].use, "found", found));
     }
+    add_transport(modules, "mpi", "ranks of several hosts");
+    add_transport(modules, "xccl", "ranks over oneCCL");
     return modules;
 }
 

@@ -11,7 +11,7 @@
 
 enum { START_S = 60 };
 
-static bool on_one_host(const dk_comm_options *options)
+static bool has_local_address(const dk_comm_options *options)
 {
     return options->address != NULL && dk_starts_with(options->address, "unix:");
 }
@@ -19,19 +19,26 @@ static bool on_one_host(const dk_comm_options *options)
 /* Ranks of this host against its cores, as far as it is known how many they are. */
 static bool lacks_cores(const dk_comm_options *options, const dk_launch *launch)
 {
-    int here = on_one_host(options) ? options->ranks : launch->local_ranks;
+    int here = has_local_address(options) ? options->ranks : launch->local_ranks;
     return here > sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-static const char *choose(const dk_comm_options *options, const dk_launch *launch)
+bool dk_comm_is_on_one_host(const dk_comm_options *options)
 {
+    dk_launch launch;
+    dk_launch_read(&launch);
+    return has_local_address(options) ||
+           (launch.local_ranks > 0 && launch.local_ranks == options->ranks);
+}
+
+const char *dk_comm_choose_backend(const dk_comm_options *options)
+{
+    dk_launch launch;
+    dk_launch_read(&launch);
     if (options->ranks == 1) {
         return "self";
     }
-    if (on_one_host(options)) {
-        return "shm";
-    }
-    return launch->by_mpi ? "mpi" : "xccl";
+    return has_local_address(options) ? "shm" : launch.by_mpi ? "mpi" : "xccl";
 }
 
 static dk_status open_named(dk_transport **out, const char *backend,
@@ -70,7 +77,7 @@ dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *opti
         backend = "xccl";
     }
     if (strcmp(backend, "auto") == 0) {
-        backend = choose(options, &launch);
+        backend = dk_comm_choose_backend(options);
         dk_log_info(options->log, "ranks communicate by %s", backend);
     }
     return open_named(out, backend, &transport, err);

@@ -12,7 +12,7 @@
 #include "comm/module.h"
 #include "comm/queue.h"
 
-enum { DEADLINE_S = 300, NAME_BYTES = 32 };
+enum { NAME_BYTES = 32 };
 
 /* What a group and its sub-groups share. */
 typedef struct shared {
@@ -77,10 +77,8 @@ static dk_status run(const dk_comm_call *call, dk_error *err)
     return status;
 }
 
-dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *err)
+dk_comm *dk_comm_create(dk_transport *transport, const dk_comm_options *options)
 {
-    dk_transport *transport;
-    DK_TRY(dk_comm_open_transport(&transport, options, err));
     dk_comm *comm = dk_alloc(sizeof *comm);
     shared *s = dk_alloc(sizeof *s);
     *s = (shared){.queue = dk_comm_queue_create(carry),
@@ -89,10 +87,9 @@ dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *
     *comm = (dk_comm){.transport = transport,
                       .outermost = comm,
                       .shared = s,
-                      .deadline_s = options->deadline_s > 0 ? options->deadline_s : DEADLINE_S,
+                      .deadline_s = options->deadline_s > 0 ? options->deadline_s : DK_COMM_DEADLINE_S,
                       .name = "world"};
-    *out = comm;
-    return DK_OK;
+    return comm;
 }
 
 void dk_comm_close(dk_comm **comm)

@@ -1,6 +1,10 @@
 /* The environment that oneCCL reads. */
 #include "comm/xccl/setup.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #include "base/environment.h"
 
 static void set(const char *name, const char *value, const dk_log *log)
@@ -26,5 +30,24 @@ void dk_xccl_set_up(bool has_device, bool cores_are_short, bool one_host, const 
     set("CCL_WORKER_OFFLOAD", "0", log);
     if (one_host) {
         set("CCL_ATL_SHM", "1", log);
+    }
+}
+
+int dk_xccl_divert_begin(void)
+{
+    fflush(stdout);
+    int kept = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (kept >= 0) {
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+    }
+    return kept;
+}
+
+void dk_xccl_divert_end(int kept)
+{
+    fflush(stdout);
+    if (kept >= 0) {
+        dup2(kept, STDOUT_FILENO);
+        close(kept);
     }
 }

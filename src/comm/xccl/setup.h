@@ -17,4 +17,10 @@
    Always: CCL_LOG_LEVEL=error. What was set is logged at level debug. */
 void dk_xccl_set_up(bool has_device, bool cores_are_short, bool one_host, const dk_log *log);
 
+/* oneCCL writes remarks to standard output while it begins, which belongs to the program: from
+   _begin to _end they go to standard error, with what other threads print meanwhile. Returns
+   what _end takes. */
+int dk_xccl_divert_begin(void);
+void dk_xccl_divert_end(int kept);
+
 #endif

@@ -391,7 +391,9 @@ static dk_status open_on_queue(dk_transport **out, const dk_transport_options *o
     for (int i = 0; i < o->ranks; i++) {
         t->world[i] = i;
     }
+    int kept = dk_xccl_divert_begin();
     dk_status status = begin(t, o, queue, err);
+    dk_xccl_divert_end(kept);
     if (status != DK_OK) {
         close_transport(&t->base);
         return status;
