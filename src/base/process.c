@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -118,4 +119,16 @@ void dk_process_share_cores(int index, int of)
         }
     }
     sched_setaffinity(0, sizeof mine, &mine);
+}
+
+static void end_at_once(int code, void *context)
+{
+    (void)context;
+    fflush(NULL);
+    _exit(code);
+}
+
+void dk_process_skip_ends(void)
+{
+    on_exit(end_at_once, NULL);
 }

@@ -31,6 +31,11 @@ DK_MUST_USE dk_status dk_process_bind(int parent, dk_error *err);
 /* Bytes of memory that this process holds now; 0: not known. */
 double dk_process_resident_bytes(void);
 
+/* From here on exit() ends this process with its code, but without what libraries do at their
+   ends (atexit, destructors): for those that hang, crash, or take from a thread that cannot be
+   stopped what it works on. What is registered with on_exit later is done before. */
+void dk_process_skip_ends(void);
+
 /* In the child `index` of `of`: runs on its share of the cores that it may use. */
 void dk_process_share_cores(int index, int of);
 

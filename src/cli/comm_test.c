@@ -116,7 +116,7 @@ static dk_status be_rank(const dk_comm_test_flags *flags, const dk_launch *launc
     json_t *report = NULL;
     dk_error failure = {0};
     if (parent != NULL) {
-        DK_TRY(dk_process_bind(atoi(parent), err));
+        DK_TRY(dk_process_bind((int)strtol(parent, NULL, 10), err));
     } else if (launch->rank > 0 && freopen("/dev/null", "w", stdout) == NULL) {
         return dk_fail(err, DK_IO, "/dev/null cannot be written");
     }

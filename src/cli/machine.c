@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/module.h"
+#include "base/load_module.h"
 #include "base/string.h"
 #include "base/team.h"
 #include "comm/module.h"

@@ -87,7 +87,8 @@ dk_comm *dk_comm_create(dk_transport *transport, const dk_comm_options *options)
     *comm = (dk_comm){.transport = transport,
                       .outermost = comm,
                       .shared = s,
-                      .deadline_s = options->deadline_s > 0 ? options->deadline_s : DK_COMM_DEADLINE_S,
+                      .deadline_s =
+                          options->deadline_s > 0 ? options->deadline_s : DK_COMM_DEADLINE_S,
                       .name = "world"};
     return comm;
 }

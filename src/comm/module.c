@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/module.h"
+#include "base/load_module.h"
 
 dk_status dk_transport_module_load(void **handle, const dk_transport_module **out,
                                    const char *kind, dk_error *err)

@@ -4,10 +4,11 @@
 
 #include "comm/transport.h"
 
-/* Loads the module of a transport, "mpi" or "xccl", as base/module.h finds it. DK_NOT_FOUND
-   says where it was looked for and how it is built, DK_UNSUPPORTED which library is missing, or
-   that the module is another build's. handle: for dk_module_unload (base/module.h), after the
-   transport was closed; dk_transport.module is the place to keep it. */
+/* Loads the module of a transport, "mpi" or "xccl", as base/load_module.h finds it.
+   DK_NOT_FOUND says where it was looked for and how it is built, DK_UNSUPPORTED which library
+   is missing, or that the module is another build's. handle: for dk_module_unload
+   (base/load_module.h), after the transport was closed; dk_transport.module is the place to
+   keep it. */
 DK_MUST_USE dk_status dk_transport_module_load(void **handle, const dk_transport_module **out,
                                                const char *kind, dk_error *err);
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/module.h"
+#include "base/load_module.h"
 #include "base/string.h"
 #include "device/cpu/cpu_device.h"
 

@@ -88,7 +88,8 @@ class WrongRanks(CommandTest):
                 self.assertIn("rank 1 brought wrong data", all_output(self.fault(backend, "corrupt:1")))
 
     def test_flags(self):
-        self.fails(2, ["'ccl'", "auto, xccl, mpi, shm", "oneCCL's is called xccl"], "comm-test", "--backend", "ccl")
+        self.fails(2, ["'nccl'", "auto, xccl, mpi, shm"], "comm-test", "--backend", "nccl")
+        self.fails(3, ["libdarkroom-xccl.so"], "comm-test", "--backend", "ccl", env={"DARKROOM_MODULE_PATH": "/nonexistent"})
         self.fails(2, ["late:RANK, kill:RANK and corrupt:RANK"], "comm-test", "--inject", "sleep:1")
         self.fails(2, ["there is no rank 7"], "comm-test", "--backend", "shm", "--inject", "late:7")
 

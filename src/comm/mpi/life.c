@@ -2,13 +2,13 @@
 #include "comm/mpi/life.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/process.h"
 
 static const double END_MS = 10e3, END_AFTER_FAILURE_MS = 1e3, TELL_MS = 50;
 
@@ -234,15 +234,6 @@ void dk_mpi_life_tell(dk_mpi_life *life, bool leaves, const char *why)
     }
 }
 
-/* The libraries' own ends would take from the thread what it works on: the process ends without
-   them. */
-static void end_at_once(int code, void *context)
-{
-    (void)context;
-    fflush(NULL);
-    _exit(code);
-}
-
 void dk_mpi_life_end(dk_mpi_life *life)
 {
     dk_mpi_life_tell(life, true, "");
@@ -259,7 +250,7 @@ void dk_mpi_life_end(dk_mpi_life *life)
     if (ended) {
         destroy(life);
     } else {
-        on_exit(end_at_once, NULL);
+        dk_process_skip_ends(); /* MPI's end would take from the thread what it works on */
         pthread_detach(life->thread);
     }
 }

@@ -1,7 +1,7 @@
 /* A thread that makes oneCCL's calls. None of them can be stopped or given a deadline, so that
-   whoever waits for one waits for this thread instead: when the time is over, or a rank is lost,
-   the thread is left behind in its call, with what it works on, and the group is of no more use.
-   A process in that state is expected to end soon. */
+   whoever waits for one waits for this thread instead: when the time is over, or a rank is
+   lost, the thread is left behind in its call, with what it works on, and the group is of no
+   more use. A process in that state is expected to end soon. */
 #ifndef DK_COMM_XCCL_CARRIER_H
 #define DK_COMM_XCCL_CARRIER_H
 

@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/process.h"
 #include "comm/xccl/setup.h"
 
 static const double END_MS = 1e3, SERVE_MS = 500;
@@ -75,9 +76,9 @@ static void wait_for_ends(const dk_xccl_transport *t, double deadline_ms)
     }
 }
 
-/* The outermost group ends together, since oneCCL ends the whole process of a rank that comes to
-   its end when rank 0 is gone already. Whoever does not come within END_MS is not waited for:
-   oneCCL's end of the group then stays as it is. */
+/* The outermost group ends together, since oneCCL ends the whole process of a rank that comes
+   to its end when rank 0 is gone already. Whoever does not come within END_MS is not waited
+   for: oneCCL's end of the group then stays as it is. */
 static bool end_together(dk_xccl_transport *t)
 {
     double deadline_ms = dk_now_ms() + END_MS;
@@ -334,17 +335,14 @@ static dk_status meet_id(dk_xccl_family *f, const dk_transport_options *o, dk_er
     return status;
 }
 
-/* oneCCL's own end, at exit, talks to rank 0, and ends the process by a signal when that is gone;
-   and it takes from a thread that is left behind what that works on. The process ends without
-   it. What libfabric shares with other processes is named after the process, and would stay. */
-static void end_at_once(int code, void *context)
+/* What libfabric shares with other processes is named after the process, and would stay. */
+static void remove_shared(int code, void *context)
 {
     char name[32];
+    (void)code;
     (void)context;
     snprintf(name, sizeof name, "/%d:0:0", (int)getpid());
     shm_unlink(name);
-    fflush(NULL);
-    _exit(code);
 }
 
 static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
@@ -369,7 +367,9 @@ static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
                                .device = f->on_device ? queue->device : -1,
                                .id = dk_xccl_carrier_id(f->carrier)};
     const dk_comm_at at = {.what = "starting xccl", .deadline_ms = o->deadline_ms};
-    on_exit(end_at_once, NULL);
+    /* oneCCL's own end talks to rank 0, and ends the process by a signal when that is gone. */
+    dk_process_skip_ends();
+    on_exit(remove_shared, NULL);
     return dk_xccl_make(t, &t->comm, &call, &at, err);
 }
 

@@ -1,7 +1,7 @@
 /* Modules: shared objects beside the program, loaded when they are asked for, so that the
    program runs on machines without their libraries. */
-#ifndef DK_BASE_MODULE_H
-#define DK_BASE_MODULE_H
+#ifndef DK_BASE_LOAD_MODULE_H
+#define DK_BASE_LOAD_MODULE_H
 
 #include "base/error.h"
 

@@ -1,5 +1,5 @@
 /* Finding and loading modules. */
-#include "base/module.h"
+#include "base/load_module.h"
 
 #include <dlfcn.h>
 #include <string.h>
