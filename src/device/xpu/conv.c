@@ -8,7 +8,7 @@
 #include "device/xpu/own_products.h"
 #include "device/xpu/trust.h"
 
-enum { KIND_CONV = 2, MOST_FRAMES = 16 };
+enum { KIND_CONV = 2 };
 
 /* What dk_device_conv_prepare gives: the weight stays where it is until
    its first use. */
@@ -53,6 +53,7 @@ typedef struct plan {
     const dk_conv_args *args;
     dk_dtype type;
     bool gathers;  /* the source is made contiguous, in scratch */
+    bool joins;    /* its first frames are copied in front of the others */
     bool wide;     /* sums go to scratch, as f32; the epilogue follows */
     bool flat;     /* a batch of pictures */
     bool by_frame; /* one call per frame of the result, since they lie apart */
@@ -65,12 +66,13 @@ static size_t frame_bytes(const dk_conv_args *a)
            dk_dtype_bytes(a->src_type);
 }
 
-static bool lie_together(const dk_conv_args *a, int frames)
+/* Frames from `first` on. */
+static bool lie_together(const dk_conv_args *a, int first, int frames)
 {
-    for (int i = 0; i < frames; i++) {
+    for (int i = first; i < frames; i++) {
         if (a->frames[i] == NULL ||
             (const char *)a->frames[i] !=
-                (const char *)a->frames[0] + (size_t)i * frame_bytes(a)) {
+                (const char *)a->frames[first] + (size_t)(i - first) * frame_bytes(a)) {
             return false;
         }
     }
@@ -87,9 +89,11 @@ static plan plan_of(const dk_xpu *xpu, const dk_conv_args *a)
               .up_height = a->height * a->upsample,
               .up_width = a->width * a->upsample,
               .flat = a->kernel_t == 1 && a->stride_t == 1};
-    bool guesses = xpu->head.dry && p.in_frames > 1; /* a dry run's addresses mean nothing */
-    p.gathers =
-        a->src_type != type || a->upsample != 1 || guesses || !lie_together(a, p.in_frames);
+    bool dry = xpu->head.dry; /* its addresses mean nothing */
+    bool as_it_lies = dry ? p.in_frames == 1 : lie_together(a, 0, p.in_frames);
+    bool roomy = a->room > 0 && (dry || lie_together(a, a->room, p.in_frames));
+    p.gathers = a->src_type != type || a->upsample != 1 || !(as_it_lies || roomy);
+    p.joins = !p.gathers && !as_it_lies;
     p.wide = type == DK_F32 && a->dst_type != DK_F32;
     p.by_frame = !p.wide && a->out_frames > 1 && a->dst_frame_stride != dense;
     return p;
@@ -227,53 +231,59 @@ static dk_xpu_primitive *make(dk_xpu *xpu, const dk_xpu_key *key, const plan *p,
     return made;
 }
 
-/* Frames of the operands' own type and size are copied: those that lie together at once. */
-static void copy_frames(dk_xpu *xpu, const plan *p, char *scratch)
+/* How many frames from one on lie one behind the other. */
+static int frames_together(const plan *p, int first)
 {
     const dk_conv_args *a = p->args;
-    size_t bytes = frame_bytes(a);
-    for (int i = 0, some; i < p->in_frames; i += some, scratch += (size_t)some * bytes) {
-        const char *first = a->frames[i];
-        some = 1;
-        while (i + some < p->in_frames && first != NULL &&
-               (const char *)a->frames[i + some] == first + (size_t)some * bytes) {
-            some++;
-        }
-        if (first == NULL) {
-            dk_xpu_zero(xpu, scratch, bytes);
-        } else {
-            dk_xpu_move(xpu, scratch, dk_xpu_operand(xpu, first), (size_t)some * bytes);
-        }
+    int some = 1;
+    while (first + some < p->in_frames && a->frames[first] != NULL &&
+           (const char *)a->frames[first + some] ==
+               (const char *)a->frames[first] + (size_t)some * frame_bytes(a)) {
+        some++;
     }
+    return some;
 }
 
-static void gather(dk_xpu *xpu, const plan *p, void *scratch)
+static void launch_gather(dk_xpu *xpu, const plan *p, void *dst, const void *src, int frames)
 {
     const dk_conv_args *a = p->args;
+    int64_t pixels = (int64_t)frames * a->height * a->width;
     dk_xpu_args args = {0};
-    int64_t pixels = (int64_t)p->up_height * p->up_width;
-    assert(p->in_frames <= MOST_FRAMES);
-    if (a->src_type == p->type && a->upsample == 1) {
-        if (!xpu->head.dry) {
-            copy_frames(xpu, p, scratch);
+    dk_xpu_arg_pointer(&args, dst);
+    dk_xpu_arg_pointer(&args, xpu->head.dry ? NULL : dk_xpu_operand(xpu, src));
+    dk_xpu_arg_i32(&args, a->in_channels);
+    dk_xpu_arg_i32(&args, a->width);
+    dk_xpu_arg_i32(&args, (int32_t)pixels);
+    dk_xpu_arg_i32(&args, a->upsample);
+    dk_xpu_launch_rows(
+        xpu, dk_xpu_variant(DK_XPU_GATHER_F32_F32, p->type == DK_BF16, a->src_type == DK_BF16),
+        &args, pixels);
+}
+
+/* Frames that lie together come at once; NULL is a frame of zeros. */
+static void gather(dk_xpu *xpu, const plan *p, char *scratch)
+{
+    const dk_conv_args *a = p->args;
+    bool copies = a->src_type == p->type && a->upsample == 1;
+    size_t bytes = (size_t)p->up_height * (size_t)p->up_width * (size_t)a->in_channels *
+                   dk_dtype_bytes(p->type);
+    assert(a->upsample == 1 || a->upsample == 2);
+    if (xpu->head.dry) {
+        if (!copies) {
+            launch_gather(xpu, p, NULL, NULL, 1); /* makes the kernel ready */
         }
         return;
     }
-    dk_xpu_arg_pointer(&args, scratch);
-    for (int i = 0; i < MOST_FRAMES; i++) {
-        const void *frame = i < p->in_frames && !xpu->head.dry ? a->frames[i] : NULL;
-        dk_xpu_arg_pointer(&args, dk_xpu_operand(xpu, frame));
+    for (int i = 0, some; i < p->in_frames; i += some, scratch += (size_t)some * bytes) {
+        some = frames_together(p, i);
+        if (a->frames[i] == NULL) {
+            dk_xpu_zero(xpu, scratch, bytes);
+        } else if (copies) {
+            dk_xpu_move(xpu, scratch, dk_xpu_operand(xpu, a->frames[i]), (size_t)some * bytes);
+        } else {
+            launch_gather(xpu, p, scratch, a->frames[i], some);
+        }
     }
-    dk_xpu_arg_i64(&args, a->in_channels);
-    dk_xpu_arg_i64(&args, a->width);
-    dk_xpu_arg_i64(&args, pixels);
-    dk_xpu_arg_i32(&args, a->upsample);
-    dk_xpu_launch(
-        xpu, dk_xpu_variant(DK_XPU_GATHER_F32_F32, p->type == DK_BF16, a->src_type == DK_BF16),
-        &args,
-        (size_t[]){(size_t)(a->in_channels + 31) / 32, (size_t)(pixels + 7) / 8,
-                   (size_t)p->in_frames},
-        (size_t[]){32, 8, 1});
 }
 
 static void finish(dk_xpu *xpu, const dk_conv_args *a, void *sums)
@@ -330,12 +340,33 @@ static void plan_calls(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive)
     }
 }
 
-/* The source as one piece: where it lies, or gathered into scratch. */
+/* Copies the first frames in front of the others; returns where they are then. */
+static char *join(dk_xpu *xpu, const dk_conv_args *a)
+{
+    size_t bytes = frame_bytes(a);
+    char *rest = dk_xpu_operand(xpu, a->frames[a->room]);
+    char *start = rest != NULL ? rest - (size_t)a->room * bytes : NULL;
+    for (int i = 0; i < a->room && start != NULL; i++) {
+        char *to = start + (size_t)i * bytes;
+        const char *from = dk_xpu_operand(xpu, a->frames[i]);
+        if (a->frames[i] == NULL) {
+            dk_xpu_zero(xpu, to, bytes);
+        } else if (from != NULL && from != to) {
+            dk_xpu_move(xpu, to, from, bytes);
+        }
+    }
+    return start;
+}
+
+/* The source as one piece: where it lies, joined, or gathered into scratch. */
 static char *source_of(dk_xpu *xpu, const plan *p)
 {
     const dk_conv_args *a = p->args;
+    if (!p->gathers && xpu->head.dry) {
+        return NULL;
+    }
     if (!p->gathers) {
-        return xpu->head.dry ? NULL : dk_xpu_operand(xpu, a->frames[0]);
+        return p->joins ? join(xpu, a) : dk_xpu_operand(xpu, a->frames[0]);
     }
     char *src =
         dk_xpu_scratch(xpu, (size_t)p->in_frames * (size_t)p->up_height * (size_t)p->up_width *

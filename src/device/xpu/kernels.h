@@ -25,6 +25,10 @@ typedef struct dk_xpu dk_xpu;
     KERNEL(PERMUTE_F32_BF16, PERMUTE, "permute_f32_bf16")                                      \
     KERNEL(PERMUTE_BF16_F32, PERMUTE, "permute_bf16_f32")                                      \
     KERNEL(PERMUTE_BF16_BF16, PERMUTE, "permute_bf16_bf16")                                    \
+    KERNEL(PERMUTE3_F32_F32, PERMUTE, "permute3_f32_f32")                                      \
+    KERNEL(PERMUTE3_F32_BF16, PERMUTE, "permute3_f32_bf16")                                    \
+    KERNEL(PERMUTE3_BF16_F32, PERMUTE, "permute3_bf16_f32")                                    \
+    KERNEL(PERMUTE3_BF16_BF16, PERMUTE, "permute3_bf16_bf16")                                  \
     KERNEL(EPILOGUE_F32, EPILOGUE, "epilogue_f32")                                             \
     KERNEL(EPILOGUE_BF16, EPILOGUE, "epilogue_bf16")                                           \
     KERNEL(GATHER_F32_F32, GATHER, "gather_f32_f32")                                           \

@@ -31,25 +31,95 @@ static void operand(dk_xpu *xpu, dk_xpu_args *args, const void *address)
     dk_xpu_arg_pointer(args, xpu->head.dry ? NULL : dk_xpu_operand(xpu, address));
 }
 
+/* The same copy with axes of length 1 left out, and those that both sides walk as one made one;
+   at least three axes, the first of length 1 where there are fewer. */
+static void simplify(dk_permute_args *out, const dk_permute_args *args)
+{
+    enum { LEAST = 3 };
+    int axes = 0;
+    *out = *args;
+    for (int i = 0; i < args->rank; i++) {
+        int64_t length = args->shape[i];
+        int64_t from = args->src_stride[i], to = args->dst_stride[i];
+        if (length == 1) {
+            continue;
+        }
+        bool joins = axes > 0 && out->src_stride[axes - 1] == length * from &&
+                     out->dst_stride[axes - 1] == length * to;
+        axes -= joins;
+        out->shape[axes] = joins ? out->shape[axes] * length : length;
+        out->src_stride[axes] = from;
+        out->dst_stride[axes] = to;
+        axes++;
+    }
+    int missing = axes < LEAST ? LEAST - axes : 0;
+    for (int i = axes + missing - 1; i >= 0; i--) {
+        bool there = i >= missing;
+        out->shape[i] = there ? out->shape[i - missing] : 1;
+        out->src_stride[i] = there ? out->src_stride[i - missing] : 0;
+        out->dst_stride[i] = there ? out->dst_stride[i - missing] : 0;
+    }
+    out->rank = axes + missing;
+}
+
+static void launch_permute3(dk_xpu *xpu, dk_xpu_args *a, const dk_permute_args *args)
+{
+    const int64_t *shape = args->shape;
+    size_t x = LANES, y = 1;
+    for (int i = 0; i < 3; i++) {
+        dk_xpu_arg_i32(a, (int32_t)shape[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        dk_xpu_arg_i64(a, args->src_stride[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        dk_xpu_arg_i64(a, args->dst_stride[i]);
+    }
+    while (x < LOCAL && (int64_t)x < shape[2]) {
+        x *= 2;
+    }
+    while (x * y < LOCAL && (int64_t)y < shape[1]) {
+        y *= 2;
+    }
+    dk_xpu_launch(xpu,
+                  dk_xpu_variant(DK_XPU_PERMUTE3_F32_F32, args->dst_type == DK_BF16,
+                                 args->src_type == DK_BF16),
+                  a,
+                  (size_t[]){((size_t)shape[2] + x - 1) / x, ((size_t)shape[1] + y - 1) / y,
+                             (size_t)shape[0]},
+                  (size_t[]){x, y, 1});
+}
+
 /* dst is a device address; args name the rest. */
 static void launch_permute(dk_xpu *xpu, void *dst, const dk_permute_args *args)
 {
     enum { AXES = 8 };
+    dk_permute_args simple;
     dk_xpu_args a = {0};
-    int first = AXES - args->rank; /* axes before it have length 1 */
-    int64_t count = 1;
+    int64_t count = 1, longest = 1;
+    simplify(&simple, args);
+    for (int i = 0; i < simple.rank; i++) {
+        count *= simple.shape[i];
+        longest = simple.shape[i] > longest ? simple.shape[i] : longest;
+    }
+    if (count == 0) {
+        return;
+    }
     dk_xpu_arg_pointer(&a, dst);
     operand(xpu, &a, args->src);
+    if (simple.rank == 3 && longest <= INT32_MAX / 2) {
+        launch_permute3(xpu, &a, &simple);
+        return;
+    }
+    int first = AXES - simple.rank; /* axes before it have length 1 */
     for (int i = 0; i < AXES; i++) {
-        int64_t length = i < first ? 1 : args->shape[i - first];
-        dk_xpu_arg_i64(&a, length);
-        count *= length;
+        dk_xpu_arg_i64(&a, i < first ? 1 : simple.shape[i - first]);
     }
     for (int i = 0; i < AXES; i++) {
-        dk_xpu_arg_i64(&a, i < first ? 0 : args->src_stride[i - first]);
+        dk_xpu_arg_i64(&a, i < first ? 0 : simple.src_stride[i - first]);
     }
     for (int i = 0; i < AXES; i++) {
-        dk_xpu_arg_i64(&a, i < first ? 0 : args->dst_stride[i - first]);
+        dk_xpu_arg_i64(&a, i < first ? 0 : simple.dst_stride[i - first]);
     }
     dk_xpu_arg_i64(&a, count);
     launch_flat(xpu,

@@ -269,6 +269,7 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
     xpu->head.level = strcmp(options->name, "xpu:cpu") == 0 ? "xpu:cpu" : "xpu";
     xpu->head.host_memory = strcmp(options->name, "xpu:cpu") == 0;
     xpu->head.threads = 1;
+    xpu->head.joins_frames = true;
     xpu->weights.options = options->residency;
     const char *fault = dk_environment("DARKROOM_XPU_FAULT");
     xpu->spoils = fault != NULL && strcmp(fault, "products") == 0;

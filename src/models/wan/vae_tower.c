@@ -73,6 +73,24 @@ static void *frame_of(const dk_wan_clip *clip, int64_t frame)
            (size_t)frame * elements * dk_dtype_bytes(clip->data.dtype);
 }
 
+/* The frames of room that clips with a history have on this device. */
+static int room_of(const dk_nn *nn)
+{
+    return nn->device->joins_frames ? DK_WAN_HISTORY : 0;
+}
+
+/* A clip that a convolution with a history reads. */
+static dk_wan_clip new_causal_clip(dk_nn *nn, int64_t frames, int64_t height, int64_t width,
+                                   int64_t channels)
+{
+    int room = room_of(nn);
+    dk_wan_clip clip = new_clip(nn, nn->type, room + frames, height, width, channels);
+    clip.data = DK_TENSOR(frame_of(&clip, room), nn->type, frames * height * width, channels);
+    clip.frames = frames;
+    clip.room = room;
+    return clip;
+}
+
 /* Keeps the last two frames of what has passed. */
 static void remember(dk_nn *nn, dk_wan_history *history, const dk_wan_clip *clip)
 {
@@ -116,6 +134,7 @@ static void convolve(dk_nn *nn, const dk_wan_conv *conv, const dk_wan_clip *dst,
                                                        : dst->height * dst->width * conv->out;
     dk_conv_args args = {
         .frames = frames,
+        .room = before_count <= src->room ? before_count : 0,
         .src_type = src->data.dtype,
         .height = (int)src->height,
         .width = (int)src->width,
@@ -164,8 +183,8 @@ static void residual_block(dk_nn *nn, const dk_wan_layer *layer, dk_wan_stream *
                            const dk_wan_clip *out, const dk_wan_clip *x)
 {
     size_t mark = dk_nn_mark(nn);
-    dk_wan_clip h = new_clip(nn, nn->type, x->frames, x->height, x->width, layer->in);
-    dk_wan_clip middle = new_clip(nn, nn->type, x->frames, x->height, x->width, layer->out);
+    dk_wan_clip h = new_causal_clip(nn, x->frames, x->height, x->width, layer->in);
+    dk_wan_clip middle = new_causal_clip(nn, x->frames, x->height, x->width, layer->out);
     norm_silu(nn, layer->norm1, &h.data, &x->data);
     causal(nn, &layer->conv1, stream, &middle, &h, NULL);
     norm_silu(nn, layer->norm2, &middle.data, &middle.data);
@@ -247,7 +266,7 @@ static void downsample(dk_nn *nn, const dk_wan_layer *layer, dk_wan_stream *stre
     size_t mark = dk_nn_mark(nn);
     dk_wan_clip small = *out;
     if (in_time) {
-        small = new_clip(nn, nn->type, x->frames, out->height, out->width, layer->out);
+        small = new_causal_clip(nn, x->frames, out->height, out->width, layer->out);
     }
     convolve(nn, &layer->conv1, &small, x, NULL, 0, &halve);
     if (layer->temporal) {
@@ -279,17 +298,29 @@ static dk_wan_clip result_of(const dk_wan_layer *layer, int64_t chunk, const dk_
     return out;
 }
 
-/* Elements of the largest clip between two layers. */
-static int64_t largest_clip(const dk_wan_tower *tower, int64_t chunk, dk_wan_clip x)
+/* Elements of the largest clip between two layers, and of the largest frame. */
+static int64_t largest_clip(const dk_wan_tower *tower, int64_t chunk, dk_wan_clip x,
+                            int64_t *frame)
 {
     x.data.shape[1] = tower->conv_in.out;
     int64_t most = dk_tensor_count(&x.data);
+    *frame = most / x.frames;
     for (int i = 0; i < tower->count; i++) {
         x = result_of(&tower->layers[i], chunk, &x);
         int64_t count = dk_tensor_count(&x.data);
         most = count > most ? count : most;
+        *frame = count / x.frames > *frame ? count / x.frames : *frame;
     }
     return most;
+}
+
+/* A buffer for clips between layers, behind the room for the history of any. */
+static void *new_buffer(dk_nn *nn, int64_t clip, int64_t frame)
+{
+    enum { ALIGNED = 32 }; /* elements that keep a buffer's alignment, whatever their type */
+    int64_t room = (room_of(nn) * frame + ALIGNED - 1) / ALIGNED * ALIGNED;
+    void *start = dk_nn_temp(nn, nn->type, 1, room + clip).data;
+    return (char *)start + (size_t)room * dk_dtype_bytes(nn->type);
 }
 
 /* Layers that keep the shape add to the clip in place; the others write to the other buffer. */
@@ -323,14 +354,14 @@ dk_status dk_wan_tower_forward(dk_nn *nn, const dk_wan_tower *tower, const dk_nn
                                dk_wan_stream *stream, dk_wan_clip *out, const dk_wan_clip *in,
                                dk_error *err)
 {
-    int64_t most = largest_clip(tower, stream->chunk, *in);
-    void *const buffer[2] = {dk_nn_temp(nn, nn->type, 1, most).data,
-                             dk_nn_temp(nn, nn->type, 1, most).data};
+    int64_t frame, most = largest_clip(tower, stream->chunk, *in, &frame);
+    void *const buffer[2] = {new_buffer(nn, most, frame), new_buffer(nn, most, frame)};
     int64_t pixels = in->frames * in->height * in->width;
     dk_wan_clip x = {.data = DK_TENSOR(buffer[0], nn->type, pixels, tower->conv_in.out),
                      .frames = in->frames,
                      .height = in->height,
-                     .width = in->width};
+                     .width = in->width,
+                     .room = room_of(nn)};
     dk_nn_guard_begin(guard, 0);
     causal(nn, &tower->conv_in, stream, &x, in, NULL);
     dk_nn_guard_end(guard, 0, &x.data);

@@ -5,6 +5,7 @@
 #pragma OPENCL EXTENSION cl_khr_subgroups : enable
 
 typedef ushort bf16;
+typedef float f32;
 
 static inline float f32_from_bf16(bf16 x)
 {
@@ -19,7 +20,6 @@ static inline bf16 bf16_from_f32(float x)
     return (bf16)(isnan(x) ? (bits >> 16 | 0x40) : rounded);
 }
 
-#define f32           float
 #define LOAD_f32(x)   (x)
 #define STORE_f32(x)  (x)
 #define LOAD_bf16(x)  f32_from_bf16(x)
@@ -27,15 +27,22 @@ static inline bf16 bf16_from_f32(float x)
 
 enum { NONE, SILU, GELU_TANH }; /* dk_activation */
 
+static inline float silu(float x)
+{
+    return x / (1.0f + exp(-x));
+}
+
+static inline float gelu_tanh(float x)
+{
+    return 0.5f * x * (1.0f + tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+}
+
 static inline float activate(float x, int activation)
 {
     if (activation == SILU) {
-        return x / (1.0f + exp(-x));
+        return silu(x);
     }
-    if (activation == GELU_TANH) {
-        return 0.5f * x * (1.0f + tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    }
-    return x;
+    return activation == GELU_TANH ? gelu_tanh(x) : x;
 }
 
 /* Lanes of a sub-group in kernels that give it one row. */

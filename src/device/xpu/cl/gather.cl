@@ -1,29 +1,28 @@
-/* Frames of a clip, gathered. */
+/* Frames of a clip that follow one another, cast, each enlarged `up` times by nearest neighbour. */
 #include "common.h"
 
-#define FRAME(n) f = t == n ? f##n : f;
-
-/* Frames that lie anywhere, one behind the other, each enlarged `up` times by nearest neighbour;
-   NULL is a frame of zeros. Dimensions: channels, pixels of the result, frames. */
+/* src: [rows][width][channels], dst: [rows * up][width * up][channels]; a sub-group for each of
+   `count` pixels of src. */
 #define GATHER(to, from)                                                                       \
-    kernel void gather_##to##_##from(                                                          \
-        global to *dst, global const from *f0, global const from *f1, global const from *f2,   \
-        global const from *f3, global const from *f4, global const from *f5,                   \
-        global const from *f6, global const from *f7, global const from *f8,                   \
-        global const from *f9, global const from *f10, global const from *f11,                 \
-        global const from *f12, global const from *f13, global const from *f14,                \
-        global const from *f15, long channels, long width, long pixels, int up)                \
+    ONE_ROW_PER_SUB_GROUP kernel void gather_##to##_##from(                                    \
+        global to *dst, global const from *src, int channels, int width, int count, int up)    \
     {                                                                                          \
-        long c = get_global_id(0), p = get_global_id(1), t = get_global_id(2);                 \
-        if (c >= channels || p >= pixels) {                                                    \
+        int r = row_of_sub_group(), lane = get_sub_group_local_id();                           \
+        if (r >= count) {                                                                      \
             return;                                                                            \
         }                                                                                      \
-        global const from *f = f0;                                                             \
-        FRAME(1) FRAME(2) FRAME(3) FRAME(4) FRAME(5) FRAME(6) FRAME(7) FRAME(8) FRAME(9)       \
-        FRAME(10) FRAME(11) FRAME(12) FRAME(13) FRAME(14) FRAME(15)                            \
-        long y = p / (width * up) / up, x = p % (width * up) / up;                             \
-        float value = f != 0 ? LOAD_##from(f[(y * width + x) * channels + c]) : 0.0f;          \
-        dst[(t * pixels + p) * channels + c] = STORE_##to(value);                              \
+        long row = (long)width * up * channels;                                                \
+        global const from *x = src + (long)r * channels;                                       \
+        global to *y = dst + r / width * up * row + (long)(r % width) * up * channels;         \
+        for (int i = 0; i < up; i++, y += row) {                                               \
+            for (int c = lane; c < channels; c += LANES) {                                     \
+                to value = STORE_##to(LOAD_##from(x[c]));                                      \
+                y[c] = value;                                                                  \
+                if (up > 1) {                                                                  \
+                    y[channels + c] = value;                                                   \
+                }                                                                              \
+            }                                                                                  \
+        }                                                                                      \
     }
 
 GATHER(f32, f32)

@@ -1,7 +1,23 @@
 /* Norm and rotary embedding of queries and keys; kernels/norm.h says what is computed. */
 #include "common.h"
 
-/* RMS norm of a row, or of each head, then the rotation of neighbouring pairs; in place. */
+#define PAIR_f32(at)              vload2(0, at)
+#define PAIR_bf16(at)             f32_pair(vload2(0, at))
+#define KEEP_PAIR_f32(value, at)  vstore2(value, 0, at)
+#define KEEP_PAIR_bf16(value, at) vstore2(bf16_pair(value), 0, at)
+
+static inline ushort2 bf16_pair(float2 x)
+{
+    return (ushort2)(bf16_from_f32(x.x), bf16_from_f32(x.y));
+}
+
+static inline float2 f32_pair(ushort2 x)
+{
+    return (float2)(f32_from_bf16(x.x), f32_from_bf16(x.y));
+}
+
+/* RMS norm of a row, or of each head, then the rotation of neighbouring pairs; in place. Nothing
+   is rotated when head_dim is odd. */
 #define NORM_ROPE(type)                                                                        \
     ONE_ROW_PER_SUB_GROUP kernel void norm_rope_##type(                                        \
         global type *data, global const float *weight, global const float *cosines,            \
@@ -14,6 +30,8 @@
         }                                                                                      \
         int lane = get_sub_group_local_id(), pairs = head_dim / 2;                             \
         int parts = per_head ? heads : 1, cols = heads * head_dim / parts;                     \
+        global const float *cos_row = cosines + (long)r * pairs;                               \
+        global const float *sin_row = sines + (long)r * pairs;                                 \
         for (int part = 0; part < parts; part++) {                                             \
             global type *x = data + r * stride + part * cols;                                  \
             float squares = 0, factor = 1;                                                     \
@@ -27,25 +45,23 @@
             } else if (weight != 0) {                                                          \
                 factor = 1.0f / sqrt(whole_squares[r] / (float)whole_cols + eps);              \
             }                                                                                  \
-            for (int p = lane; p < cols / 2; p += LANES) {                                     \
-                float a = LOAD_##type(x[2 * p]), b = LOAD_##type(x[2 * p + 1]);                \
-                if (weight != 0) {                                                             \
-                    a = a * factor * weight[2 * p];                                            \
-                    b = b * factor * weight[2 * p + 1];                                        \
+            if (cosines == 0) {                                                                \
+                for (int c = lane; weight != 0 && c < cols; c += LANES) {                      \
+                    x[c] = STORE_##type(LOAD_##type(x[c]) * factor * weight[c]);               \
                 }                                                                              \
-                float u = a, v = b;                                                            \
-                if (cosines != 0) {                                                            \
-                    float c = cosines[r * pairs + p % pairs];                                  \
-                    float s = sines[r * pairs + p % pairs];                                    \
-                    u = a * c - b * s;                                                         \
-                    v = b * c + a * s;                                                         \
-                }                                                                              \
-                x[2 * p] = STORE_##type(u);                                                    \
-                x[2 * p + 1] = STORE_##type(v);                                                \
+                continue;                                                                      \
             }                                                                                  \
-            if (cols % 2 != 0 && weight != 0 && lane == 0) { /* nothing is rotated then */     \
-                x[cols - 1] =                                                                  \
-                    STORE_##type(LOAD_##type(x[cols - 1]) * factor * weight[cols - 1]);        \
+            for (int head = 0; head < cols; head += head_dim) {                                \
+                for (int p = lane; p < pairs; p += LANES) {                                    \
+                    int c = head + 2 * p;                                                      \
+                    float2 v = PAIR_##type(x + c);                                             \
+                    if (weight != 0) {                                                         \
+                        v = v * factor * vload2(0, weight + c);                                \
+                    }                                                                          \
+                    float2 turned = (float2)(v.x * cos_row[p] - v.y * sin_row[p],              \
+                                             v.y * cos_row[p] + v.x * sin_row[p]);             \
+                    KEEP_PAIR_##type(turned, x + c);                                           \
+                }                                                                              \
             }                                                                                  \
         }                                                                                      \
     }

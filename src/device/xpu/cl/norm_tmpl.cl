@@ -12,6 +12,18 @@ static inline float factor_of(int kind, float squares, int cols, float eps)
     return 1.0f / sqrt(squares / (float)cols + eps);
 }
 
+/* The row's end: one loop for each activation, since a choice inside of it would have its lanes
+   compute them all. */
+#define NORM_END(to, from, finish)                                                             \
+    for (int c = lane; c < cols; c += LANES) {                                                 \
+        float v = (LOAD_##from(x[c]) - mean) * factor;                                         \
+        v = weight != 0 ? v * weight[c] : v;                                                   \
+        v = bias != 0 ? v + bias[c] : v;                                                       \
+        v = scale != 0 ? v * (1.0f + scale[m + c]) : v;                                        \
+        v = shift != 0 ? v + shift[m + c] : v;                                                 \
+        y[c] = STORE_##to(finish(v));                                                          \
+    }
+
 #define NORM(to, from)                                                                         \
     ONE_ROW_PER_SUB_GROUP kernel void norm_##to##_##from(                                      \
         global to *dst, global const from *src, global const float *weight,                    \
@@ -26,23 +38,22 @@ static inline float factor_of(int kind, float squares, int cols, float eps)
         global to *y = dst + (long)r * cols;                                                   \
         float mean = 0, squares = 0;                                                           \
         if (kind == LAYER) {                                                                   \
-            for (int c = lane; c < cols; c += LANES) {                                        \
+            for (int c = lane; c < cols; c += LANES) {                                         \
                 mean += LOAD_##from(x[c]);                                                     \
             }                                                                                  \
             mean = sub_group_reduce_add(mean) / (float)cols;                                   \
         }                                                                                      \
-        for (int c = lane; c < cols; c += LANES) {                                            \
+        for (int c = lane; c < cols; c += LANES) {                                             \
             float v = LOAD_##from(x[c]) - mean;                                                \
             squares += v * v;                                                                  \
         }                                                                                      \
         float factor = factor_of(kind, sub_group_reduce_add(squares), cols, eps);              \
         long m = r * modulation_stride;                                                        \
-        for (int c = lane; c < cols; c += LANES) {                                            \
-            float v = (LOAD_##from(x[c]) - mean) * factor;                                     \
-            v = weight != 0 ? v * weight[c] : v;                                               \
-            v = bias != 0 ? v + bias[c] : v;                                                   \
-            v = scale != 0 ? v * (1.0f + scale[m + c]) : v;                                    \
-            v = shift != 0 ? v + shift[m + c] : v;                                             \
-            y[c] = STORE_##to(activate(v, activation));                                        \
+        if (activation == SILU) {                                                              \
+            NORM_END(to, from, silu)                                                           \
+        } else if (activation == GELU_TANH) {                                                  \
+            NORM_END(to, from, gelu_tanh)                                                      \
+        } else {                                                                               \
+            NORM_END(to, from, )                                                               \
         }                                                                                      \
     }
