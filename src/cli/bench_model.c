@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/bench.h"
@@ -9,7 +10,15 @@
 #include "models/wan/dit.h"
 #include "models/wan/vae.h"
 
-enum { MOST_TOKENS = 4096 };
+enum { MOST_TOKENS = 4096, FIRST_TIMED = 1 /* pass, after one to warm up */ };
+
+/* What a device has done so far. */
+typedef struct device_counts {
+    dk_device_work work[DK_OP_COUNT];
+    dk_device_traffic moved;
+    uint64_t enqueued;
+    double host_ms; /* processor time of the thread that enqueues, waits aside */
+} device_counts;
 
 /* One part under test. Only the fields of that part are set. */
 typedef struct model_bench {
@@ -26,6 +35,9 @@ typedef struct model_bench {
     dk_tensor in, out;
     int64_t latent[3]; /* frames, height, width */
     int32_t ids[MOST_TOKENS];
+    int passes;           /* so far */
+    double host_ms;       /* of passes so far, without their last wait */
+    device_counts before; /* the first timed pass */
 } model_bench;
 
 static dk_status load_config(json_t **out, char **where, const model_bench *b,
@@ -122,10 +134,24 @@ static dk_status drop_frames(void *context, int64_t first_frame, int64_t count,
     return DK_OK;
 }
 
+/* What a device has done up to some pass. */
+static void take(device_counts *out, const model_bench *b)
+{
+    const dk_device *device = b->nn.device;
+    memcpy(out->work, device->work, sizeof out->work);
+    out->moved = device->traffic;
+    out->enqueued = device->enqueued;
+    out->host_ms = b->host_ms - device->waited_ms;
+}
+
 static dk_status forward(void *context, dk_error *err)
 {
     model_bench *b = context;
     dk_nn *nn = &b->nn;
+    double started_ms = dk_thread_ms();
+    if (b->passes++ == FIRST_TIMED) {
+        take(&b->before, b);
+    }
     size_t keep = nn->keep.used, mark = dk_nn_mark(nn);
     dk_status status = DK_OK;
     if (b->dit != NULL) {
@@ -141,6 +167,7 @@ static dk_status forward(void *context, dk_error *err)
     }
     nn->keep.used = keep;
     dk_nn_unwind(nn, mark);
+    b->host_ms += dk_thread_ms() - started_ms;
     return status != DK_OK ? status : dk_device_sync(nn->device, err);
 }
 
@@ -172,18 +199,17 @@ static dk_status open_part(model_bench *b, dk_error *err)
                    b->flags->part);
 }
 
-/* What the passes spent in each kind of operation: seconds of one pass and GFLOP/s. */
-static json_t *operations(const dk_device *device, const dk_device_work *before, int passes)
+/* What the timed passes spent in each kind of operation: seconds of one pass and GFLOP/s. */
+static json_t *operations(const dk_device_work *now, const dk_device_work *before, int passes)
 {
     json_t *out = json_object();
     for (int i = 0; i < DK_OP_COUNT; i++) {
-        double seconds = device->work[i].seconds - before[i].seconds;
-        double gflop = (device->work[i].flops - before[i].flops) * 1e-9;
-        if (device->work[i].calls > before[i].calls) {
-            json_t *op =
-                json_pack("{s:I, s:f}", "calls",
-                          (json_int_t)(device->work[i].calls - before[i].calls) / passes,
-                          "seconds", seconds / passes);
+        double seconds = now[i].seconds - before[i].seconds;
+        double gflop = (now[i].flops - before[i].flops) * 1e-9;
+        if (now[i].calls > before[i].calls) {
+            json_t *op = json_pack("{s:I, s:f}", "calls",
+                                   (json_int_t)(now[i].calls - before[i].calls) / passes,
+                                   "seconds", seconds / passes);
             if (gflop > 0) {
                 json_object_set_new(op, "gflops", json_real(gflop / seconds));
             }
@@ -219,10 +245,7 @@ static dk_status measure(model_bench *b, dk_error *err)
     DK_TRY(status != DK_OK ? status : ended);
     DK_TRY(prepare(b, err));
     dk_bench_times times;
-    dk_device_work work[DK_OP_COUNT];
-    memcpy(work, nn->device->work, sizeof work);
-    const dk_device_traffic moved = nn->device->traffic;
-    uint64_t enqueued = nn->device->enqueued;
+    b->passes = 0;
     DK_TRY(dk_bench_time(&times, b->flags->repeats, forward, b, err));
     json_t *facts = json_pack("{s:s, s:s, s:s}", "bench", "model", "part", b->flags->part,
                               "config", b->flags->config);
@@ -236,16 +259,19 @@ static dk_status measure(model_bench *b, dk_error *err)
     if (b->flags->quantization != NULL) {
         json_object_set_new(facts, "quantization", json_string(b->flags->quantization));
     }
-    /* dk_bench_time runs one pass more than it reports. */
-    json_object_set_new(facts, "operations", operations(nn->device, work, times.repeats + 1));
-    if (nn->device->enqueued > 0) {
-        json_object_set_new(
-            facts, "enqueued",
-            json_real((double)(nn->device->enqueued - enqueued) / (times.repeats + 1)));
+    device_counts now;
+    take(&now, b);
+    json_object_set_new(facts, "operations",
+                        operations(now.work, b->before.work, times.repeats));
+    if (now.enqueued > b->before.enqueued) {
+        double enqueued = (double)(now.enqueued - b->before.enqueued);
+        double host_ms = now.host_ms - b->before.host_ms;
+        json_object_set_new(facts, "enqueued", json_real(enqueued / times.repeats));
+        json_object_set_new(facts, "host_us_per_enqueued", json_real(host_ms * 1e3 / enqueued));
     }
-    if (nn->device->traffic.copies > 0) {
+    if (now.moved.copies > 0) {
         json_object_set_new(facts, "offload",
-                            traffic(&nn->device->traffic, &moved, times.repeats + 1));
+                            traffic(&now.moved, &b->before.moved, times.repeats));
     }
     double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
     json_object_set_new(facts, "activations_mb", json_real(activations_mb));

@@ -163,7 +163,8 @@ struct dk_device {
     _Atomic size_t packed_bytes; /* of weights in the device's own layout, made so far; read by
                                     other threads */
     uint64_t enqueued;           /* of a module: what it gave to the driver so far */
-    _Atomic uint64_t pulse;      /* operations so far, dry ones aside; read by other threads */
+    double waited_ms;       /* of a module: processor time of waits between its operations */
+    _Atomic uint64_t pulse; /* operations so far, dry ones aside; read by other threads */
     dk_device_work work[DK_OP_COUNT];
     dk_device_traffic traffic;
     dk_trace *trace;        /* borrowed; NULL: none is written */

@@ -21,10 +21,10 @@
 typedef struct dk_conv_args {
     const void *const *frames; /* [(out_frames - 1) * stride_t + kernel_t] input frames, each
                                   [height][width][in_channels]; NULL reads as zeros */
-    int room; /* that many frames at the list's start may be copied to where they would lie right
-                 in front of frames[room], which is memory of the caller's to be written; for
-                 devices that want their frames in one piece. 0: there is no such memory */
-    dk_dtype src_type;         /* F32 or BF16 */
+    int room; /* that many frames at the list's start may be copied to where they would lie
+                 right in front of frames[room], which is memory of the caller's to be written;
+                 for devices that want their frames in one piece. 0: there is no such memory */
+    dk_dtype src_type; /* F32 or BF16 */
     int height, width, in_channels;
     int kernel_t, kernel_h, kernel_w;
     int stride_t, stride, pad_top, pad_left, upsample;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/environment.h"
 #include "device/xpu/platform.h"
 #include "device/xpu/xpu.h"
@@ -31,11 +32,13 @@ void dk_xpu_enqueued(dk_xpu *xpu)
 {
     xpu->head.enqueued++;
     if (xpu->depth > 0 && ++xpu->ahead >= xpu->depth) {
+        double started_ms = dk_thread_ms();
         xpu->ahead = 0;
         if (dnnl_stream_wait(xpu->stream) != dnnl_success) {
             dk_xpu_fail(xpu, DK_DEVICE, "%s: it does not answer any more",
                         xpu->head.description);
         }
+        xpu->head.waited_ms += dk_thread_ms() - started_ms;
     }
 }
 

@@ -64,7 +64,8 @@ void dk_wan_tower_release(dk_wan_tower *tower, dk_device *device);
 typedef struct dk_wan_clip {
     dk_tensor data; /* [frames * height * width][channels] */
     int64_t frames, height, width;
-    int room; /* frames of memory in front of data that convolutions may write their history to */
+    int room; /* frames of memory in front of data that convolutions may write their history to
+               */
 } dk_wan_clip;
 
 /* What a convolution remembers of the frames before: NULL stands for zeros. */
