@@ -273,6 +273,7 @@ void dk_xpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
     dk_xpu_arg_i32(&a, args->head_dim);
     dk_xpu_arg_i32(&a, args->per_head);
     dk_xpu_arg_i32(&a, (int32_t)args->rows);
+    dk_xpu_arg_i32(&a, (uintptr_t)args->data % sizeof(uint32_t) == 0 && args->stride % 2 == 0);
     dk_xpu_arg_i64(&a, args->stride);
     dk_xpu_arg_f32(&a, args->eps);
     operand(xpu, &a, args->squares);

@@ -1,34 +1,47 @@
 /* Norm and rotary embedding of queries and keys; kernels/norm.h says what is computed. */
 #include "common.h"
 
+/* Pairs of bf16 are 32 bits where they lie so: lanes then read and write one piece. */
 #define PAIR_f32(at)              vload2(0, at)
-#define PAIR_bf16(at)             f32_pair(vload2(0, at))
+#define PAIR_bf16(at)             (even ? pair_of(*(global const uint *)(at)) : loose_pair(at))
 #define KEEP_PAIR_f32(value, at)  vstore2(value, 0, at)
-#define KEEP_PAIR_bf16(value, at) vstore2(bf16_pair(value), 0, at)
+#define KEEP_PAIR_bf16(value, at)                                                              \
+    if (even) {                                                                                \
+        *(global uint *)(at) = bits_of(value);                                                 \
+    } else {                                                                                   \
+        (at)[0] = bf16_from_f32(value.x);                                                      \
+        (at)[1] = bf16_from_f32(value.y);                                                      \
+    }
 
-static inline ushort2 bf16_pair(float2 x)
+static inline float2 pair_of(uint bits)
 {
-    return (ushort2)(bf16_from_f32(x.x), bf16_from_f32(x.y));
+    return (float2)(as_float(bits << 16), as_float(bits & 0xffff0000));
 }
 
-static inline float2 f32_pair(ushort2 x)
+static inline float2 loose_pair(global const bf16 *at)
 {
-    return (float2)(f32_from_bf16(x.x), f32_from_bf16(x.y));
+    return (float2)(f32_from_bf16(at[0]), f32_from_bf16(at[1]));
+}
+
+static inline uint bits_of(float2 pair)
+{
+    return (uint)bf16_from_f32(pair.x) | (uint)bf16_from_f32(pair.y) << 16;
 }
 
 /* RMS norm of a row, or of each head, then the rotation of neighbouring pairs; in place. Nothing
-   is rotated when head_dim is odd. */
+   is rotated when head_dim is odd. even: every row begins at an even element of whole words. */
 #define NORM_ROPE(type)                                                                        \
     ONE_ROW_PER_SUB_GROUP kernel void norm_rope_##type(                                        \
         global type *data, global const float *weight, global const float *cosines,            \
         global const float *sines, int heads, int head_dim, int per_head, int rows,            \
-        long stride, float eps, global const float *whole_squares, long whole_cols)            \
+        int even, long stride, float eps, global const float *whole_squares, long whole_cols)  \
     {                                                                                          \
         int r = row_of_sub_group();                                                            \
         if (r >= rows) {                                                                       \
             return;                                                                            \
         }                                                                                      \
         int lane = get_sub_group_local_id(), pairs = head_dim / 2;                             \
+        (void)even; /* of f32 */                                                               \
         int parts = per_head ? heads : 1, cols = heads * head_dim / parts;                     \
         global const float *cos_row = cosines + (long)r * pairs;                               \
         global const float *sin_row = sines + (long)r * pairs;                                 \
