@@ -201,8 +201,28 @@ static dk_status report(run *r, dk_error *err)
     return DK_OK;
 }
 
+/* Needs no prompt. */
+static dk_status draw_topology(bool *drawn, const dk_arguments *arguments, dk_error *err)
+{
+    dk_engine_options options;
+    dk_layout layout;
+    *drawn = false;
+    if (!dk_arguments_has(arguments, "print_topology")) {
+        return DK_OK;
+    }
+    dk_engine_options_init(&options);
+    DK_TRY(dk_arguments_apply(arguments, &dk_rank_parameters, &options, err));
+    DK_TRY(dk_ranks_layout(&layout, &options, err));
+    return dk_ranks_topology(drawn, arguments, &layout, err);
+}
+
 static dk_status generate(const dk_arguments *arguments, dk_error *err)
 {
+    bool drawn;
+    DK_TRY(draw_topology(&drawn, arguments, err));
+    if (drawn) {
+        return DK_OK;
+    }
     run r = {.arguments = arguments, .start_ms = dk_now_ms(), .results = json_array()};
     dk_output_options_init(&r.output);
     dk_engine_setup_init(&r.setup);
@@ -230,11 +250,9 @@ static dk_status generate(const dk_arguments *arguments, dk_error *err)
 }
 
 static const dk_flag_group groups[] = {
-    {&dk_request_parameters, NULL},
-    {&dk_output_parameters, NULL},
-    {&dk_option_parameters, NULL},
-    {&dk_rank_parameters, NULL},
-    {0},
+    {&dk_request_parameters, NULL},  {&dk_output_parameters, NULL},
+    {&dk_option_parameters, NULL},   {&dk_rank_parameters, NULL},
+    {&dk_topology_parameters, NULL}, {0},
 };
 
 const dk_command dk_command_generate = {

@@ -2,6 +2,7 @@
 #include "cli/ranks.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,31 @@
 #include "engine/rank_parameters.h"
 
 enum { GRACE_MS = 3000 };
+
+static const dk_parameter topology[] = {
+    {.name = "print_topology",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_topology_flags, print_topology),
+     .default_text = "false",
+     .help = "draw the groups that the ranks form, and end"},
+};
+const dk_parameter_table dk_topology_parameters = {
+    .title = "Groups", .parameters = topology, .count = sizeof topology / sizeof *topology};
+
+dk_status dk_ranks_topology(bool *drawn, const dk_arguments *arguments, const dk_layout *layout,
+                            dk_error *err)
+{
+    dk_topology_flags flags = {0};
+    DK_TRY(dk_arguments_apply(arguments, &dk_topology_parameters, &flags, err));
+    *drawn = flags.print_topology;
+    if (flags.print_topology) {
+        dk_string text = DK_STRING_EMPTY;
+        dk_layout_draw(&text, layout);
+        fputs(dk_string_text(&text), stdout);
+        dk_string_release(&text);
+    }
+    return DK_OK;
+}
 
 dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_error *err)
 {

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include "cli/arguments.h"
 #include "comm/groups.h"
 #include "darkroom/darkroom.h"
 
@@ -20,6 +21,15 @@ typedef struct dk_rank_team {
     char address[256], key[128], device[32];
     char *trace; /* owned; NULL: none */
 } dk_rank_team;
+
+/* --print-topology: draws the groups of a layout instead of running. */
+typedef struct dk_topology_flags {
+    bool print_topology;
+} dk_topology_flags;
+extern const dk_parameter_table dk_topology_parameters;
+/* Whether that is all that is wanted; then the layout has been drawn to stdout. */
+DK_MUST_USE dk_status dk_ranks_topology(bool *drawn, const dk_arguments *arguments,
+                                        const dk_layout *layout, dk_error *err);
 
 /* The layout that the options ask for. */
 DK_MUST_USE dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options,

@@ -101,8 +101,12 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     dk_serve_options_init(&r.serve);
     dk_scheduler_options_init(&r.scheduler);
     dk_engine_setup_init(&r.setup);
+    bool drawn = false;
     dk_status status = read_arguments(&r, arguments, err);
     if (status == DK_OK) {
+        status = dk_ranks_topology(&drawn, arguments, &r.layout, err);
+    }
+    if (status == DK_OK && !drawn) {
         dk_progress_init(&r.progress, r.setup.options.log_level);
         status = serve(&r, err);
     }
@@ -112,11 +116,10 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     return status;
 }
 
-static const dk_flag_group groups[] = {{&dk_serve_parameters, NULL},
-                                       {&dk_scheduler_parameters, NULL},
-                                       {&dk_option_parameters, NULL},
-                                       {&dk_rank_parameters, NULL},
-                                       {NULL, NULL}};
+static const dk_flag_group groups[] = {
+    {&dk_serve_parameters, NULL},    {&dk_scheduler_parameters, NULL},
+    {&dk_option_parameters, NULL},   {&dk_rank_parameters, NULL},
+    {&dk_topology_parameters, NULL}, {NULL, NULL}};
 
 const dk_command dk_command_serve = {
     .name = "serve",

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/trace.h"
+#include "device/device_ops.h"
 #include "device/quantization.h"
 #include "device/residency.h"
 #include "kernels/attention.h"
@@ -43,26 +44,6 @@ typedef struct dk_device_options {
     dk_trace *trace;        /* borrowed until the device is closed; NULL: none is written */
     const char *trace_lane; /* of its operations; NULL: DK_TRACE_COMPUTE; a static text */
 } dk_device_options;
-
-/* dst[shape] = src[shape], both walked with their own strides (in elements), cast between F32
-   and BF16. Patchify, transposes and channel moves are all this. */
-typedef struct dk_permute_args {
-    int rank; /* 2..8 */
-    int64_t shape[8], src_stride[8], dst_stride[8];
-    const void *src;
-    dk_dtype src_type;
-    void *dst;
-    dk_dtype dst_type;
-} dk_permute_args;
-
-/* dst[row] = table[ids[row]], converted to f32. Every id is inside the table. */
-typedef struct dk_embedding_args {
-    int64_t rows, cols;
-    const int32_t *ids;
-    const void *table; /* [vocabulary][cols], any float type */
-    dk_dtype table_type;
-    float *dst; /* [rows][cols] */
-} dk_embedding_args;
 
 /* Kinds of operations, and what all calls of one kind have done so far. */
 typedef enum dk_device_op {
@@ -94,49 +75,6 @@ typedef struct dk_device_traffic {
     double seconds; /* that the copies took */
     double stalled; /* of that, seconds in which no operation ran */
 } dk_device_traffic;
-
-typedef struct dk_device_ops {
-    const char *kind; /* "cpu" */
-    void (*close)(dk_device *device);
-    /* Waits for what is enqueued; NULL: every operation is done when it returns. */
-    dk_status (*sync)(dk_device *device, dk_error *err);
-    size_t (*scratch_bytes)(const dk_device *device);
-    void (*forget_scratch)(dk_device *device);
-    /* NULL: operations read weights where they lie. */
-    void (*adopt)(dk_device *device, const dk_adoption *adoption);
-    void (*disown)(dk_device *device, const void *host);
-    void (*rest)(dk_device *device, dk_component component); /* NULL: nothing to do */
-    dk_status (*alloc)(dk_device *device, void **out, size_t bytes, const char *what,
-                       dk_error *err);
-    void (*free)(dk_device *device, void *memory);
-    void (*write)(dk_device *device, void *dst, const void *host, size_t bytes);
-    void (*zero)(dk_device *device, void *dst, size_t bytes);
-    void (*read)(dk_device *device, void *host, const void *src, size_t bytes);
-    dk_status (*conv_prepare)(dk_device *device, void **packed, const void *weight,
-                              dk_dtype weight_type, const int *shape, dk_error *err);
-    dk_status (*linear_quantize)(dk_device *device, dk_linear_quantized **out,
-                                 const void *weight, dk_dtype weight_type, int64_t cols,
-                                 int64_t depth, dk_quantization kind, dk_error *err);
-    void (*forget)(dk_device *device, const void *host); /* NULL: nothing to do */
-    void (*linear)(dk_device *device, const dk_linear_args *args, int count);
-    void (*conv)(dk_device *device, const dk_conv_args *args);
-    void (*attention)(dk_device *device, const dk_attention_args *args);
-    void (*norm)(dk_device *device, const dk_norm_args *args);
-    void (*norm_rope)(dk_device *device, const dk_norm_rope_args *args);
-    void (*row_squares)(dk_device *device, const dk_norm_rope_args *args, float *squares);
-    void (*merge)(dk_device *device, const dk_attention_merge_args *args);
-    void (*map)(dk_device *device, void *dst, dk_dtype dst_type, const void *src,
-                dk_dtype src_type, dk_activation activation, int64_t count);
-    void (*combine)(dk_device *device, float *dst, const float *const *src, const float *coef,
-                    int terms, int64_t count);
-    void (*permute)(dk_device *device, const dk_permute_args *args);
-    void (*embedding)(dk_device *device, const dk_embedding_args *args);
-    /* NULL: the device's arithmetic needs no guard. */
-    void (*absmax)(dk_device *device, uint32_t *flag, const void *src, dk_dtype type,
-                   int64_t count);
-    /* For measurements: the library's part of the latest matrix operation; NULL: none. */
-    void (*repeat)(dk_device *device, int times);
-} dk_device_ops;
 
 /* The common head of every device; each kind extends it. */
 struct dk_device {

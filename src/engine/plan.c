@@ -116,6 +116,7 @@ static dk_status prepare(dk_engine *engine, const dk_request *request, dk_error 
         DK_TRY(measure(&p->first_rate, engine, err));
         DK_TRY(dk_device_open(&p->device, &options, err));
         dk_nn_init(&p->nn, p->device, engine->nn.type, NULL);
+        p->nn.parallel = engine->nn.parallel; /* a part of the rows and heads */
     }
     if (request->image_path != NULL && p->encoder == NULL) {
         const dk_image_encoder *encoder = engine->pipeline->encoder;

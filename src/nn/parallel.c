@@ -118,11 +118,6 @@ bool dk_nn_leads(const dk_nn *nn)
     return nn->parallel == NULL || dk_comm_rank(nn->parallel->control) == 0;
 }
 
-int dk_nn_ranks(const dk_nn *nn)
-{
-    return nn->parallel == NULL ? 1 : dk_comm_ranks(nn->parallel->control);
-}
-
 uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine)
 {
     dk_error err;
@@ -199,7 +194,7 @@ uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine)
     if (nn->parallel == NULL || !is_live(nn)) {
         return mine;
     }
-    int ranks = dk_nn_ranks(nn);
+    int ranks = dk_comm_ranks(nn->parallel->control);
     for (int i = 0; i < ranks; i++) {
         bytes[i] = sizeof mine;
     }

@@ -35,7 +35,6 @@ void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x);
 
 /* Whether this is rank 0 of its replica, which talks to the world. */
 bool dk_nn_leads(const dk_nn *nn);
-int dk_nn_ranks(const dk_nn *nn); /* of the replica */
 
 /* The leader's word of what is done next, which the others wait for as long as it takes. */
 uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine);
