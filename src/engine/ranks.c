@@ -64,6 +64,7 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
                                   .address = options->rank_address,
                                   .key = options->rank_key,
                                   .deadline_s = options->dist_timeout,
+                                  .probe = true,
                                   .log = log};
     dk_ranks *ranks = dk_alloc(sizeof *ranks);
     dk_status status = dk_comm_open(&ranks->world, &comm, err);

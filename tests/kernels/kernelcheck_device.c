@@ -274,6 +274,8 @@ void kc_device_norm_rope(kc *k, const dk_norm_rope_args *args, int64_t first, in
     size_t table = (size_t)(a.rows * pairs) * sizeof(float);
     a.data = kc_send(k, a.data, strided(a.rows, a.stride, cols, width), width);
     a.weight = kc_send_vector(k, a.weight, a.per_head ? a.head_dim : cols);
+    a.squares = kc_send(k, a.squares, (size_t)a.rows * sizeof(float), sizeof(float));
+    a.squares = a.squares != NULL ? a.squares + first : NULL;
     a.cos = kc_send(k, a.cos, table, sizeof(float));
     a.sin = kc_send(k, a.sin, table, sizeof(float));
     a.data = (char *)a.data + (size_t)(first * a.stride) * width;
@@ -282,6 +284,36 @@ void kc_device_norm_rope(kc *k, const dk_norm_rope_args *args, int64_t first, in
     a.rows = last - first;
     dk_device_norm_rope(k->device, &a);
     kc_receive(k, args->data);
+    kc_device_end(k);
+}
+
+void kc_device_row_squares(kc *k, const dk_norm_rope_args *args, float *squares, int64_t first,
+                           int64_t last)
+{
+    dk_norm_rope_args a = *args;
+    size_t width = dk_dtype_bytes(a.type);
+    int64_t cols = (int64_t)a.heads * a.head_dim;
+    a.data = kc_send(k, a.data, strided(a.rows, a.stride, cols, width), width);
+    float *there = kc_send(k, squares, (size_t)a.rows * sizeof(float), sizeof(float));
+    a.data = (char *)a.data + (size_t)(first * a.stride) * width;
+    a.rows = last - first;
+    dk_device_row_squares(k->device, &a, there + first);
+    kc_receive(k, squares);
+    kc_device_end(k);
+}
+
+void kc_device_merge(kc *k, const dk_attention_merge_args *args)
+{
+    dk_attention_merge_args a = *args;
+    size_t count = (size_t)(a.rows * a.heads * a.head_dim), width = dk_dtype_bytes(a.type);
+    size_t lse = (size_t)(a.rows * a.heads) * sizeof(float);
+    a.sum = kc_send(k, a.sum, count * sizeof(float), sizeof(float));
+    a.sum_lse = kc_send(k, a.sum_lse, lse, sizeof(float));
+    a.part = kc_send(k, a.part, count * width, width);
+    a.part_lse = kc_send(k, a.part_lse, lse, sizeof(float));
+    dk_device_merge(k->device, &a);
+    kc_receive(k, args->sum);
+    kc_receive(k, args->sum_lse);
     kc_device_end(k);
 }
 

@@ -18,6 +18,9 @@ void kc_device_attention(kc *k, const dk_attention_args *args, const float *bias
 /* Rows [first, last) alone; args->rows of them are there. */
 void kc_device_norm(kc *k, const dk_norm_args *args, int64_t first, int64_t last);
 void kc_device_norm_rope(kc *k, const dk_norm_rope_args *args, int64_t first, int64_t last);
+void kc_device_row_squares(kc *k, const dk_norm_rope_args *args, float *squares, int64_t first,
+                           int64_t last);
+void kc_device_merge(kc *k, const dk_attention_merge_args *args);
 void kc_device_map(kc *k, void *dst, dk_dtype dst_type, const void *src, dk_dtype src_type,
                    dk_activation activation, int64_t count);
 void kc_device_combine(kc *k, float *dst, const float *const *src, const float *coef, int terms,

@@ -173,6 +173,7 @@ static void check_norm(kc *k)
 typedef struct rope_case {
     int heads, head_dim;
     bool per_head, weight, rotate;
+    bool part; /* of rows whose other heads are elsewhere */
     dk_dtype type;
 } rope_case;
 
@@ -190,7 +191,9 @@ static double *normed_row(kc *k, const dk_norm_rope_args *a, const void *data, i
         for (int64_t i = start; i < start + part; i++) {
             squares += x[i] * x[i];
         }
-        double factor = 1.0 / sqrt(squares / (double)part + (double)a->eps);
+        double mean = a->squares != NULL ? (double)a->squares[row] / (double)a->whole_cols
+                                         : squares / (double)part;
+        double factor = 1.0 / sqrt(mean + (double)a->eps);
         for (int64_t i = start; i < start + part; i++) {
             x[i] *= factor * (double)a->weight[a->per_head ? i - start : i];
         }
@@ -221,9 +224,9 @@ static void expect_rope_row(kc *k, const dk_norm_rope_args *a, const void *befor
 
 static void rope_rounds(kc *k, dk_norm_rope_fn *norm_rope, const rope_case *c)
 {
-    kc_case(k, 2, "%d heads of %d, %s%s%s%s", c->heads, c->head_dim, dk_dtype_name(c->type),
+    kc_case(k, 2, "%d heads of %d, %s%s%s%s%s", c->heads, c->head_dim, dk_dtype_name(c->type),
             c->per_head ? ", per head" : "", c->weight ? ", normed" : "",
-            c->rotate ? ", rotated" : "");
+            c->rotate ? ", rotated" : "", c->part ? ", part of a row" : "");
     while (kc_next_round(k)) {
         int64_t cols = (int64_t)c->heads * c->head_dim;
         dk_norm_rope_args a = {.rows = ROWS,
@@ -240,6 +243,14 @@ static void rope_rounds(kc *k, dk_norm_rope_fn *norm_rope, const rope_case *c)
         const void *before = kc_copy(k, a.data, bytes);
         if (c->weight) {
             a.weight = kc_operand(k, DK_F32, c->per_head ? c->head_dim : cols, KC_ORDINARY);
+        }
+        if (c->part) {
+            float *squares = kc_alloc(k, ROWS * sizeof *squares);
+            for (int row = 0; row < ROWS; row++) {
+                squares[row] = (float)(cols * (2 + row));
+            }
+            a.squares = squares;
+            a.whole_cols = 3 * cols;
         }
         if (c->rotate) {
             a.cos = kc_operand(k, DK_F32, table, KC_ORDINARY);
@@ -280,12 +291,75 @@ static void check_norm_rope(kc *k)
             rope_rounds(k, kernels.norm_rope, &c);
         }
     }
+    for (int bits = 0; bits < 4; bits++) {
+        const rope_case part = {.heads = 5,
+                                .head_dim = 24,
+                                .weight = true,
+                                .part = true,
+                                .rotate = (bits & 1) != 0,
+                                .type = bits & 2 ? DK_BF16 : DK_F32};
+        rope_rounds(k, kernels.norm_rope, &part);
+    }
     /* Without rotation a head may be odd. */
     const rope_case odd = {.heads = 3, .head_dim = 7, .per_head = true, .weight = true};
     rope_rounds(k, kernels.norm_rope, &odd);
 }
 
+static bool row_squares_is_new(const kc *k)
+{
+    dk_norm_kernels now, before;
+    dk_norm_kernels_init(&now, k->flags);
+    dk_norm_kernels_init(&before, k->below);
+    return k->lowest || now.row_squares != before.row_squares;
+}
+
+static void squares_rounds(kc *k, dk_row_squares_fn *row_squares, int heads, int head_dim,
+                           dk_dtype type)
+{
+    kc_case(k, 2, "%d heads of %d, %s", heads, head_dim, dk_dtype_name(type));
+    while (kc_next_round(k)) {
+        int64_t cols = (int64_t)heads * head_dim;
+        dk_norm_rope_args a = {.rows = ROWS,
+                               .heads = heads,
+                               .head_dim = head_dim,
+                               .type = type,
+                               .stride = cols + kc_below(k, 4)};
+        a.data = kc_operand(k, type, (ROWS - 1) * a.stride + cols, KC_ORDINARY);
+        float *squares = kc_alloc(k, ROWS * sizeof *squares);
+        const void *before = kc_copy(k, squares, ROWS * sizeof *squares);
+        if (k->device != NULL) {
+            kc_device_row_squares(k, &a, squares, FIRST, LAST);
+        } else {
+            row_squares(&a, squares, FIRST, LAST);
+        }
+        kc_result(k, squares + FIRST, (LAST - FIRST) * sizeof *squares);
+        kc_untouched(k, squares, before, 0, FIRST * sizeof *squares);
+        kc_untouched(k, squares, before, LAST * sizeof *squares, ROWS * sizeof *squares);
+        for (int row = FIRST; row < LAST; row++) {
+            double sum = 0;
+            for (int64_t i = 0; i < cols; i++) {
+                double x = kc_get(a.data, type, row * a.stride + i);
+                sum += x * x;
+            }
+            kc_expect(k, row, (double)squares[row], sum,
+                      ((double)cols + 4.0) * KC_U32 * sum + KC_TINY);
+        }
+    }
+}
+
+static void check_row_squares(kc *k)
+{
+    static const int dims[] = {1, 2, 7, 16, 40, 128};
+    dk_norm_kernels kernels;
+    dk_norm_kernels_init(&kernels, k->flags);
+    for (int d = 0; d < KC_COUNT(dims); d++) {
+        squares_rounds(k, kernels.row_squares, 1 + d % 5, dims[d], DK_F32);
+        squares_rounds(k, kernels.row_squares, 1 + d % 3, dims[d], DK_BF16);
+    }
+}
+
 static const kc_test tests[] = {
+    {"norm.row_squares", row_squares_is_new, check_row_squares, true},
     {"norm.norm", norm_is_new, check_norm, true},
     {"norm.norm_rope", norm_rope_is_new, check_norm_rope, true},
 };

@@ -49,7 +49,8 @@
 SOFTMAX(f32)
 SOFTMAX(bf16)
 
-/* kernels/attention.h: merge. One row of all heads per sub-group. */
+/* kernels/attention.h: merge. One row of all heads per sub-group; its first lane reads and writes
+   the log-sum-exps for all. */
 #define MERGE(type)                                                                            \
     ONE_ROW_PER_SUB_GROUP kernel void merge_##type(                                            \
         global float *sum, global float *sum_lse, global const type *part,                     \
@@ -61,7 +62,9 @@ SOFTMAX(bf16)
         }                                                                                      \
         for (int h = 0; h < heads; h++) {                                                      \
             long at = ((long)r * heads + h) * head_dim, where = (long)h * rows + r;            \
-            float b = part_lse[where], a = first ? b : sum_lse[where], most = fmax(a, b);      \
+            float b = part_lse[where], a = first ? b : sum_lse[where];                         \
+            a = sub_group_broadcast(a, 0);                                                     \
+            float most = fmax(a, b);                                                           \
             bool alone = first || isinf(most);                                                 \
             float old = alone ? 0.0f : exp(a - most), new = alone ? 1.0f : exp(b - most);      \
             float total = old + new;                                                           \
@@ -69,7 +72,6 @@ SOFTMAX(bf16)
                 float x = LOAD_##type(part[at + i]);                                           \
                 sum[at + i] = first ? x : (old * sum[at + i] + new * x) / total;               \
             }                                                                                  \
-            sub_group_barrier(CLK_GLOBAL_MEM_FENCE);                                           \
             if (lane == 0) {                                                                   \
                 sum_lse[where] = alone ? b : most + log(total);                                \
             }                                                                                  \
