@@ -1,6 +1,7 @@
 /* darkroom bench: how fast single operations and whole models run, with random numbers, and how
    a server bears a load. */
 #include "cli/bench.h"
+#include "engine/rank_parameters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,13 @@ static const dk_parameter parameters[] = {
              "own; else they are the host's for enqueueing"},
     NUMBER(threads, "0", "threads; 0: one per core"),
     NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
+    {.name = "trace_path",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(dk_bench_flags, trace_path),
+     .max = 4096,
+     .unit = "FILE",
+     .default_text = "none",
+     .help = "model: write what ran when, for Perfetto and tools/trace_overlap"},
     {.name = "json",
      .type = DK_PARAMETER_BOOL,
      .offset = offsetof(dk_bench_flags, json),
@@ -119,8 +127,11 @@ dk_status dk_bench_open_device(dk_device **out, const dk_bench_flags *flags, dk_
     if (!exact && strcmp(dtype, "bf16") != 0) {
         return dk_fail(err, DK_INVALID, "--dtype is '%s', accepted are bf16, f32", dtype);
     }
-    dk_device_options options = {
-        .name = flags->device, .threads = flags->threads, .level = flags->cpu, .exact = exact};
+    dk_device_options options = {.name = flags->device,
+                                 .threads = flags->threads,
+                                 .level = flags->cpu,
+                                 .exact = exact,
+                                 .trace = flags->trace};
     dk_residency_options *residency = &options.residency;
     const char *offload = flags->offload != NULL ? flags->offload : "none";
     residency->budget_bytes = (uint64_t)flags->offload_budget_mb * 1000 * 1000;
@@ -226,6 +237,7 @@ static dk_status bench(const dk_arguments *arguments, dk_error *err)
     dk_bench_flags flags = {0};
     const char *what = arguments->positionals[0];
     DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
+    flags.arguments = arguments;
 #ifdef DK_SERVING
     if (strcmp(what, "serve") == 0) {
         return dk_bench_serve(arguments, flags.json, err);
@@ -248,6 +260,7 @@ static const dk_flag_group groups[] = {{&table, NULL},
 #ifdef DK_SERVING
                                        {&dk_bench_serve_parameters, NULL},
 #endif
+                                       {&dk_rank_parameters, NULL},
                                        {0}};
 
 const dk_command dk_command_bench = {

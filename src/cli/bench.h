@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "cli/arguments.h"
 #include "device/device.h"
 
 /* Every flag of every bench; 0 and NULL where absent. */
@@ -16,6 +17,9 @@ typedef struct dk_bench_flags {
     bool pin_cpu_memory, wait;
     int threads, repeats;
     bool json;
+    const char *trace_path;
+    dk_trace *trace;                                 /* borrowed, of the device; NULL: none */
+    const dk_arguments *arguments;                   /* borrowed: those of ranks */
     int m, n, k;                                     /* linear */
     int heads, seq_len, kv_len, head_dim;            /* attention */
     int in_channels, out_channels, kernel, kernel_t; /* conv */

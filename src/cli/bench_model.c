@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "cli/bench.h"
+#include "cli/bench_ranks.h"
+#include "engine/rank_parameters.h"
 #include "models/t5/encoder.h"
 #include "models/wan/dit.h"
 #include "models/wan/vae.h"
@@ -38,6 +40,7 @@ typedef struct model_bench {
     int passes;           /* so far */
     double host_ms;       /* of passes so far, without their last wait */
     device_counts before; /* the first timed pass */
+    dk_bench_ranks ranks;
 } model_bench;
 
 static dk_status load_config(json_t **out, char **where, const model_bench *b,
@@ -231,6 +234,32 @@ static json_t *traffic(const dk_device_traffic *now, const dk_device_traffic *be
                      (now->stalled - before->stalled) / passes);
 }
 
+static void tell_ranks(json_t *facts, const model_bench *b)
+{
+    const dk_ranks *ranks = b->ranks.ranks;
+    dk_comm_work work[DK_COMM_OP_COUNT];
+    if (ranks == NULL) {
+        return;
+    }
+    const dk_layout *l = &ranks->groups.layout;
+    dk_comm_get_work(ranks->world, work);
+    json_t *calls = json_object();
+    for (int i = 0; i < DK_COMM_OP_COUNT; i++) {
+        if (work[i].calls > 0) {
+            json_object_set_new(calls, dk_comm_op_names[i],
+                                json_pack("{s:I, s:f, s:f, s:f}", "calls",
+                                          (json_int_t)work[i].calls, "mb", work[i].bytes * 1e-6,
+                                          "seconds", work[i].seconds, "waited",
+                                          work[i].waited));
+        }
+    }
+    json_object_set_new(facts, "ranks",
+                        json_pack("{s:s, s:i, s:i, s:i, s:i}", "backend",
+                                  dk_comm_backend(ranks->world), "cfg", l->cfg, "ulysses",
+                                  l->ulysses, "ring", l->ring, "tp", l->tp));
+    json_object_set_new(facts, "communication", calls);
+}
+
 static dk_status measure(model_bench *b, dk_error *err)
 {
     dk_nn *nn = &b->nn;
@@ -275,7 +304,12 @@ static dk_status measure(model_bench *b, dk_error *err)
     }
     double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
     json_object_set_new(facts, "activations_mb", json_real(activations_mb));
-    dk_bench_report(facts, nn->device, &times, flops, false, b->flags->json != 0);
+    if (dk_nn_leads(nn)) {
+        tell_ranks(facts, b);
+        dk_bench_report(facts, nn->device, &times, flops, false, b->flags->json != 0);
+    } else {
+        json_decref(facts);
+    }
     return DK_OK;
 }
 
@@ -314,6 +348,21 @@ static dk_component component_of(const char *part)
     return strcmp(part, "dit") == 0 ? DK_COMPONENT_TRANSFORMER : DK_COMPONENT_VAE;
 }
 
+/* All ranks make the same number of passes. */
+static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err)
+{
+    enum { REPEATS = 3 };
+    dk_engine_options options;
+    dk_engine_options_init(&options);
+    DK_TRY(dk_arguments_apply(flags->arguments, &dk_rank_parameters, &options, err));
+    options.trace_path = flags->trace_path;
+    options.device = flags->device;
+    DK_TRY(dk_bench_ranks_open(&b->ranks, &options, err));
+    flags->trace = b->ranks.trace;
+    flags->repeats = b->ranks.ranks != NULL && flags->repeats == 0 ? REPEATS : flags->repeats;
+    return DK_OK;
+}
+
 dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
 {
     dk_bench_flags flags = *given;
@@ -338,12 +387,21 @@ dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
                          "--weights-dtype is 'i8', accepted for a model are bf16, f16, f32");
     }
     if (status == DK_OK) {
+        status = open_ranks(b, &flags, err);
+    }
+    if (status == DK_OK) {
         status = dk_bench_open_device(&device, &flags, err);
     }
     if (status == DK_OK) {
         b->weights = dk_weights_create_random(stored, 1);
         dk_weights_attach(b->weights, device, component_of(flags.part));
         dk_nn_init(&b->nn, device, device->exact ? DK_F32 : DK_BF16, NULL);
+        if (b->ranks.ranks != NULL) {
+            b->nn.parallel = &b->ranks.ranks->parallel;
+            dk_weights_split(b->weights, strcmp(flags.part, "text") == 0
+                                             ? b->ranks.ranks->groups.replica
+                                             : b->ranks.ranks->groups.tp);
+        }
         status = open_part(b, err);
     }
     if (status == DK_OK) {
@@ -358,6 +416,7 @@ dk_status dk_bench_model(const dk_bench_flags *given, dk_error *err)
     if (device != NULL) {
         dk_device_close(&device);
     }
+    dk_bench_ranks_close(&b->ranks);
     dk_free(b);
     return status;
 }
