@@ -1,6 +1,7 @@
 /* Starting the ranks of a bench. */
 #include "cli/bench_ranks.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
