@@ -33,7 +33,7 @@ struct dk_comm {
     char name[NAME_BYTES];
 };
 
-static dk_status carry(const dk_comm_call *call, dk_error *err)
+static dk_status carry(const dk_comm_call *call, bool beside, dk_error *err)
 {
     dk_comm *comm = call->comm;
     shared *s = comm->shared;
@@ -41,7 +41,8 @@ static dk_status carry(const dk_comm_call *call, dk_error *err)
     int64_t start_ns = dk_now_ns();
     double start = (double)start_ns * 1e-6;
     snprintf(what, sizeof what, "%s of %s", dk_comm_op_names[call->op], comm->name);
-    const dk_comm_at at = {.what = what, .deadline_ms = start + comm->deadline_s * 1e3};
+    const dk_comm_at at = {
+        .what = what, .deadline_ms = start + comm->deadline_s * 1e3, .beside = beside};
     atomic_fetch_add(&s->under_way, 1);
     dk_status status = dk_comm_call_run(call, comm->transport, &s->scratch, &at, err);
     atomic_fetch_sub(&s->under_way, 1);

@@ -47,7 +47,7 @@ static void *carry_on(void *context)
         dk_error error = {0};
         pthread_mutex_unlock(&q->lock);
         if (status == DK_OK) {
-            status = q->carry(call, &error);
+            status = q->carry(call, true, &error);
         }
         dk_free(call);
         pthread_mutex_lock(&q->lock);
@@ -150,7 +150,7 @@ dk_status dk_comm_queue_run(dk_comm_queue *q, const dk_comm_call *call, dk_error
         return dk_comm_queue_wait(q, dk_comm_queue_start(q, call), err);
     }
     dk_error error = {0};
-    status = q->carry(call, &error);
+    status = q->carry(call, false, &error);
     pthread_mutex_lock(&q->lock);
     note(q, status, &error);
     status = failure(q, err);

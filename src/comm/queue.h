@@ -7,8 +7,9 @@
 
 typedef struct dk_comm_queue dk_comm_queue;
 
-/* Carries out a call; what it returns is kept: after a failure nothing is carried out. */
-typedef dk_status dk_comm_carry_fn(const dk_comm_call *call, dk_error *err);
+/* Carries out a call, in the caller's thread or beside it; what it returns is kept: after a
+   failure nothing is carried out. */
+typedef dk_status dk_comm_carry_fn(const dk_comm_call *call, bool beside, dk_error *err);
 
 dk_comm_queue *dk_comm_queue_create(dk_comm_carry_fn *carry);
 /* Waits for what was started. */

@@ -17,6 +17,7 @@ typedef struct introduction {
     uint64_t pid_space, user;
     int32_t pid;
     dk_status status; /* of rank 0: whether there is memory */
+    uint64_t place;   /* where this introduction lies, for others that try to read it */
     dk_shm_key key;   /* of rank 0 */
 } introduction;
 
@@ -107,18 +108,35 @@ static dk_status check_introductions(const introduction *all, int ranks, dk_erro
     return DK_OK;
 }
 
+/* How a rank has come along. */
+typedef struct outcome {
+    dk_error error; /* status DK_OK: well */
+    bool reads;     /* the memory of all others */
+} outcome;
+
 /* The first failure that a rank tells of. */
-static dk_status check_outcomes(const dk_shm *g, dk_error *all, dk_error *err)
+static dk_status check_outcomes(const dk_shm *g, outcome *all, dk_error *err)
 {
     char name[DK_SHM_NAME_BYTES];
     for (int i = 0; i < g->head.ranks; i++) {
-        all[i].message[sizeof all[i].message - 1] = '\0';
-        if (all[i].status != DK_OK) {
+        dk_error *error = &all[i].error;
+        error->message[sizeof error->message - 1] = '\0';
+        if (error->status != DK_OK) {
             return dk_fail(err, DK_UNSUPPORTED, "%s: %s", dk_shm_name(g, i, name),
-                           all[i].message);
+                           error->message);
         }
     }
     return DK_OK;
+}
+
+static bool can_read_all(const introduction *all, int ranks)
+{
+    bool can = true;
+    for (int i = 0; i < ranks; i++) {
+        can = can &&
+              dk_shm_can_read((pid_t)all[i].pid, all[i].place, all[i].boot, sizeof all[i].boot);
+    }
+    return can;
 }
 
 /* Every rank maps the memory that rank 0 has made, and all hear whether all have. */
@@ -126,12 +144,13 @@ static dk_status join(dk_shm *g, dk_shm_key *made, double deadline_ms, dk_error 
 {
     size_t ranks = (size_t)g->head.ranks;
     introduction own = {0}, *all = dk_alloc(ranks * sizeof *all);
-    dk_error *ends = dk_alloc(ranks * sizeof *ends);
-    dk_error reason = {0};
+    outcome *ends = dk_alloc(ranks * sizeof *ends), mine = {0};
+    dk_error *reason = &mine.error;
     dk_status status = DK_OK;
     introduce(&own);
+    own.place = (uint64_t)(uintptr_t)own.boot;
     if (g->head.rank == 0) {
-        own.status = dk_shm_segment_create(&g->segment, made, g->head.ranks, &reason);
+        own.status = dk_shm_segment_create(&g->segment, made, g->head.ranks, reason);
         own.key = *made;
     }
     DK_TRY_DONE(
@@ -142,11 +161,16 @@ static dk_status join(dk_shm *g, dk_shm_key *made, double deadline_ms, dk_error 
         g->world[i] = (int)i;
     }
     if (g->head.rank != 0) {
-        reason.status = dk_shm_segment_open(&g->segment, &all[0].key, g->head.ranks, &reason);
+        reason->status = dk_shm_segment_open(&g->segment, &all[0].key, g->head.ranks, reason);
     }
-    DK_TRY_DONE(dk_rendezvous_exchange(g->life->meeting, ends, &reason, sizeof reason,
-                                       deadline_ms, err));
+    mine.reads = can_read_all(all, g->head.ranks);
+    DK_TRY_DONE(
+        dk_rendezvous_exchange(g->life->meeting, ends, &mine, sizeof mine, deadline_ms, err));
     DK_TRY_DONE(check_outcomes(g, ends, err));
+    g->life->reads = true;
+    for (size_t i = 0; i < ranks; i++) {
+        g->life->reads = g->life->reads && ends[i].reads;
+    }
     dk_shm_place(g);
 done:
     dk_free(ends);
@@ -259,22 +283,22 @@ static dk_status split(dk_transport **out, dk_transport *t, int color, int key,
     dk_shm *parent = (dk_shm *)t, *g = NULL;
     membership own = {.color = color, .key = key, .rank = t->rank}, all[DK_COMM_MOST_RANKS];
     dk_shm_key made = {.fd = -1}, keys[DK_COMM_MOST_RANKS];
-    dk_error *ends = dk_alloc((size_t)t->ranks * sizeof *ends);
-    dk_error reason = {0};
+    outcome *ends = dk_alloc((size_t)t->ranks * sizeof *ends), mine = {0};
+    dk_error *reason = &mine.error;
     dk_status status, opened = DK_OK;
     DK_TRY_DONE(tell_all(t, all, &own, sizeof own, at, err));
     g = sub_group(parent, all, color);
     bool makes = g != NULL && g->head.rank == 0;
     if (makes) {
-        opened = dk_shm_segment_create(&g->segment, &made, g->head.ranks, &reason);
+        opened = dk_shm_segment_create(&g->segment, &made, g->head.ranks, reason);
     }
     DK_TRY_DONE(tell_all(t, keys, &made, sizeof made, at, err));
     if (g != NULL && !makes) {
-        opened = dk_shm_segment_open(&g->segment, &keys[maker_of(parent, g)], g->head.ranks,
-                                     &reason);
+        opened =
+            dk_shm_segment_open(&g->segment, &keys[maker_of(parent, g)], g->head.ranks, reason);
     }
-    reason.status = opened;
-    DK_TRY_DONE(tell_all(t, ends, &reason, sizeof reason, at, err));
+    reason->status = opened;
+    DK_TRY_DONE(tell_all(t, ends, &mine, sizeof mine, at, err));
     DK_TRY_DONE(check_outcomes(parent, ends, err));
     if (g != NULL) {
         dk_shm_place(g);

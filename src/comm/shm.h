@@ -9,6 +9,10 @@
      DONE     rounds that it has read from everybody: round k is laid into a slot when all are
               done with k - 2
 
+   Large messages do without slots where the kernel lets a process read another one's memory
+   (process_vm_readv: of the same user, and kernel.yama.ptrace_scope 0): one copy instead of
+   two, and no rounds.
+
    A rank that waits spins for a moment, then sleeps at its own door, on which it has written
    whom it waits for; who goes on with a counter knocks at the doors that name it. */
 #ifndef DK_COMM_SHM_H
@@ -27,7 +31,8 @@ enum {
     DK_SHM_PAIR_BYTES = 1 << 18, /* a slot of a pair of ranks */
     DK_SHM_WHAT_BYTES = 40,
     DK_SHM_WHY_BYTES = 512,
-    DK_SHM_ANY = 0xffff, /* at a door: whoever it is */
+    DK_SHM_DIRECT_BYTES = 1 << 16, /* from here on messages are read where they lie */
+    DK_SHM_ANY = 0xffff,           /* at a door: whoever it is */
 };
 
 typedef enum dk_shm_count {
@@ -50,6 +55,8 @@ typedef enum dk_shm_op {
 typedef struct dk_shm_call {
     uint32_t op, type, reduction, root;
     uint64_t count;
+    uint64_t source; /* where the others read what is sent in this process's own memory; 0: it
+                        lies in the slots */
     char what[DK_SHM_WHAT_BYTES]; /* for messages */
     uint64_t sizes[DK_COMM_MOST_RANKS];
 } dk_shm_call;
@@ -75,6 +82,7 @@ typedef struct dk_shm_life {
     dk_rendezvous *meeting; /* owned */
     pid_t pids[DK_COMM_MOST_RANKS];
     bool spins; /* waiting spins first */
+    bool reads; /* every rank can read every other's memory */
     atomic_bool is_over;
     pthread_mutex_t mutex; /* of what follows, set once */
     int rank;              /* who ended it, by rank of the outermost group */
@@ -158,6 +166,14 @@ static inline bool dk_shm_reached(uint32_t value, uint32_t target)
 enum { DK_SHM_NAME_BYTES = 32 };
 const char *dk_shm_name(const dk_shm *g, int rank, char out[DK_SHM_NAME_BYTES]);
 
+/* --- shm_direct.c */
+
+/* bytes of the memory of another rank's process. */
+DK_MUST_USE dk_status dk_shm_read(const dk_shm *g, int rank, void *dst, uint64_t source,
+                                  size_t bytes, const dk_comm_at *at, dk_error *err);
+/* Whether that works with a process. */
+bool dk_shm_can_read(pid_t pid, uint64_t source, const void *expected, size_t bytes);
+
 /* --- shm_collective.c, shm_reduce.c, shm_pair.c: the calls */
 
 typedef struct dk_shm_exchange dk_shm_exchange;
@@ -169,6 +185,7 @@ struct dk_shm_exchange {
     void (*fill)(dk_shm *g, const dk_shm_exchange *x, unsigned char *slot, uint32_t j);
     void (*share)(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uint32_t j);
     void (*drain)(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uint32_t j);
+    bool whole; /* everybody reads all that a rank sends; else each its own part */
     /* Compares another rank's call with this one's, and may add rounds; NULL: equal ones. */
     dk_status (*agree)(dk_shm *g, dk_shm_exchange *x, int rank, const dk_shm_call *theirs,
                        dk_error *err);

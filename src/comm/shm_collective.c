@@ -68,6 +68,39 @@ static dk_status agree(dk_shm *g, dk_shm_exchange *x, const dk_comm_at *at, dk_e
     return DK_OK;
 }
 
+static bool is_direct(const dk_shm *g, int rank)
+{
+    return call_of(g, rank)->source != 0;
+}
+
+static size_t sum(const uint64_t *sizes, int count)
+{
+    size_t total = 0;
+    for (int i = 0; i < count; i++) {
+        total += (size_t)sizes[i];
+    }
+    return total;
+}
+
+/* What the others have not laid into slots. */
+static dk_status read_directly(const dk_shm *g, const dk_shm_exchange *x, const dk_comm_at *at,
+                               dk_error *err)
+{
+    size_t offset = 0;
+    for (int i = 0; i < g->head.ranks; i++) {
+        const dk_shm_call *theirs = call_of(g, i);
+        size_t bytes = x->whole               ? (size_t)x->call.sizes[i]
+                       : x->dst_bytes != NULL ? x->dst_bytes[i]
+                                              : 0;
+        if (i != g->head.rank && is_direct(g, i) && bytes > 0) {
+            size_t skip = x->whole ? 0 : sum(theirs->sizes, g->head.rank);
+            DK_TRY(dk_shm_read(g, i, x->dst + offset, theirs->source + skip, bytes, at, err));
+        }
+        offset += bytes;
+    }
+    return DK_OK;
+}
+
 /* Round j is taken out while the others may lay round j + 1 already. */
 static dk_status finish_round(dk_shm *g, const dk_shm_exchange *x, uint32_t j,
                               const dk_comm_at *at, dk_error *err)
@@ -81,6 +114,9 @@ static dk_status finish_round(dk_shm *g, const dk_shm_exchange *x, uint32_t j,
     } else {
         atomic_store_explicit(&g->ranks[g->head.rank].counts[DK_SHM_REDUCED], round + 1,
                               memory_order_relaxed);
+    }
+    if (j == 0) {
+        DK_TRY(read_directly(g, x, at, err));
     }
     x->drain(g, x, round, j);
     dk_shm_post(g, DK_SHM_DONE, round + 1);
@@ -107,6 +143,9 @@ dk_status dk_shm_run(dk_shm *g, dk_shm_exchange *x, const dk_comm_at *at, dk_err
             DK_TRY(finish_round(g, x, j - 1, at, err));
         }
     }
+    if (x->call.source != 0) { /* the caller's memory is read until all are done */
+        DK_TRY(dk_shm_await_all(g, DK_SHM_DONE, g->round + 1, at, err));
+    }
     g->round += x->rounds;
     return DK_OK;
 }
@@ -116,7 +155,7 @@ dk_status dk_shm_run(dk_shm *g, dk_shm_exchange *x, const dk_comm_at *at, dk_err
 static void fill_whole(dk_shm *g, const dk_shm_exchange *x, unsigned char *slot, uint32_t j)
 {
     size_t begin = (size_t)j * DK_SHM_SLOT_BYTES, bytes = x->call.sizes[g->head.rank];
-    if (begin < bytes && g->head.ranks > 1) {
+    if (begin < bytes && g->head.ranks > 1 && x->call.source == 0) {
         memcpy(slot, x->src + begin, at_most(bytes - begin, DK_SHM_SLOT_BYTES));
     }
 }
@@ -126,7 +165,7 @@ static void drain_whole(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uin
     size_t begin = (size_t)j * DK_SHM_SLOT_BYTES, offset = 0;
     for (int i = 0; i < g->head.ranks; i++) {
         size_t bytes = x->call.sizes[i];
-        if (i != g->head.rank && begin < bytes) {
+        if (i != g->head.rank && begin < bytes && !is_direct(g, i)) {
             memcpy(x->dst + offset + begin, dk_shm_slot(g, i, round),
                    at_most(bytes - begin, DK_SHM_SLOT_BYTES));
         }
@@ -134,14 +173,19 @@ static void drain_whole(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uin
     }
 }
 
-static uint32_t whole_rounds(const dk_shm *g, const dk_shm_exchange *x)
+/* Sizes are known to all, so is which of them are read where they lie. */
+static void plan_whole(const dk_shm *g, dk_shm_exchange *x)
 {
-    uint32_t most = 1;
+    x->rounds = 1;
+    x->whole = true;
     for (int i = 0; i < g->head.ranks; i++) {
-        uint32_t rounds = rounds_of(x->call.sizes[i], DK_SHM_SLOT_BYTES);
-        most = rounds > most ? rounds : most;
+        bool direct = g->life->reads && x->call.sizes[i] >= DK_SHM_DIRECT_BYTES;
+        uint32_t rounds = direct ? 1 : rounds_of(x->call.sizes[i], DK_SHM_SLOT_BYTES);
+        x->rounds = rounds > x->rounds ? rounds : x->rounds;
+        if (direct && i == g->head.rank) {
+            x->call.source = (uint64_t)(uintptr_t)x->src;
+        }
     }
-    return most;
 }
 
 dk_status dk_shm_all_gather(dk_transport *t, void *dst, const void *src, const size_t *bytes,
@@ -160,7 +204,7 @@ dk_status dk_shm_all_gather(dk_transport *t, void *dst, const void *src, const s
         x.call.count += bytes[i];
         offset += i < t->rank ? bytes[i] : 0;
     }
-    x.rounds = whole_rounds(g, &x);
+    plan_whole(g, &x);
     dk_status status = dk_shm_run(g, &x, at, &reason);
     if (status == DK_OK && bytes[t->rank] > 0) {
         memmove(x.dst + offset, src, bytes[t->rank]);
@@ -180,7 +224,7 @@ dk_status dk_shm_broadcast(dk_transport *t, void *data, size_t bytes, int root,
         .dst = data,
         .src = data};
     x.call.sizes[root] = bytes;
-    x.rounds = whole_rounds(g, &x);
+    plan_whole(g, &x);
     return dk_shm_end_call(g, dk_shm_run(g, &x, at, &reason), &reason, err);
 }
 
@@ -214,7 +258,7 @@ static void fill_parts(dk_shm *g, const dk_shm_exchange *x, unsigned char *slot,
 {
     size_t part = part_bytes(g), begin = (size_t)j * part, offset = 0;
     for (int i = 0; i < g->head.ranks; i++) {
-        if (i != g->head.rank && begin < x->src_bytes[i]) {
+        if (i != g->head.rank && begin < x->src_bytes[i] && x->call.source == 0) {
             memcpy(slot + (size_t)i * part, x->src + offset + begin,
                    at_most(x->src_bytes[i] - begin, part));
         }
@@ -226,7 +270,7 @@ static void drain_parts(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uin
 {
     size_t part = part_bytes(g), begin = (size_t)j * part, offset = 0;
     for (int i = 0; i < g->head.ranks; i++) {
-        if (i != g->head.rank && begin < x->dst_bytes[i]) {
+        if (i != g->head.rank && begin < x->dst_bytes[i] && !is_direct(g, i)) {
             memcpy(x->dst + offset + begin,
                    dk_shm_slot(g, i, round) + (size_t)g->head.rank * part,
                    at_most(x->dst_bytes[i] - begin, part));
@@ -241,7 +285,7 @@ static dk_status agree_parts(dk_shm *g, dk_shm_exchange *x, int rank, const dk_s
                              dk_error *err)
 {
     char name[DK_SHM_NAME_BYTES], own[DK_SHM_NAME_BYTES];
-    uint32_t rounds = rounds_of(theirs->count, part_bytes(g));
+    uint32_t rounds = theirs->source != 0 ? 1 : rounds_of(theirs->count, part_bytes(g));
     x->rounds = rounds > x->rounds ? rounds : x->rounds;
     if (theirs->sizes[g->head.rank] != x->dst_bytes[rank]) {
         return dk_fail(err, DK_INVALID, "%s sends %llu bytes to %s, which expects %zu",
@@ -275,6 +319,9 @@ dk_status dk_shm_all_to_all(dk_transport *t, void *dst, const size_t *dst_bytes,
         }
         to += i < t->rank ? dst_bytes[i] : 0;
         from += i < t->rank ? src_bytes[i] : 0;
+    }
+    if (g->life->reads && x.call.count >= DK_SHM_DIRECT_BYTES) {
+        x.call.source = (uint64_t)(uintptr_t)src;
     }
     dk_status status = dk_shm_run(g, &x, at, &reason);
     if (status == DK_OK && src_bytes[t->rank] > 0) {

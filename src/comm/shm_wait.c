@@ -185,7 +185,7 @@ dk_status dk_shm_await(dk_shm *g, const dk_shm_wait *wait, const dk_comm_at *at,
 {
     dk_shm_rank *own = &g->ranks[g->head.rank];
     dk_status status = DK_OK;
-    if (wait->is_over(g, wait) || (g->life->spins && spin(g, wait))) {
+    if (wait->is_over(g, wait) || (g->life->spins && !at->beside && spin(g, wait))) {
         return DK_OK;
     }
     double since = dk_now_ms();

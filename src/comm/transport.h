@@ -25,6 +25,7 @@ typedef struct dk_transport dk_transport;
 typedef struct dk_comm_at {
     const char *what;
     double deadline_ms;
+    bool beside; /* this process computes meanwhile: waiting leaves the cores to that */
 } dk_comm_at;
 
 typedef struct dk_transport_ops {
