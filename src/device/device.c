@@ -220,6 +220,13 @@ dk_status dk_device_linear_quantize(dk_device *device, dk_linear_quantized **out
                                         err);
 }
 
+void dk_device_window(dk_device *device, const void *host, size_t bytes)
+{
+    if (device->ops->window != NULL) {
+        device->ops->window(device, host, bytes);
+    }
+}
+
 void dk_device_forget(dk_device *device, const void *host)
 {
     if (device->ops->forget != NULL) {

@@ -95,8 +95,10 @@ struct dk_device {
     bool dry;
     bool plans_only; /* always dry, and no scratch is allocated: see dk_device_options */
     bool careful;    /* products by the device's slow and simple kernels: see nn/guard.h */
-    int distrusted;  /* shapes whose products a check found wrong */
-    double computed; /* floating-point operations that were no dry run's */
+    dk_dtype passing_type; /* of weights that pass, where there is a window: as what they are
+                              multiplied */
+    int distrusted;        /* shapes whose products a check found wrong */
+    double computed;       /* floating-point operations that were no dry run's */
     _Atomic size_t packed_bytes; /* of weights in the device's own layout, made so far; read by
                                     other threads */
     uint64_t enqueued;           /* of a module: what it gave to the driver so far */
@@ -171,6 +173,9 @@ DK_MUST_USE dk_status dk_device_linear_quantize(dk_device *device, dk_linear_qua
                                                 const void *weight, dk_dtype weight_type,
                                                 int64_t cols, int64_t depth,
                                                 dk_quantization kind, dk_error *err);
+/* Of weights that were adopted as passing, those that are there from now on; 0 bytes: none,
+   after all copies of those before. Operations name no others. */
+void dk_device_window(dk_device *device, const void *host, size_t bytes);
 /* An adopted weight is not going to be read soon: what was made of it is given up. */
 void dk_device_forget(dk_device *device, const void *host);
 

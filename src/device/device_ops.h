@@ -60,7 +60,8 @@ typedef struct dk_device_ops {
     dk_status (*linear_quantize)(dk_device *device, dk_linear_quantized **out,
                                  const void *weight, dk_dtype weight_type, int64_t cols,
                                  int64_t depth, dk_quantization kind, dk_error *err);
-    void (*forget)(dk_device *device, const void *host); /* NULL: nothing to do */
+    void (*forget)(dk_device *device, const void *host);               /* NULL: nothing to do */
+    void (*window)(dk_device *device, const void *host, size_t bytes); /* the same */
     void (*linear)(dk_device *device, const dk_linear_args *args, int count);
     void (*conv)(dk_device *device, const dk_conv_args *args);
     void (*attention)(dk_device *device, const dk_attention_args *args);

@@ -34,6 +34,8 @@ typedef struct dk_adoption {
     size_t bytes;
     const char *name; /* of the tensor, for messages; copied */
     dk_component component;
+    bool passing; /* its bytes are there only while dk_device_window says so: they are read
+                     where they lie, and nothing of them is kept on the host */
     bool vectors; /* small f32 parameters, any address inside may be named; else a matrix or an
                      embedding table */
 } dk_adoption;

@@ -28,7 +28,9 @@ void dk_binder_init(dk_binder *binder, dk_weights *weights, dk_bound *bound, con
     *binder = (dk_binder){.weights = weights, .bound = bound, .where = where};
     binder->used = dk_alloc((size_t)dk_weights_count(weights) + 1);
     bound->device = dk_weights_device(weights, &binder->component);
+    bound->shards = dk_weights_shards(weights);
     binder->comm = dk_weights_comm(weights);
+    binder->layer = -1;
 }
 
 bool dk_binder_has(const dk_binder *binder, const char *name)
@@ -49,6 +51,12 @@ static void report(dk_binder *binder, const char *format, ...)
         dk_string_printf(&binder->problems, "%s%s", binder->problem_count > 1 ? "; " : "",
                          text);
     }
+}
+
+static void fail(dk_binder *binder, dk_status status, const dk_error *error)
+{
+    binder->status = status;
+    report(binder, "%s", error->message);
 }
 
 static void report_shape(dk_binder *binder, const dk_tensor *tensor, int rank,
@@ -87,8 +95,7 @@ static const dk_weight *take(dk_binder *binder, const char *name, int rank,
         dk_error err;
         dk_status status = dk_weights_make(binder->weights, &weight, name, rank, shape, &err);
         if (status != DK_OK) {
-            binder->status = status;
-            report(binder, "%s", err.message);
+            fail(binder, status, &err);
         }
         return weight;
     }
@@ -119,6 +126,7 @@ static void adopt(dk_binder *binder, const void *host, size_t bytes, const char 
                   bool vectors)
 {
     dk_bound *bound = binder->bound;
+    bool passing = !vectors && dk_weights_layer(binder->weights, name) >= 0;
     if (bound->device == NULL) {
         return;
     }
@@ -126,10 +134,58 @@ static void adopt(dk_binder *binder, const void *host, size_t bytes, const char 
                                                   .bytes = bytes,
                                                   .name = name,
                                                   .component = binder->component,
+                                                  .passing = passing,
                                                   .vectors = vectors});
     bound->adopted =
         dk_realloc(bound->adopted, ((size_t)bound->adopted_count + 1) * sizeof *bound->adopted);
     bound->adopted[bound->adopted_count++] = host;
+}
+
+/* Bytes of all weights of a layer that the files have, in whatever type. */
+static size_t room_of(dk_binder *binder, int layer)
+{
+    if (binder->layer == layer) {
+        return binder->layer_room;
+    }
+    binder->layer = layer;
+    binder->layer_room = 0;
+    for (int i = 0; i < dk_weights_count(binder->weights); i++) {
+        const dk_weight *weight = dk_weights_at(binder->weights, i);
+        if (dk_weights_layer(binder->weights, weight->name) == layer) {
+            size_t stored = dk_tensor_bytes(&weight->tensor);
+            size_t wide = (size_t)dk_tensor_count(&weight->tensor) * sizeof(float);
+            binder->layer_room += (stored > wide ? stored : wide) + DK_ALIGNMENT;
+        }
+    }
+    return binder->layer_room;
+}
+
+/* A weight of a layer that is shared out among ranks: a matrix of a whole whose rows have
+   `stride` bytes (0: of nothing else), from out->data on. It gets an address in the store, and
+   there the type that the device asks for. */
+static void share_out(dk_binder *binder, dk_tensor *out, size_t stride, const char *name)
+{
+    const dk_bound *bound = binder->bound;
+    int layer = dk_weights_layer(binder->weights, name);
+    size_t rows = (size_t)(out->shape[0] > 0 ? out->shape[0] : 1);
+    dk_shard_source source = {.data = out->data,
+                              .type = out->dtype,
+                              .rows = (size_t)out->shape[0],
+                              .cols = (size_t)dk_tensor_count(out) / rows,
+                              .stride = stride > 0 ? stride : dk_tensor_bytes(out) / rows};
+    dk_error err;
+    if (layer < 0) {
+        return;
+    }
+    if (bound->device != NULL && bound->device->ops->window != NULL) {
+        out->dtype = bound->device->passing_type;
+    }
+    dk_status status = dk_shards_add(bound->shards, &out->data, layer, room_of(binder, layer),
+                                     &source, out->dtype, &err);
+    if (status != DK_OK) {
+        fail(binder, status, &err);
+        out->data = NULL;
+    }
 }
 
 /* Old writers did not pad the header: kernels must not see pointers off their type's grid. */
@@ -137,13 +193,13 @@ static void align(dk_binder *binder, dk_tensor *tensor, const char *name)
 {
     dk_error err;
     void *copy;
-    if ((uintptr_t)tensor->data % dk_dtype_bytes(tensor->dtype) == 0) {
+    if ((uintptr_t)tensor->data % dk_dtype_bytes(tensor->dtype) == 0 ||
+        dk_weights_layer(binder->weights, name) >= 0) {
         return;
     }
     dk_status status = dk_try_alloc(&copy, dk_tensor_bytes(tensor), name, &err);
     if (status != DK_OK) {
-        binder->status = status;
-        report(binder, "%s", err.message);
+        fail(binder, status, &err);
         tensor->data = NULL;
         return;
     }
@@ -180,6 +236,9 @@ void dk_bind_tensor(dk_binder *binder, dk_tensor *out, int rank, const int64_t *
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     if (take_tensor(binder, out, rank, shape, name)) {
+        share_out(binder, out, 0, name);
+    }
+    if (out->data != NULL) {
         adopt(binder, out->data, dk_tensor_bytes(out), name, false);
     }
 }
@@ -205,8 +264,7 @@ static void take_columns(dk_binder *binder, dk_tensor *out, dk_weight_part part,
     size_t row = (size_t)out->shape[1] * unit, own = (size_t)part.count * unit;
     dk_status status = dk_try_alloc(&copy, (size_t)out->shape[0] * own + 1, name, &err);
     if (status != DK_OK) {
-        binder->status = status;
-        report(binder, "%s", err.message);
+        fail(binder, status, &err);
         out->data = NULL;
         return;
     }
@@ -231,12 +289,19 @@ void dk_bind_part(dk_binder *binder, dk_tensor *out, int axis, int64_t unit,
     if (!take_tensor(binder, out, 2, shape, name)) {
         return;
     }
+    size_t unit_bytes = dk_dtype_bytes(out->dtype), row = (size_t)shape[1] * unit_bytes;
+    bool shared = dk_weights_layer(binder->weights, name) >= 0;
     if (axis == 0) {
-        size_t row = (size_t)shape[1] * dk_dtype_bytes(out->dtype);
         out->data = (char *)out->data + (size_t)part.begin * row;
         out->shape[0] = part.count;
+    } else if (shared) {
+        out->data = (char *)out->data + (size_t)part.begin * unit_bytes;
+        out->shape[1] = part.count;
     } else if (part.count != shape[1]) {
         take_columns(binder, out, part, name);
+    }
+    if (shared) {
+        share_out(binder, out, row, name);
     }
     if (out->data != NULL) {
         adopt(binder, out->data, dk_tensor_bytes(out), name, false);

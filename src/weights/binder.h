@@ -14,6 +14,7 @@ typedef struct dk_bound {
     dk_device *device; /* borrowed: adopted what follows; NULL: none did */
     const void **adopted;
     int adopted_count;
+    dk_shards *shards; /* borrowed: where layers' weights are; NULL: they stay where they are */
 } dk_bound;
 void dk_bound_release(dk_bound *bound);
 
@@ -23,6 +24,8 @@ typedef struct dk_binder {
     dk_comm *comm; /* borrowed: over whose ranks parts are shared out; NULL: they are whole */
     dk_component component;
     const char *where;
+    int layer; /* the one that `layer_room` is of */
+    size_t layer_room;
     unsigned char *used; /* [dk_weights_count] */
     dk_string problems;
     int problem_count;

@@ -12,7 +12,7 @@
 #include "base/string.h"
 #include "tensor/convert.h"
 
-enum { MAX_SHARDS = 1000 };
+enum { MAX_SHARDS = 1000, MAX_LAYERS = 10000 };
 
 struct dk_weights {
     atomic_int references;
@@ -26,6 +26,8 @@ struct dk_weights {
     uint64_t seed;
     dk_device *device; /* borrowed, may be NULL */
     dk_comm *comm;     /* borrowed, may be NULL */
+    dk_shards *shards; /* borrowed, may be NULL */
+    const char *shard_prefix;
     dk_component component;
 };
 
@@ -240,6 +242,29 @@ void dk_weights_split(dk_weights *weights, dk_comm *comm)
 dk_comm *dk_weights_comm(const dk_weights *weights)
 {
     return weights->comm;
+}
+
+void dk_weights_shard(dk_weights *weights, dk_shards *shards, const char *prefix)
+{
+    weights->shards = weights->random ? NULL : shards;
+    weights->shard_prefix = prefix;
+}
+
+dk_shards *dk_weights_shards(const dk_weights *weights)
+{
+    return weights->shards;
+}
+
+int dk_weights_layer(const dk_weights *weights, const char *name)
+{
+    if (weights->shards == NULL || !dk_starts_with(name, weights->shard_prefix)) {
+        return -1;
+    }
+    const char *digits = name + strlen(weights->shard_prefix);
+    char *end;
+    long number = strtol(digits, &end, 10);
+    bool plain = digits[0] >= '0' && digits[0] <= '9' && *end == '.';
+    return plain && number < MAX_LAYERS ? (int)number : -1;
 }
 
 void dk_weights_attach(dk_weights *weights, dk_device *device, dk_component component)

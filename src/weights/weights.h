@@ -6,6 +6,7 @@
 #include "comm/groups.h"
 #include "device/device.h"
 #include "weights/safetensors.h"
+#include "weights/shards.h"
 
 typedef struct dk_weights dk_weights;
 
@@ -29,6 +30,13 @@ dk_device *dk_weights_device(const dk_weights *weights, dk_component *component)
    NULL: all of it, as at first). */
 void dk_weights_split(dk_weights *weights, dk_comm *comm);
 dk_comm *dk_weights_comm(const dk_weights *weights);
+
+/* Models that bind these weights get what is called "<prefix>N.…" from a store, as its layer N
+   (both borrowed; NULL: no weight, as at first). Not of random weights. */
+void dk_weights_shard(dk_weights *weights, dk_shards *shards, const char *prefix);
+dk_shards *dk_weights_shards(const dk_weights *weights);
+/* The layer of a weight; -1: it is not shared out. */
+int dk_weights_layer(const dk_weights *weights, const char *name);
 
 /* Borrowed until the last reference goes; NULL when absent. */
 const dk_weight *dk_weights_find(const dk_weights *weights, const char *name);

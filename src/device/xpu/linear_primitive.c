@@ -19,18 +19,19 @@ void dk_xpu_linear_operands(const dk_xpu_linear_plan *plan, bool has[DK_XPU_LINE
     }
 }
 
-static dk_xpu_key key_of(const dk_xpu_linear_plan *p)
+static dk_xpu_key key_of(const dk_xpu *xpu, const dk_xpu_linear_plan *p)
 {
     const dk_linear_args *a = p->args;
     int residual = a->residual == NULL ? 0 : a->residual == a->dst ? 1 : 2;
     int64_t group = a->quantized != NULL ? dk_xpu_quantized_of(a->quantized)->group : 0;
-    return (dk_xpu_key){
-        {KIND_LINEAR, a->rows, a->cols, a->depth, p->casts ? 0 : a->src_stride,
-         p->wide ? 0 : a->dst_stride, (int64_t)p->type, (int64_t)p->weight_type,
-         (int64_t)a->dst_type, (int64_t)p->product, p->casts, p->wide, a->bias != NULL,
-         p->wide ? 0 : (int64_t)a->activation, !p->wide && a->multiply != NULL,
-         p->wide || a->gate == NULL ? -1 : a->gate_stride, p->wide ? 0 : residual,
-         p->product == DK_XPU_PRODUCT_COMPRESSED ? group : 0}};
+    return (dk_xpu_key){{KIND_LINEAR, a->rows, a->cols, a->depth, p->casts ? 0 : a->src_stride,
+                         p->wide ? 0 : a->dst_stride, (int64_t)p->type, (int64_t)p->weight_type,
+                         (int64_t)a->dst_type, (int64_t)p->product,
+                         p->casts + 2 * dk_xpu_passes(xpu, a->weight), p->wide, a->bias != NULL,
+                         p->wide ? 0 : (int64_t)a->activation, !p->wide && a->multiply != NULL,
+                         p->wide || a->gate == NULL ? -1 : a->gate_stride,
+                         p->wide ? 0 : residual,
+                         p->product == DK_XPU_PRODUCT_COMPRESSED ? group : 0}};
 }
 
 /* A primitive on its way. */
@@ -179,7 +180,7 @@ static dnnl_primitive_desc_t describe(const maker *m, bool *lacks)
         desc = NULL;
     }
     /* Two numbers in a byte cannot be reordered everywhere: they stay as stored. */
-    bool as_stored = p->weight_type == dnnl_s4;
+    bool as_stored = p->weight_type == dnnl_s4 || dk_xpu_passes(m->xpu, p->args->weight);
     dnnl_memory_desc_t asked = NULL;
     const dnnl_dims_t dims = {p->args->depth, p->args->cols};
     dnnl_status_t status = dnnl_memory_desc_create_with_tag(
@@ -247,7 +248,7 @@ static dk_xpu_primitive *make(maker *m, const dk_xpu_key *key, bool *lacks)
 dk_xpu_primitive *dk_xpu_linear_primitive(dk_xpu *xpu, const dk_xpu_linear_plan *plan,
                                           bool *lacks)
 {
-    dk_xpu_key key = key_of(plan);
+    dk_xpu_key key = key_of(xpu, plan);
     dk_xpu_primitive *found = dk_xpu_primitive_find(xpu, &key);
     *lacks = false;
     if (found != NULL) {

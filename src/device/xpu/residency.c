@@ -90,6 +90,39 @@ bool dk_xpu_form_settle(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *sto
     return xpu->head.failed == DK_OK;
 }
 
+bool dk_xpu_form_pass(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored)
+{
+    dk_xpu_weights *weights = &xpu->weights;
+    dk_component c = form->component;
+    if (!lies_as_stored(xpu, form, stored)) {
+        dk_xpu_fail(xpu, DK_INTERNAL, "%s passes as %s, but is multiplied as something else",
+                    form->name, dk_dtype_name(stored->type));
+        return false;
+    }
+    form->passing = true;
+    form->residency = DK_OFFLOAD_LAYERS;
+    form->host = stored->host;
+    weights->streamed_bytes[c] += form->bytes;
+    weights->largest[c] = form->bytes > weights->largest[c] ? form->bytes : weights->largest[c];
+    return true;
+}
+
+void dk_xpu_window(dk_device *device, const void *host, size_t bytes)
+{
+    dk_xpu *xpu = dk_xpu_of(device);
+    if (bytes == 0 && xpu->transfer != NULL) {
+        DPCTLQueue_Wait(xpu->transfer);
+    }
+    xpu->weights.window = host;
+    xpu->weights.window_bytes = bytes;
+}
+
+static bool is_there(const dk_xpu_weights *weights, const dk_xpu_form *form)
+{
+    return !form->passing ||
+           (uintptr_t)form->host - (uintptr_t)weights->window < weights->window_bytes;
+}
+
 /* Takes a form out of the ring it may be in. */
 static void forget_in_ring(dk_xpu *xpu, const dk_xpu_form *form)
 {
@@ -303,7 +336,7 @@ static void look_ahead(dk_xpu *xpu, dk_xpu_form *form)
     for (dk_xpu_form *next = form->next; next != NULL && next->walk != walk;
          next = next->next) {
         next->walk = walk;
-        if (next->component != form->component) {
+        if (next->component != form->component || !is_there(&xpu->weights, next)) {
             return;
         }
         if (next->device == NULL && !bring(xpu, next, false)) {

@@ -34,6 +34,12 @@ const dk_xpu_adopted *dk_xpu_adopted_at(const dk_xpu *xpu, const void *address)
     return &weights->adopted[at];
 }
 
+bool dk_xpu_passes(const dk_xpu *xpu, const void *host)
+{
+    const dk_xpu_adopted *adopted = dk_xpu_adopted_at(xpu, host);
+    return adopted != NULL && adopted->passing;
+}
+
 void dk_xpu_adopt(dk_device *device, const dk_adoption *adoption)
 {
     dk_xpu *xpu = dk_xpu_of(device);
@@ -51,6 +57,7 @@ void dk_xpu_adopt(dk_device *device, const dk_adoption *adoption)
                                             .bytes = adoption->bytes,
                                             .name = dk_strdup(adoption->name),
                                             .component = adoption->component,
+                                            .passing = adoption->passing,
                                             .vectors = adoption->vectors};
     weights->adopted_count++;
     if (adoption->vectors) {
@@ -300,11 +307,25 @@ static void make_room(dk_xpu *xpu, dk_xpu_weight *weight)
     }
 }
 
+/* On the device, in its layout, or where it comes and goes, on the host. */
+static bool place(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored, bool passes)
+{
+    dk_error err;
+    if (passes) {
+        return dk_xpu_form_pass(xpu, form, stored);
+    }
+    dk_status status = dk_xpu_alloc(xpu, &form->device, form->bytes, form->name, &err);
+    if (status != DK_OK) {
+        dk_xpu_fail(xpu, status, "%s", err.message);
+        return false;
+    }
+    return fill(xpu, form, stored) && dk_xpu_form_settle(xpu, form, stored);
+}
+
 static dk_xpu_form *add_form(dk_xpu *xpu, dk_xpu_weight *weight, const dk_xpu_stored *stored,
                              const_dnnl_memory_desc_t desc)
 {
     const dk_xpu_adopted *adopted = dk_xpu_adopted_at(xpu, stored->host);
-    dk_error err;
     if (adopted == NULL) {
         dk_xpu_fail(xpu, DK_INTERNAL, "a weight was not adopted by the device");
         return NULL;
@@ -316,11 +337,7 @@ static dk_xpu_form *add_form(dk_xpu *xpu, dk_xpu_weight *weight, const dk_xpu_st
     form->residency = xpu->weights.options.of[adopted->component];
     form->bytes = dnnl_memory_desc_get_size(desc);
     form->desc = dk_xpu_clone(desc);
-    dk_status status = dk_xpu_alloc(xpu, &form->device, form->bytes, adopted->name, &err);
-    if (status != DK_OK) {
-        dk_xpu_fail(xpu, status, "%s", err.message);
-    }
-    if (status != DK_OK || !fill(xpu, form, stored) || !dk_xpu_form_settle(xpu, form, stored)) {
+    if (!place(xpu, form, stored, adopted->passing)) {
         dk_xpu_free(xpu, form->device);
         form->device = NULL;
         dk_xpu_form_release(xpu, form);

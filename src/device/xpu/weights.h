@@ -23,6 +23,7 @@ typedef struct dk_xpu_form {
     DPCTLSyclEventRef used;    /* of the last operation that reads it; NULL: none does */
     struct dk_xpu_form *next;  /* what was used after it, the last time */
     uint64_t walk;             /* the last look ahead that met it */
+    bool passing;              /* host is there only inside of the window */
 } dk_xpu_form;
 
 enum { DK_XPU_MOST_FORMS = 3 };
@@ -39,7 +40,7 @@ typedef struct dk_xpu_adopted {
     size_t bytes;
     char *name;
     dk_component component;
-    bool vectors;
+    bool vectors, passing;
 } dk_xpu_adopted;
 
 /* Device memory that weights take turns in, the oldest first; see residency.c. */
@@ -70,6 +71,8 @@ typedef struct dk_xpu_weights {
     dk_residency_options options;
     size_t streamed_bytes[DK_COMPONENT_COUNT]; /* of all forms that come and go */
     size_t largest[DK_COMPONENT_COUNT];
+    const char *window; /* host memory of passing weights that are there: window_bytes of it */
+    size_t window_bytes;
     dk_xpu_ring rings[DK_COMPONENT_COUNT];
     dk_xpu_form *latest; /* the last one that came and went */
     uint64_t walks;
@@ -81,9 +84,13 @@ void dk_xpu_weights_release(dk_xpu *xpu);
 void dk_xpu_adopt(dk_device *device, const dk_adoption *adoption);
 void dk_xpu_disown(dk_device *device, const void *host);
 void dk_xpu_forget(dk_device *device, const void *host);
+void dk_xpu_window(dk_device *device, const void *host, size_t bytes);
 
 /* The adopted memory that an address is in; NULL: none. */
 const dk_xpu_adopted *dk_xpu_adopted_at(const dk_xpu *xpu, const void *address);
+
+/* Whether a weight's bytes are there only while it is used: its one form is as stored. */
+bool dk_xpu_passes(const dk_xpu *xpu, const void *host);
 
 /* How a weight is stored: `rank` dimensions as the operation names them (a linear layer's as
    depth x cols), with their strides in elements. */
@@ -125,6 +132,9 @@ static inline bool dk_xpu_form_moves(const dk_xpu_form *form)
 
 /* Moves a new form, which is on the device, to the host, when it is one that comes and goes. */
 bool dk_xpu_form_settle(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored);
+/* The same of one that passes, which has no memory on the device yet; false: its
+   layout is not that of the host, a failure that is kept. */
+bool dk_xpu_form_pass(dk_xpu *xpu, dk_xpu_form *form, const dk_xpu_stored *stored);
 void dk_xpu_form_release(dk_xpu *xpu, dk_xpu_form *form);
 
 /* A stage that used the component is over. */

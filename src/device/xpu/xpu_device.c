@@ -138,6 +138,7 @@ static const dk_device_ops xpu_ops = {
     .adopt = dk_xpu_adopt,
     .disown = dk_xpu_disown,
     .forget = dk_xpu_forget,
+    .window = dk_xpu_window,
     .alloc = alloc_memory,
     .free = free_memory,
     .write = write_memory,
@@ -285,6 +286,7 @@ dk_status dk_xpu_device_open(dk_device **out, const dk_device_options *options, 
         return status;
     }
     describe(xpu, options->name);
+    xpu->head.passing_type = dk_xpu_compute_type(xpu);
     *out = &xpu->head;
     return DK_OK;
 }

@@ -1,0 +1,44 @@
+/* Regions: anonymous mappings that reserve nothing. */
+#define _DEFAULT_SOURCE /* madvise */
+#include "base/region.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { HUGE_FROM = 16 << 20 }; /* bytes from which large pages are asked for */
+
+dk_status dk_region_open(void **out, size_t bytes, const char *what, dk_error *err)
+{
+    void *memory = mmap(NULL, bytes > 0 ? bytes : 1, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return dk_fail(err, DK_MEMORY, "%s: no address space for %zu bytes: %s", what, bytes,
+                       strerror(errno));
+    }
+    if (bytes >= HUGE_FROM) {
+        int advised = madvise(memory, bytes, MADV_HUGEPAGE);
+        (void)advised; /* small ones do as well */
+    }
+    *out = memory;
+    return DK_OK;
+}
+
+void dk_region_close(void *memory, size_t bytes)
+{
+    if (memory != NULL) {
+        munmap(memory, bytes > 0 ? bytes : 1);
+    }
+}
+
+void dk_pages_give_back(const void *memory, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)memory;
+    uintptr_t first = start / page * page, end = (start + bytes + page - 1) / page * page;
+    if (bytes > 0) {
+        int given = madvise((void *)first, end - first, MADV_DONTNEED);
+        (void)given; /* locked pages stay */
+    }
+}
