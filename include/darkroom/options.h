@@ -55,6 +55,8 @@ typedef struct dk_engine_options {
        docs/parallel.md. All zero or NULL: one. Degrees of 0 are worked out. */
     int num_gpus, dp_size, sp_degree, ulysses_degree, ring_degree, tp_size;
     bool enable_cfg_parallel;        /* the two passes of guidance on ranks of their own */
+    bool use_fsdp_inference;         /* weights shared out among ranks that have the same */
+    int hsdp_shard_dim;              /* how many of them share one; 0: all */
     const char *distributed_backend; /* "auto" or NULL, "shm", "mpi", "xccl" */
     double dist_timeout;             /* seconds that a call between ranks may take; 0: 300 */
     int rank;                        /* which one this process is */

@@ -20,9 +20,10 @@ typedef struct dk_trace dk_trace;
 #define DK_TRACE_STAGES        "stages"   /* stages, and steps inside them */
 #define DK_TRACE_COMPUTE       "compute"  /* operations of the device */
 #define DK_TRACE_TRANSFER      "transfer" /* copies beside them: weights that come and go */
-#define DK_TRACE_COMMUNICATION "communication" /* between ranks */
-#define DK_TRACE_TEXT          "text encoder"  /* operations of a device for prompts alone */
-#define DK_TRACE_HOST          "host copies"   /* copies that the host waits for */
+#define DK_TRACE_COMMUNICATION "communication"            /* between ranks */
+#define DK_TRACE_WEIGHTS       "communication of weights" /* beside the former, by a thread */
+#define DK_TRACE_TEXT          "text encoder" /* operations of a device for prompts alone */
+#define DK_TRACE_HOST          "host copies"  /* copies that the host waits for */
 
 typedef struct dk_trace_options {
     const char *path;    /* see dk_trace_path_check */

@@ -94,7 +94,7 @@ dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options, d
     }
     DK_TRY(dk_ranks_open(&out->ranks, options, NULL, err));
     if (out->ranks != NULL) {
-        dk_comm_set_trace(out->ranks->world, out->trace);
+        dk_ranks_set_trace(out->ranks, out->trace);
     }
     return DK_OK;
 }

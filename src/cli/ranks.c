@@ -16,6 +16,7 @@
 #include "cli/processes.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
+#include "engine/ranks.h"
 
 enum { GRACE_MS = 3000 };
 
@@ -172,7 +173,9 @@ dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
     bool launched;
     *team = (dk_rank_team){0};
     DK_TRY(dk_launcher_place(team, options, &cores, &launched, err));
+    int shards;
     DK_TRY(dk_ranks_layout(&layout, options, err));
+    DK_TRY(dk_ranks_check_shards(&shards, &layout, options, err));
     int ranks = dk_layout_replica_ranks(&layout);
     if (ranks * layout.dp == 1 || launched) {
         dk_rank_settle(team, options, cores);

@@ -20,6 +20,7 @@ typedef struct shared {
     dk_comm_scratch scratch; /* of the call that is carried out */
     atomic_int under_way;    /* calls */
     dk_trace *trace;         /* borrowed; NULL: none */
+    const char *lane;        /* in it; a static text */
     pthread_mutex_t lock;
     dk_comm_work work[DK_COMM_OP_COUNT]; /* under the lock */
     dk_log log;
@@ -48,7 +49,7 @@ static dk_status carry(const dk_comm_call *call, bool beside, dk_error *err)
     atomic_fetch_sub(&s->under_way, 1);
     int64_t end_ns = dk_now_ns();
     double bytes = dk_comm_call_bytes(call, comm->transport->rank, comm->transport->ranks);
-    dk_trace_add(s->trace, &(dk_trace_span){.lane = DK_TRACE_COMMUNICATION,
+    dk_trace_add(s->trace, &(dk_trace_span){.lane = s->lane,
                                             .name = dk_comm_op_names[call->op],
                                             .begin_ns = start_ns,
                                             .end_ns = end_ns,
@@ -136,8 +137,9 @@ dk_status dk_comm_split(dk_comm **out, dk_comm *comm, int color, int key, const 
     return DK_OK;
 }
 
-void dk_comm_set_trace(dk_comm *comm, dk_trace *trace)
+void dk_comm_set_trace(dk_comm *comm, dk_trace *trace, const char *lane)
 {
+    comm->shared->lane = lane;
     comm->shared->trace = trace;
 }
 

@@ -42,9 +42,9 @@ void dk_comm_close(dk_comm **comm);
 DK_MUST_USE dk_status dk_comm_split(dk_comm **out, dk_comm *comm, int color, int key,
                                     const char *name, dk_error *err);
 
-/* Calls of the outermost group become spans of the lane "communication"; borrowed, NULL: none.
- */
-void dk_comm_set_trace(dk_comm *comm, dk_trace *trace);
+/* Calls of the outermost group become spans of a lane (DK_TRACE_COMMUNICATION; a static text);
+   borrowed, NULL: none. */
+void dk_comm_set_trace(dk_comm *comm, dk_trace *trace, const char *lane);
 
 /* Of this group's calls from now on, in seconds; INFINITY: none. */
 void dk_comm_set_deadline(dk_comm *comm, double seconds);

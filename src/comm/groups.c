@@ -65,8 +65,17 @@ dk_status dk_groups_create(dk_groups *out, dk_comm *world, const dk_layout *layo
     return status;
 }
 
+dk_status dk_groups_shard(dk_groups *groups, dk_comm *all, int ranks, dk_error *err)
+{
+    dk_comm *whole = all != NULL ? all : groups->world;
+    int rank = dk_comm_rank(whole), tp = groups->layout.tp;
+    int color = rank / tp / ranks * tp + rank % tp; /* a replica is a multiple of ranks x tp */
+    return dk_comm_split(&groups->fsdp, whole, color, rank, "fsdp", err);
+}
+
 void dk_groups_release(dk_groups *groups)
 {
+    dk_comm_close(&groups->fsdp);
     dk_comm_close(&groups->tp);
     dk_comm_close(&groups->sp);
     dk_comm_close(&groups->ring);

@@ -44,12 +44,22 @@ typedef struct dk_groups {
     dk_comm *world;                          /* borrowed */
     dk_comm *replica;                        /* tp x sp x cfg ranks; owned, as all below */
     dk_comm *tp, *sp, *ulysses, *ring, *cfg; /* of one rank: NULL */
+    dk_comm *fsdp; /* who keep the parts of one weight; NULL: every rank keeps it whole */
 } dk_groups;
 
 /* The same order on every rank: dp, cfg, ulysses, ring, sp, tp. */
 DK_MUST_USE dk_status dk_groups_create(dk_groups *out, dk_comm *world, const dk_layout *layout,
                                        dk_error *err);
 void dk_groups_release(dk_groups *groups);
+
+/* Ranks of a replica that have the same weights are sp x cfg: neighbours of them, `asked` at a
+   time (0: all), share weights out. *ranks: how many do. DK_INVALID lists what is accepted. */
+DK_MUST_USE dk_status dk_layout_shards(int *ranks, const dk_layout *layout, int asked,
+                                       dk_error *err);
+/* Then groups->fsdp is theirs; after dk_groups_create, by all ranks. all: a communicator of the
+   same ranks as the world (borrowed), which it is split from; NULL: the world. */
+DK_MUST_USE dk_status dk_groups_shard(dk_groups *groups, dk_comm *all, int ranks,
+                                      dk_error *err);
 
 /* Draws the groups of a layout, one line per group: --print-topology. */
 void dk_layout_draw(dk_string *out, const dk_layout *layout);

@@ -90,6 +90,34 @@ dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request *r, dk_error
     return status;
 }
 
+dk_status dk_layout_shards(int *ranks, const dk_layout *l, int asked, dk_error *err)
+{
+    int alike = dk_layout_sp(l) * l->cfg;
+    dk_string accepted = DK_STRING_EMPTY;
+    *ranks = asked > 0 ? asked : alike;
+    if (*ranks > 1 && alike % *ranks == 0) {
+        return DK_OK;
+    }
+    for (int i = 2; i <= alike; i++) {
+        if (alike % i == 0) {
+            dk_string_printf(&accepted, "%s%d", accepted.length > 0 ? ", " : "", i);
+        }
+    }
+    dk_status status =
+        alike > 1 ? dk_fail(err, DK_INVALID,
+                            "hsdp_shard_dim is %d, but %d ranks have the same weights (sp %d x "
+                            "cfg %d; tp %d parts them already), accepted are %s",
+                            asked, alike, dk_layout_sp(l), l->cfg, l->tp, accepted.data)
+                  : dk_fail(err, DK_INVALID,
+                            "use_fsdp_inference shares out weights among ranks that have the "
+                            "same ones, but here every rank of a replica has its own (sp 1 x "
+                            "cfg 1 x tp %d); accepted is an sp_degree from 2 or "
+                            "enable_cfg_parallel",
+                            l->tp);
+    dk_string_release(&accepted);
+    return status;
+}
+
 /* The groups of one direction: ranks that differ in it alone. */
 static void draw(dk_string *out, const char *name, int ranks, int size, int stride)
 {

@@ -225,7 +225,7 @@ static dk_status open_parts(dk_engine *engine, const dk_engine_options *options,
 {
     DK_TRY(open_trace(engine, options, err));
     if (engine->ranks != NULL) {
-        dk_comm_set_trace(engine->ranks->world, engine->trace);
+        dk_ranks_set_trace(engine->ranks, engine->trace);
     }
     DK_TRY(open_device(engine, options, err));
     DK_TRY(resolve_model(engine, options, err));
@@ -281,10 +281,10 @@ void dk_engine_close(dk_engine **engine)
     if (*engine != NULL) {
         dk_engine *e = *engine;
         dk_text_ahead_destroy(&e->ahead);
-        dk_ranks_close(&e->ranks);
         dk_embedding_cache_destroy(&e->embeddings);
         dk_planner_destroy(&e->planner);
-        dk_pipeline_close(&e->pipeline);
+        dk_pipeline_close(&e->pipeline); /* waits for weights on their way between ranks */
+        dk_ranks_close(&e->ranks);
         dk_nn_release(&e->ahead_nn);
         dk_device_close(&e->ahead_device);
         dk_nn_release(&e->text_nn);

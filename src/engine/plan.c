@@ -142,6 +142,10 @@ static uint64_t weight_bytes(const dk_engine *engine)
     for (size_t i = 0; files != NULL && files[i] != NULL; i++) {
         bytes += (uint64_t)dk_file_stamp_of(files[i]).bytes;
     }
+    if (engine->pipeline->shards != NULL) {
+        const dk_shards_size size = dk_shards_get_size(engine->pipeline->shards);
+        bytes = bytes - size.stored + size.most;
+    }
     return bytes;
 }
 

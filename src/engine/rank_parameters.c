@@ -34,6 +34,16 @@ static const dk_parameter parameters[] = {
      .offset = offsetof(dk_engine_options, enable_cfg_parallel),
      .default_text = "false",
      .help = "the two passes of guidance side by side, on ranks of their own"},
+    {.name = "use_fsdp_inference",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_engine_options, use_fsdp_inference),
+     .default_text = "false",
+     .help = "ranks with the same weights (sp_degree x cfg) keep a part of each of the "
+             "transformer's layers, which is whole while it is used"},
+    DEGREE(
+        hsdp_shard_dim, "all of them",
+        "with use_fsdp_inference: how many ranks share a layer out, a divisor of sp_degree x "
+        "cfg"),
     {.name = "distributed_backend",
      .type = DK_PARAMETER_TEXT,
      .offset = offsetof(dk_engine_options, distributed_backend),

@@ -9,28 +9,45 @@
 
 enum { MOST_TEXT_BYTES = 1 << 26 };
 
-/* oneCCL's threads spin while they wait, and its calls cost more than a word is worth: on one
-   host small messages and orders go through shared memory. */
-static dk_status open_quiet(dk_ranks *ranks, const dk_comm_options *options, dk_error *err)
+/* Where the world's backend is `backend` and its ranks are on one host: a further communicator
+   of all of them, through shared memory, whose calls wait for none of the world's. */
+static dk_status open_beside(dk_comm **out, const dk_comm *world, const char *backend,
+                             const char *name, const dk_comm_options *options, dk_error *err)
 {
     const char *address = options->address;
-    if (strcmp(dk_comm_backend(ranks->world), "xccl") != 0 || address == NULL ||
+    if (strcmp(dk_comm_backend(world), backend) != 0 || address == NULL ||
         !dk_starts_with(address, "unix:")) {
         return DK_OK;
     }
     dk_string other = DK_STRING_EMPTY;
-    dk_string_printf(&other, "%s-quiet", address);
-    dk_comm_options quiet = *options;
-    quiet.backend = "shm";
-    quiet.address = other.data;
-    dk_status status = dk_comm_open(&ranks->quiet, &quiet, err);
+    dk_string_printf(&other, "%s-%s", address, name);
+    dk_comm_options beside = *options;
+    beside.backend = "shm";
+    beside.address = other.data;
+    dk_status status = dk_comm_open(out, &beside, err);
     dk_string_release(&other);
     return status;
 }
 
-static dk_status form(dk_ranks *ranks, const dk_layout *layout, dk_error *err)
+/* oneCCL's threads spin while they wait, and its calls cost more than a word is worth: small
+   messages and orders go through shared memory. Weights on their way would hold up what a block
+   exchanges: shared memory has a thread for them alone. */
+static dk_status open_others(dk_ranks *ranks, const dk_comm_options *options, int shards,
+                             dk_error *err)
+{
+    DK_TRY(open_beside(&ranks->quiet, ranks->world, "xccl", "quiet", options, err));
+    return shards > 0
+               ? open_beside(&ranks->weights, ranks->world, "shm", "weights", options, err)
+               : DK_OK;
+}
+
+/* shards: ranks that share weights out; 0: none do. */
+static dk_status form(dk_ranks *ranks, const dk_layout *layout, int shards, dk_error *err)
 {
     DK_TRY(dk_groups_create(&ranks->groups, ranks->world, layout, err));
+    if (shards > 0) {
+        DK_TRY(dk_groups_shard(&ranks->groups, ranks->weights, shards, err));
+    }
     dk_comm *all = ranks->quiet != NULL ? ranks->quiet : ranks->world;
     int rank = dk_comm_rank(all), dp = ranks->groups.place.dp;
     DK_TRY(dk_comm_split(&ranks->control, all, dp, rank, "control", err));
@@ -39,6 +56,21 @@ static dk_status form(dk_ranks *ranks, const dk_layout *layout, dk_error *err)
     ranks->parallel = (dk_nn_parallel){
         .groups = &ranks->groups, .control = ranks->control, .orders = ranks->orders};
     return DK_OK;
+}
+
+dk_status dk_ranks_check_shards(int *shards, const dk_layout *layout,
+                                const dk_engine_options *options, dk_error *err)
+{
+    *shards = 0;
+    if (options->use_fsdp_inference && dk_layout_replica_ranks(layout) > 1) {
+        return dk_layout_shards(shards, layout, options->hsdp_shard_dim, err);
+    }
+    return options->hsdp_shard_dim == 0 || options->use_fsdp_inference
+               ? DK_OK
+               : dk_fail(err, DK_INVALID,
+                         "hsdp_shard_dim is %d, but use_fsdp_inference is off: accepted are 0, "
+                         "or use_fsdp_inference as well",
+                         options->hsdp_shard_dim);
 }
 
 dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const dk_log *log,
@@ -52,8 +84,15 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
                                        .tp_size = options->tp_size,
                                        .cfg_parallel = options->enable_cfg_parallel};
     dk_layout layout;
+    int shards;
     *out = NULL;
     DK_TRY(dk_layout_resolve(&layout, &request, err));
+    DK_TRY(dk_ranks_check_shards(&shards, &layout, options, err));
+    if (options->use_fsdp_inference && shards == 0) {
+        dk_log_warn(log,
+                    "use_fsdp_inference changes nothing: a replica is one rank, which keeps "
+                    "all weights");
+    }
     int world = dk_layout_replica_ranks(&layout) * layout.dp;
     if (world == 1) {
         return DK_OK;
@@ -69,10 +108,10 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
     dk_ranks *ranks = dk_alloc(sizeof *ranks);
     dk_status status = dk_comm_open(&ranks->world, &comm, err);
     if (status == DK_OK) {
-        status = open_quiet(ranks, &comm, err);
+        status = open_others(ranks, &comm, shards, err);
     }
     if (status == DK_OK) {
-        status = form(ranks, &layout, err);
+        status = form(ranks, &layout, shards, err);
     }
     if (status != DK_OK) {
         dk_ranks_close(&ranks);
@@ -93,7 +132,16 @@ bool dk_ranks_lead(const dk_ranks *ranks)
 bool dk_ranks_are_busy(const dk_ranks *ranks)
 {
     return dk_comm_is_busy(ranks->world) ||
-           (ranks->quiet != NULL && dk_comm_is_busy(ranks->quiet));
+           (ranks->quiet != NULL && dk_comm_is_busy(ranks->quiet)) ||
+           (ranks->weights != NULL && dk_comm_is_busy(ranks->weights));
+}
+
+void dk_ranks_set_trace(dk_ranks *ranks, dk_trace *trace)
+{
+    dk_comm_set_trace(ranks->world, trace, DK_TRACE_COMMUNICATION);
+    if (ranks->weights != NULL) {
+        dk_comm_set_trace(ranks->weights, trace, DK_TRACE_WEIGHTS);
+    }
 }
 
 /* A length, then the text; length 0: the end. */
@@ -162,6 +210,7 @@ void dk_ranks_close(dk_ranks **ranks)
     dk_comm_close(&r->control);
     dk_comm_close(&r->quiet);
     dk_groups_release(&r->groups);
+    dk_comm_close(&r->weights);
     dk_comm_close(&r->world);
     dk_free(r);
     *ranks = NULL;

@@ -9,9 +9,10 @@
 
 typedef struct dk_ranks {
     dk_groups groups;
-    dk_comm *world; /* owned, as the next three */
+    dk_comm *world; /* owned, as the next four */
     dk_comm *quiet; /* of all ranks, where the world's transport does not wait in silence: what
                        control and orders are parts of; NULL: the world's does */
+    dk_comm *weights; /* of all ranks, for weights that are shared out; NULL: the world's */
     dk_comm *control; /* of the replica: small messages while it computes */
     dk_comm *orders;  /* of the replica: what to do next, waited for without a deadline */
     dk_nn_parallel parallel;
@@ -21,8 +22,14 @@ typedef struct dk_ranks {
    Owned. */
 DK_MUST_USE dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options,
                                     const dk_log *log, dk_error *err);
+/* How many ranks share weights out by the options; 0: none. */
+DK_MUST_USE dk_status dk_ranks_check_shards(int *shards, const dk_layout *layout,
+                                            const dk_engine_options *options, dk_error *err);
 /* The leader tells the others that it ends, unless they were lost. */
 void dk_ranks_close(dk_ranks **ranks);
+
+/* Their calls are told to a trace from now on; NULL: to none. */
+void dk_ranks_set_trace(dk_ranks *ranks, dk_trace *trace);
 
 bool dk_ranks_lead(const dk_ranks *ranks); /* also with NULL */
 

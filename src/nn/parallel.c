@@ -10,7 +10,7 @@ static const dk_groups *groups_of(const dk_nn *nn)
     return nn->parallel != NULL ? nn->parallel->groups : NULL;
 }
 
-static bool is_live(const dk_nn *nn)
+bool dk_nn_calls(const dk_nn *nn)
 {
     return !nn->device->dry && !nn->cut_off;
 }
@@ -23,8 +23,7 @@ static void keep_failure(dk_nn *nn, const dk_error *error)
     }
 }
 
-/* Of a call between ranks. */
-static void note(dk_nn *nn, dk_status status, const dk_error *error)
+void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error)
 {
     if (status != DK_OK) {
         nn->cut_off = true;
@@ -57,7 +56,7 @@ static void gather_on_host(dk_nn *nn, dk_comm *comm, void *dst, const void *src,
                            const size_t *bytes)
 {
     dk_error err;
-    note(nn, dk_comm_all_gather(comm, dst, src, 1, bytes, &err), &err);
+    dk_nn_note_call(nn, dk_comm_all_gather(comm, dst, src, 1, bytes, &err), &err);
 }
 
 void dk_nn_gather_sequence(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine)
@@ -70,7 +69,7 @@ void dk_nn_gather_sequence(dk_nn *nn, const dk_tensor *whole, const dk_tensor *m
                       DK_ACT_NONE, dk_tensor_count(mine));
         return;
     }
-    if (!is_live(nn)) {
+    if (!dk_nn_calls(nn)) {
         return;
     }
     fence(nn);
@@ -95,7 +94,7 @@ void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x)
 {
     dk_error err;
     size_t bytes = dk_tensor_bytes(x);
-    if (comm == NULL || !is_live(nn)) {
+    if (comm == NULL || !dk_nn_calls(nn)) {
         return;
     }
     fence(nn);
@@ -103,10 +102,10 @@ void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x)
     if (host != x->data) {
         dk_device_read(nn->device, host, x->data, bytes);
     }
-    note(nn,
-         dk_comm_all_reduce(comm, host, x->dtype, (size_t)dk_tensor_count(x), DK_REDUCE_SUM,
-                            &err),
-         &err);
+    dk_nn_note_call(nn,
+                    dk_comm_all_reduce(comm, host, x->dtype, (size_t)dk_tensor_count(x),
+                                       DK_REDUCE_SUM, &err),
+                    &err);
     if (host != x->data) {
         dk_device_write(nn->device, x->data, host, bytes);
         dk_free(host);
@@ -122,8 +121,9 @@ uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine)
 {
     dk_error err;
     uint64_t word = mine;
-    if (nn->parallel != NULL && is_live(nn)) {
-        note(nn, dk_comm_broadcast(nn->parallel->orders, &word, sizeof word, 0, &err), &err);
+    if (nn->parallel != NULL && dk_nn_calls(nn)) {
+        dk_nn_note_call(
+            nn, dk_comm_broadcast(nn->parallel->orders, &word, sizeof word, 0, &err), &err);
     }
     return nn->cut_off ? 0 : word;
 }
@@ -131,8 +131,9 @@ uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine)
 void dk_nn_share(dk_nn *nn, void *data, size_t bytes)
 {
     dk_error err;
-    if (nn->parallel != NULL && is_live(nn)) {
-        note(nn, dk_comm_broadcast(nn->parallel->control, data, bytes, 0, &err), &err);
+    if (nn->parallel != NULL && dk_nn_calls(nn)) {
+        dk_nn_note_call(nn, dk_comm_broadcast(nn->parallel->control, data, bytes, 0, &err),
+                        &err);
     }
 }
 
@@ -141,7 +142,7 @@ static void broadcast(dk_nn *nn, dk_comm *comm, const dk_tensor *x, int root)
 {
     dk_error err;
     size_t bytes = dk_tensor_bytes(x);
-    if (comm == NULL || !is_live(nn)) {
+    if (comm == NULL || !dk_nn_calls(nn)) {
         return;
     }
     fence(nn);
@@ -149,7 +150,7 @@ static void broadcast(dk_nn *nn, dk_comm *comm, const dk_tensor *x, int root)
     if (host != x->data && dk_comm_rank(comm) == root) {
         dk_device_read(nn->device, host, x->data, bytes);
     }
-    note(nn, dk_comm_broadcast(comm, host, bytes, root, &err), &err);
+    dk_nn_note_call(nn, dk_comm_broadcast(comm, host, bytes, root, &err), &err);
     if (host != x->data) {
         dk_device_write(nn->device, x->data, host, bytes);
         dk_free(host);
@@ -191,14 +192,15 @@ uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine)
     uint64_t words[DK_COMM_MOST_RANKS] = {0}, most = mine;
     size_t bytes[DK_COMM_MOST_RANKS];
     dk_error err;
-    if (nn->parallel == NULL || !is_live(nn)) {
+    if (nn->parallel == NULL || !dk_nn_calls(nn)) {
         return mine;
     }
     int ranks = dk_comm_ranks(nn->parallel->control);
     for (int i = 0; i < ranks; i++) {
         bytes[i] = sizeof mine;
     }
-    note(nn, dk_comm_all_gather(nn->parallel->control, words, &mine, 1, bytes, &err), &err);
+    dk_nn_note_call(nn, dk_comm_all_gather(nn->parallel->control, words, &mine, 1, bytes, &err),
+                    &err);
     for (int i = 0; i < ranks && !nn->cut_off; i++) {
         most = words[i] > most ? words[i] : most;
     }
@@ -219,6 +221,9 @@ void dk_nn_abandon(dk_nn *nn, const char *why)
 {
     nn->cut_off = true;
     dk_comm_abandon(nn->parallel->groups->world, why);
+    if (nn->parallel->groups->fsdp != NULL) {
+        dk_comm_abandon(nn->parallel->groups->fsdp, why);
+    }
     dk_comm_abandon(nn->parallel->control, why);
 }
 
@@ -251,7 +256,7 @@ dk_nn_transfer dk_nn_start_all_to_all(dk_nn *nn, dk_comm *comm, void *dst,
                                       const size_t *dst_bytes, const void *src,
                                       const size_t *src_bytes)
 {
-    if (!is_live(nn)) {
+    if (!dk_nn_calls(nn)) {
         return (dk_nn_transfer){0};
     }
     fence(nn);
@@ -265,7 +270,7 @@ dk_nn_transfer dk_nn_start_all_to_all(dk_nn *nn, dk_comm *comm, void *dst,
 dk_nn_transfer dk_nn_start_shift(dk_nn *nn, dk_comm *comm, void *dst, size_t dst_bytes,
                                  const void *src, size_t src_bytes)
 {
-    if (!is_live(nn)) {
+    if (!dk_nn_calls(nn)) {
         return (dk_nn_transfer){0};
     }
     fence(nn);
@@ -278,7 +283,7 @@ void dk_nn_finish(dk_nn *nn, dk_nn_transfer *t)
 {
     dk_error err;
     if (t->ticket != 0) {
-        note(nn, dk_comm_wait(t->comm, t->ticket, &err), &err);
+        dk_nn_note_call(nn, dk_comm_wait(t->comm, t->ticket, &err), &err);
     }
     if (t->host != NULL) {
         dk_device_write(nn->device, t->dst, t->arrived, t->dst_bytes);

@@ -56,6 +56,10 @@ int dk_nn_branch(const dk_nn *nn);
 /* A branch's tensor on the ranks of all branches. */
 void dk_nn_share_branch(dk_nn *nn, const dk_tensor *x, int branch);
 
+/* For calls that are made elsewhere: whether this rank makes any now, and what came of one. */
+bool dk_nn_calls(const dk_nn *nn);
+void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error);
+
 /* This rank leaves the others, whose calls fail with `why`. */
 void dk_nn_abandon(dk_nn *nn, const char *why);
 

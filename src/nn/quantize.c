@@ -129,6 +129,32 @@ static void add(dk_nn_quantized *out, dk_linear_quantized *weight, const char *n
     }
 }
 
+/* A weight that ranks share out goes to the store; what tells where it is stays here. */
+static dk_status share_out(const dk_nn_quantizer *quantizer, dk_linear_quantized **weight,
+                           dk_nn_linear *layer, dk_error *err)
+{
+    dk_linear_quantized *whole = *weight, *head;
+    void *memory, *moved;
+    if (quantizer->shards == NULL) {
+        return DK_OK;
+    }
+    DK_TRY(dk_device_alloc(quantizer->device, &memory, sizeof *head, "int8 weight", err));
+    dk_status status = dk_shards_replace(quantizer->shards, &moved, layer->weight.data, whole,
+                                         whole->bytes, err);
+    if (status != DK_OK) {
+        dk_device_free(quantizer->device, memory);
+        return status;
+    }
+    head = memory;
+    *head = *whole;
+    head->panels = (char *)moved + ((char *)whole->panels - (char *)whole);
+    head->scales = (float *)(void *)((char *)moved + ((char *)whole->scales - (char *)whole));
+    quantizer->device->packed_bytes -= whole->bytes;
+    dk_device_free(quantizer->device, whole);
+    layer->quantized = *weight = head;
+    return DK_OK;
+}
+
 dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
                          const char *name, dk_error *err)
 {
@@ -141,6 +167,9 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
     }
     quantizer->out->device = device;
     quantizer->out->kind = quantizer->kind;
+    if (quantizer->shards != NULL) {
+        DK_TRY(dk_shards_read(quantizer->shards, layer->weight.data, err));
+    }
     dk_status status = dk_device_linear_quantize(device, &weight, layer->weight.data,
                                                  layer->weight.dtype, layer->weight.shape[0],
                                                  layer->weight.shape[1], quantizer->kind, err);
@@ -152,7 +181,11 @@ dk_status dk_nn_quantize(const dk_nn_quantizer *quantizer, dk_nn_linear *layer,
     layer->quantized = weight;
     status = measure(&error, device, layer, err);
     dk_device_forget(device, layer->weight.data);
-    if (status == DK_OK && error <= quantizer->max_error) { /* a NaN is above every bound */
+    bool fits = error <= quantizer->max_error; /* a NaN is above every bound */
+    if (status == DK_OK && fits) {
+        status = share_out(quantizer, &weight, layer, err);
+    }
+    if (status == DK_OK && fits) {
         add(quantizer->out, weight, name, error);
         return DK_OK;
     }

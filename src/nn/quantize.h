@@ -35,6 +35,7 @@ typedef struct dk_nn_quantizer {
     const dk_log *log;         /* borrowed, may be NULL: a warning per layer that is kept */
     dk_quantization kind;      /* not NONE */
     double max_error;          /* relative RMS of a layer's output */
+    dk_shards *shards;         /* borrowed: where the weights are; NULL: at hand */
     dk_nn_quantized *out;      /* borrowed */
 } dk_nn_quantizer;
 

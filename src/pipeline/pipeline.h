@@ -27,7 +27,8 @@ struct dk_pipeline {
     dk_t5_encoder *text_encoder;
     bool text_is_shared; /* all ranks encode together, each its heads */
     dk_wan_dit *transformer;
-    dk_wan_vae *vae; /* decoder */
+    dk_shards *shards; /* owned: the transformer's layers; NULL: they are whole */
+    dk_wan_vae *vae;   /* decoder */
     dk_image_encoder *encoder;
     dk_projection *projection; /* owned; fitted with the first preview */
     json_t *scheduler_config;  /* owned */

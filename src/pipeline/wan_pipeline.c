@@ -166,6 +166,10 @@ static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *
     if (status == DK_OK) {
         note_files(pipeline, c.weights);
         dk_weights_split(c.weights, groups != NULL ? groups->tp : NULL);
+        if (groups != NULL && groups->fsdp != NULL) {
+            pipeline->shards = dk_shards_create(groups->fsdp);
+            dk_weights_shard(c.weights, pipeline->shards, "blocks.");
+        }
         status = dk_wan_dit_create(&pipeline->transformer, &config, c.weights, c.path, err);
     }
     release(&c);
@@ -241,6 +245,21 @@ static dk_status check_cancel(const atomic_bool *cancel, dk_error *err)
                 : DK_OK;
 }
 
+/* Of sharded weights; the CPU's quantised ones are plain bytes, which can be shared out too. */
+static dk_status check_quantization(const dk_device *device, const dk_pipeline_options *options,
+                                    dk_error *err)
+{
+    bool sharded = options->groups != NULL && options->groups->fsdp != NULL;
+    if (!sharded || device->ops->window == NULL ||
+        options->quantization == DK_QUANTIZATION_NONE) {
+        return DK_OK;
+    }
+    return dk_fail(err, DK_INVALID,
+                   "use_fsdp_inference with quantization '%s' on %s, accepted are quantization "
+                   "none, int8 with device cpu, or no use_fsdp_inference",
+                   dk_quantization_name(options->quantization), device->description);
+}
+
 static dk_status quantize(dk_pipeline *pipeline, dk_device *device,
                           const dk_pipeline_options *options, dk_error *err)
 {
@@ -253,10 +272,23 @@ static dk_status quantize(dk_pipeline *pipeline, dk_device *device,
         .device = device,
         .cancel = options->cancel,
         .log = options->log,
+        .shards = pipeline->shards,
         .max_error = isnan(options->max_error) ? usual : options->max_error};
     DK_TRY(dk_wan_dit_quantize(pipeline->transformer, &quantizer, err));
     pipeline->quantization = dk_nn_quantized_text(dk_wan_dit_quantized(pipeline->transformer));
     dk_log_info(options->log, "%s", pipeline->quantization);
+    return DK_OK;
+}
+
+static dk_status seal(dk_shards *shards, const dk_log *log, dk_error *err)
+{
+    DK_TRY(dk_shards_seal(shards, err));
+    const dk_shards_size size = dk_shards_get_size(shards);
+    dk_log_info(log,
+                "transformer: %d layers of %.1f MB are shared out among %d ranks; this one "
+                "keeps %.1f MB, and at work has %.1f MB",
+                size.layers, (double)size.whole * 1e-6, size.ranks, (double)size.kept * 1e-6,
+                (double)size.most * 1e-6);
     return DK_OK;
 }
 
@@ -283,7 +315,13 @@ dk_status dk_pipeline_open(dk_pipeline **out, const dk_model_folder *folder, dk_
         status = open_transformer(pipeline, folder, device, options->groups, err);
     }
     if (status == DK_OK) {
+        status = check_quantization(device, options, err);
+    }
+    if (status == DK_OK) {
         status = quantize(pipeline, device, options, err);
+    }
+    if (status == DK_OK && pipeline->shards != NULL) {
+        status = seal(pipeline->shards, options->log, err);
     }
     if (status == DK_OK) {
         status = check_cancel(cancel, err);
@@ -325,6 +363,8 @@ void dk_pipeline_close(dk_pipeline **pipeline)
         dk_tokenizer_close(&p->tokenizer);
         dk_t5_encoder_destroy(&p->text_encoder);
         dk_wan_dit_destroy(&p->transformer);
+        dk_shards_settle(p->shards);
+        dk_shards_destroy(&p->shards);
         dk_wan_vae_destroy(&p->vae);
         release_encoder(p->encoder);
         dk_free(p->projection);

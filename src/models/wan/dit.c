@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "models/wan/dit_model.h"
+#include "nn/block.h"
 #include "nn/parallel.h"
 #include "nn/self_attention.h"
 
@@ -340,10 +341,12 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
     }
     dk_status status = dk_nn_check(nn, err);
     for (int64_t i = 0; i < c->layers && status == DK_OK; i++) {
+        dk_nn_block_begin(nn, DK_COMPONENT_TRANSFORMER, &dit->bound, (int)i);
         if (b.count > 0) {
-            dk_nn_guard_begin(&nn->guards[DK_COMPONENT_TRANSFORMER], (int)i);
             block_forward(nn, &b, i, &x, &modulation);
-            dk_nn_guard_end(&nn->guards[DK_COMPONENT_TRANSFORMER], (int)i, &x);
+        }
+        dk_nn_block_end(nn, DK_COMPONENT_TRANSFORMER, &dit->bound, (int)i, &x);
+        if (b.count > 0) {
             dk_nn_tap(nn, "block", (int)i, &x);
         }
         status = dk_nn_check(nn, err);

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "models/wan/dit_model.h"
+#include "nn/block.h"
 #include "nn/parallel.h"
 
 /* Rotary angles of one token: the head's pairs are split over time, rows and columns, the time
@@ -120,7 +121,9 @@ dk_status dk_wan_dit_text_init(dk_nn *nn, const dk_wan_dit *dit, dk_wan_dit_text
         out->v[i] = dk_nn_keep(nn, nn->type, rows, dim);
         const dk_nn_linear_call kv[] = {{&attention->to_k, &out->k[i], NULL},
                                         {&attention->to_v, &out->v[i], NULL}};
+        dk_nn_weights_begin(nn, &dit->bound, (int)i);
         dk_nn_linear_group(nn, &text, kv, 2);
+        dk_nn_weights_end(nn, &dit->bound, (int)i);
         const dk_nn_head_norm norm = dk_wan_dit_norm(dit, attention->norm_k);
         dk_nn_norm_rope(nn, &out->k[i], (int)dit->heads, &norm, NULL);
     }
