@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/region.h"
 #include "base/sha256.h"
 #include "pipeline/request_parameters.h"
 
@@ -38,6 +39,7 @@ static dk_status hash_file(char hex[DK_SHA256_HEX_BYTES], const char *path,
     for (size_t at = 0; at < file.size && status == DK_OK; at += PIECE) {
         size_t bytes = file.size - at < PIECE ? file.size - at : PIECE;
         dk_digest_update(&digest, file.data + at, bytes);
+        dk_pages_give_back(file.data + at, bytes);
         if (cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed)) {
             status = dk_fail(err, DK_CANCELLED, "stopped on request while %s was read", path);
         }
