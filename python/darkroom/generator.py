@@ -3,14 +3,13 @@ from __future__ import annotations
 
 import functools
 import queue
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from . import options, order
 from .backend import Backend, Finished, Item, Plan
-from .errors import DarkroomError, DarkroomWarning, InvalidRequestError
+from .errors import DarkroomError, InvalidRequestError
 from .events import DoneEvent, Event, OnPreview, OnProgress, PreviewEvent, ProgressEvent
 from .order import Order
 from .result import Result
@@ -27,10 +26,6 @@ def open_local(model_path: options.Path | None, program: options.Path | None, re
 
     settings = options.clean(given, options.PretrainedOptions, "from_pretrained")
     _check_layout(settings)
-    for name in options.names(options.OtherOptions):
-        if settings.pop(name, None):
-            warnings.warn(f"{name} changes nothing here: weights are mapped from their files and stay on the CPU's side",
-                          DarkroomWarning, stacklevel=3)
     if model_path is not None:
         settings["model_path"] = str(model_path)
     found = Program(find_program(program))

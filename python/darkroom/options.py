@@ -59,7 +59,8 @@ class GenerateOptions(RequestOptions, OutputOptions, total=False):
 
 
 class EngineOptions(TypedDict, total=False):
-    """How to run a model: the tables "Model and machine" and "Scheduler and workers" of docs/parameters.md."""
+    """How to run a model: the tables "Model and machine", "Several ranks" and "Scheduler and
+    workers" of docs/parameters.md."""
 
     device: str
     dtype: str
@@ -94,6 +95,10 @@ class EngineOptions(TypedDict, total=False):
     ulysses_degree: int
     ring_degree: int
     enable_cfg_parallel: bool
+    use_fsdp_inference: bool
+    hsdp_shard_dim: int
+    distributed_backend: str
+    dist_timeout: float
     batching_max_size: int
     batching_delay_ms: float
     watchdog_factor: float
@@ -101,15 +106,7 @@ class EngineOptions(TypedDict, total=False):
     max_retries: int
 
 
-class OtherOptions(TypedDict, total=False):
-    """What SGLang's DiffGenerator takes and this program has no flag for: accepted, so that programs move over, and told once
-    when it is switched on."""
-
-    use_fsdp_inference: bool
-    hsdp_shard_dim: int
-
-
-class PretrainedOptions(EngineOptions, OtherOptions, total=False):
+class PretrainedOptions(EngineOptions, total=False):
     """Everything that from_pretrained takes beside the model."""
 
 

@@ -5,7 +5,6 @@ import subprocess
 import threading
 import time
 import unittest
-import warnings
 
 import numpy
 import sdk
@@ -338,16 +337,6 @@ class Refused(sdk.Folder):
         self.open(darkroom.DarkroomError, [self.path("none")], self.path("none"))
         self.open(darkroom.NotFoundError, ["no program", "program"], program=self.path("none"))
         self.open(darkroom.OutOfTimeError, ["0.0"], ready_timeout_s=0.0)
-
-    def test_what_changes_nothing_is_told_once(self):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            with DiffGenerator.from_pretrained(sdk.SMALL, use_fsdp_inference=True, num_gpus=1, dp_size=1,
-                                               tp_size=1, sp_degree=1, enable_cfg_parallel=False):
-                pass
-        told = [str(w.message) for w in caught if issubclass(w.category, darkroom.DarkroomWarning)]
-        self.assertEqual(len(told), 1, told)
-        self.assertIn("use_fsdp_inference", told[0])
 
 
 unittest.main()

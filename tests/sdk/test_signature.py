@@ -44,19 +44,15 @@ class Names(unittest.TestCase):
 
     def test_engine(self):
         found = tables()
-        table = set(found["Model and machine"]) | set(found["Scheduler and workers"]) - {"checkpoint_every_s"}
+        table = (set(found["Model and machine"]) | set(found["Several ranks"]) | set(found["Scheduler and workers"])) - {
+            "checkpoint_every_s"}
         self.assertEqual(set(options.names(options.EngineOptions)) | {"model_path"}, table)
         for function in (DiffGenerator.from_pretrained, AsyncDiffGenerator.from_pretrained):
             self.assertLessEqual(table, self.names_of(function))
 
-    def test_others_are_no_flags(self):
-        """An option of SGLang's that the program gets a flag for belongs to EngineOptions."""
-        known = {name for table in tables().values() for name in table}
-        self.assertEqual(set(options.names(options.OtherOptions)) & known, set())
-
     def test_types(self):
         found = tables()
-        rows = {**found["What to generate"], **found["Model and machine"], **found["Scheduler and workers"]}
+        rows = {**found["What to generate"], **found["Model and machine"], **found["Several ranks"], **found["Scheduler and workers"]}
         hints = {**options.RequestOptions.__annotations__, **options.EngineOptions.__annotations__}
         for name, hint in hints.items():
             text, accepted = hint.__forward_arg__, rows[name][0]
