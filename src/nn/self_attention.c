@@ -6,7 +6,7 @@
 
 #include "nn/parallel.h"
 
-enum { Q, K, V, HEAD_GROUPS = 2 };
+enum { Q, K, V, HEAD_GROUPS = 3, MOST_COUNT = 16 };
 
 /* How one sequence lies: rows of this rank, of each Ulysses rank and of each ring block; heads
    of each Ulysses rank. */
@@ -79,22 +79,36 @@ static void copy_columns(dk_nn *nn, void *dst, int64_t dst_stride, const void *s
     }
 }
 
-/* The rows of sequence i of this rank's, all heads: to every Ulysses rank its heads of them.
-   packed: [heads * rows] in the order of ranks; arrived: [block][width]. */
+/* Heads of Ulysses rank u that are of a group; a rank's heads travel in groups, one behind the
+   other. */
+static dk_nn_part heads_of_group(const layout *l, int u, int group, int groups)
+{
+    return (dk_nn_part){dk_part_begin(l->heads_of[u], groups, group),
+                        dk_part_size(l->heads_of[u], groups, group)};
+}
+
+/* The rows of sequence i of this rank's: to every Ulysses rank a group of its heads of them.
+   packed: room for those of all, in the order of ranks; arrived: [block][this rank's heads of
+   the group]. *used: elements of packed. */
 static dk_nn_transfer send_heads(dk_nn *nn, const layout *l, const dk_tensor *x, int i,
-                                 void *packed, void *arrived)
+                                 int group, int groups, void *packed, int64_t *used,
+                                 void *arrived)
 {
     size_t out[DK_COMM_MOST_RANKS], in[DK_COMM_MOST_RANKS];
-    int64_t packed_at = 0, column = 0;
+    int64_t packed_at = 0, column = 0, dim = l->a->head_dim;
+    int64_t mine = heads_of_group(l, l->u, group, groups).count * dim;
     for (int u = 0; u < l->us; u++) {
-        int64_t width = (int64_t)l->heads_of[u] * l->a->head_dim;
+        dk_nn_part heads = heads_of_group(l, u, group, groups);
+        int64_t width = heads.count * dim;
         copy_columns(nn, (char *)packed + bytes_of(nn, packed_at), width,
-                     at(nn, x, i * l->rows * l->cols + column), l->cols, l->rows, width);
+                     at(nn, x, i * l->rows * l->cols + column + heads.begin * dim), l->cols,
+                     l->rows, width);
         out[u] = bytes_of(nn, l->rows * width);
-        in[u] = bytes_of(nn, l->rows_of[u] * l->width);
+        in[u] = bytes_of(nn, l->rows_of[u] * mine);
         packed_at += l->rows * width;
-        column += width;
+        column += l->heads_of[u] * dim;
     }
+    *used = packed_at;
     return dk_nn_start_all_to_all(nn, l->ulysses, arrived, in, packed, out);
 }
 
@@ -116,8 +130,10 @@ static void project(dk_nn *nn, const layout *l, int which, const dk_tensor *x,
 /* What is attended to: this rank's ring block of all sequences, its heads. Keys and values of a
    sequence lie one behind the other, so that they travel together. */
 typedef struct blocks {
-    dk_tensor q;  /* [count][block][width] */
+    dk_tensor q;  /* [count], each by groups of heads: [groups][block][heads of the group] */
     dk_tensor kv; /* [count][2][block][width] */
+    int groups;   /* in which queries arrive and results go back */
+    dk_nn_transfer queries[MOST_COUNT][HEAD_GROUPS]; /* under way */
 } blocks;
 
 static void *kv_at(const dk_nn *nn, const layout *l, const dk_tensor *kv, int i, int which)
@@ -125,31 +141,50 @@ static void *kv_at(const dk_nn *nn, const layout *l, const dk_tensor *kv, int i,
     return at(nn, kv, (2 * i + (which == V)) * l->block * l->width);
 }
 
-/* Values first: they need neither norm nor rotation. */
-static void exchange(dk_nn *nn, const layout *l, const blocks *b, const dk_tensor *h)
+static void *q_at(const dk_nn *nn, const layout *l, const blocks *b, int i, int group)
 {
-    enum { MOST = 3 * 16 };
+    int64_t first = dk_part_begin(l->heads, b->groups, group) * l->a->head_dim;
+    return at(nn, &b->q, i * l->block * l->width + l->block * first);
+}
+
+static void send_queries(dk_nn *nn, const layout *l, blocks *b, const dk_tensor *x, int i,
+                         char *packed)
+{
+    for (int g = 0; g < b->groups; g++) {
+        int64_t used;
+        b->queries[i][g] =
+            send_heads(nn, l, x, i, g, b->groups, packed, &used, q_at(nn, l, b, i, g));
+        packed += bytes_of(nn, used);
+    }
+}
+
+/* Values first: they need neither norm nor rotation. Queries are under way at the end, their
+   packed rows in the caller's scope. */
+static void exchange(dk_nn *nn, const layout *l, blocks *b, const dk_tensor *h)
+{
     static const int order[] = {V, K, Q};
-    dk_nn_transfer transfers[MOST];
+    dk_nn_transfer transfers[2 * MOST_COUNT];
     int count = 0;
-    assert(3 * l->a->count <= MOST);
-    size_t mark = dk_nn_mark(nn);
+    assert(l->a->count <= MOST_COUNT);
     dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
     for (int n = 0; n < 3; n++) {
         int which = order[n];
         dk_tensor packed = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
         project(nn, l, which, &x, h);
         for (int i = 0; i < l->a->count; i++) {
-            void *arrived = which == Q ? at(nn, &b->q, i * l->block * l->width)
-                                       : kv_at(nn, l, &b->kv, i, which);
-            transfers[count++] =
-                send_heads(nn, l, &x, i, at(nn, &packed, i * l->rows * l->cols), arrived);
+            char *rows = at(nn, &packed, i * l->rows * l->cols);
+            int64_t used;
+            if (which == Q) {
+                send_queries(nn, l, b, &x, i, rows);
+            } else {
+                transfers[count++] =
+                    send_heads(nn, l, &x, i, 0, 1, rows, &used, kv_at(nn, l, &b->kv, i, which));
+            }
         }
     }
     for (int i = 0; i < count; i++) {
         dk_nn_finish(nn, &transfers[i]);
     }
-    dk_nn_unwind(nn, mark);
 }
 
 /* Without Ulysses ranks what is projected is a block already. */
@@ -171,7 +206,8 @@ static void project_blocks(dk_nn *nn, const layout *l, const blocks *b, const dk
     dk_nn_unwind(nn, mark);
 }
 
-/* Heads [first, first + heads) of a sequence over one block of keys; dst: dense. */
+/* Heads [first, first + heads) of this rank over one block of keys; q: dense, of those heads
+   alone, and so is dst. */
 static void attend(dk_nn *nn, const layout *l, void *dst, float *lse, const void *q,
                    const void *k, const void *v, int64_t keys, int first, int heads)
 {
@@ -180,11 +216,11 @@ static void attend(dk_nn *nn, const layout *l, void *dst, float *lse, const void
                                     .head_dim = l->a->head_dim,
                                     .q_len = l->block,
                                     .kv_len = keys,
-                                    .q = (const char *)q + skip,
+                                    .q = q,
                                     .k = (const char *)k + skip,
                                     .v = (const char *)v + skip,
                                     .type = nn->type,
-                                    .q_stride = l->width,
+                                    .q_stride = (int64_t)heads * l->a->head_dim,
                                     .k_stride = l->width,
                                     .v_stride = l->width,
                                     .dst_stride = (int64_t)heads * l->a->head_dim,
@@ -223,7 +259,7 @@ static void attend_ring(dk_nn *nn, const layout *l, const dk_tensor *sum, const 
                                          bytes_of(nn, 2 * keys * l->width));
         }
         if (keys > 0) {
-            attend(nn, l, part.data, part_lse, at(nn, &b->q, i * l->block * l->width), here,
+            attend(nn, l, part.data, part_lse, q_at(nn, l, b, i, 0), here,
                    (const char *)here + bytes_of(nn, keys * l->width), keys, 0, l->heads);
             const dk_attention_merge_args merge = {.heads = l->heads,
                                                    .head_dim = l->a->head_dim,
@@ -273,36 +309,35 @@ static void spread(dk_nn *nn, const layout *l, int group, int groups, char *dst,
     }
 }
 
-/* One sequence's attention with rows exchanged for heads: results return by groups of heads. */
-static void attend_ulysses(dk_nn *nn, const layout *l, char *dst, const blocks *b, int i)
+/* One sequence's attention with rows exchanged for heads: queries arrive, and results return,
+   by groups of heads. */
+static void attend_ulysses(dk_nn *nn, const layout *l, char *dst, blocks *b, int i)
 {
     size_t mark = dk_nn_mark(nn);
-    int groups = l->ring == NULL ? HEAD_GROUPS : 1;
+    int groups = b->groups;
     dk_tensor results = dk_nn_temp(nn, nn->type, l->block, l->width);
     dk_tensor arrived = dk_nn_temp(nn, nn->type, l->rows, l->cols);
     dk_nn_transfer transfers[HEAD_GROUPS];
     char *result = results.data, *place = arrived.data;
     char *places[HEAD_GROUPS];
-    if (l->ring != NULL) {
-        dk_tensor sum = dk_nn_temp(nn, DK_F32, l->block, l->width);
-        attend_ring(nn, l, &sum, b, i);
-        dk_nn_map(nn, &results, &sum, DK_ACT_NONE);
-    }
     for (int g = 0; g < groups; g++) {
-        int first = (int)dk_part_begin(l->heads, groups, g);
-        int mine = (int)dk_part_size(l->heads, groups, g);
+        dk_nn_part heads = heads_of_group(l, l->u, g, groups);
         int64_t all = 0;
         for (int u = 0; u < l->us; u++) {
-            all += dk_part_size(l->heads_of[u], groups, g) * l->a->head_dim;
+            all += heads_of_group(l, u, g, groups).count * l->a->head_dim;
         }
+        dk_nn_finish(nn, &b->queries[i][g]);
         if (l->ring == NULL) {
-            attend(nn, l, result, NULL, at(nn, &b->q, i * l->block * l->width),
-                   kv_at(nn, l, &b->kv, i, K), kv_at(nn, l, &b->kv, i, V), l->block, first,
-                   mine);
+            attend(nn, l, result, NULL, q_at(nn, l, b, i, g), kv_at(nn, l, &b->kv, i, K),
+                   kv_at(nn, l, &b->kv, i, V), l->block, (int)heads.begin, (int)heads.count);
+        } else {
+            dk_tensor sum = dk_nn_temp(nn, DK_F32, l->block, l->width);
+            attend_ring(nn, l, &sum, b, i);
+            dk_nn_map(nn, &results, &sum, DK_ACT_NONE);
         }
-        transfers[g] = send_back(nn, l, g, groups, result, mine, place);
+        transfers[g] = send_back(nn, l, g, groups, result, (int)heads.count, place);
         places[g] = place;
-        result += bytes_of(nn, l->block * mine * l->a->head_dim);
+        result += bytes_of(nn, l->block * heads.count * l->a->head_dim);
         place += bytes_of(nn, l->rows * all);
     }
     for (int g = 0; g < groups; g++) {
@@ -316,9 +351,10 @@ static void forward_split(dk_nn *nn, const dk_nn_self_attention *a, const dk_ten
                           const dk_tensor *h)
 {
     const layout l = layout_of(nn, a);
-    const blocks b = {
+    blocks b = {
         .q = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
         .kv = dk_nn_temp(nn, nn->type, 2 * a->count * l.block, l.width),
+        .groups = l.ulysses != NULL && l.ring == NULL ? HEAD_GROUPS : 1,
     };
     if (l.ulysses != NULL) {
         exchange(nn, &l, &b, h);
