@@ -241,7 +241,7 @@ static dk_cost_options cost_options(const plan_options *o, int per_host)
     options.text_elsewhere = o->text_encoder_cpu_offload;
     if (o->no_overlap) {
         options.pipelined = false;
-        options.traffic.output_groups = 1;
+        options.traffic.head_groups = 1;
     }
     options.ranks_per_host = per_host;
     return options;

@@ -8,13 +8,14 @@
 const char *const dk_cost_limit_names[DK_LIMIT_COUNT] = {"compute", "ulysses", "ring",
                                                          "tp",      "step",    "weights"};
 
-/* Outputs return group by group while the next heads attend (nn/self_attention.c). */
-enum { OUTPUT_GROUPS = 2 };
+/* Queries come and outputs return by groups of heads, while others attend
+   (nn/self_attention.c). */
+enum { HEAD_GROUPS = 3 };
 
 dk_cost_options dk_cost_options_usual(void)
 {
     return (dk_cost_options){
-        .traffic = {.activation_bytes = 2, .weight_bytes = 2, .output_groups = OUTPUT_GROUPS},
+        .traffic = {.activation_bytes = 2, .weight_bytes = 2, .head_groups = HEAD_GROUPS},
         .pipelined = true,
         .vae_split = true,
     };
@@ -55,22 +56,21 @@ static block_times times_of(const costing *c, const dk_block_group *g, const dk_
     return t;
 }
 
-/* Values, keys and queries leave one after the other while the next is projected; the outputs
-   of a group of heads leave while the next group attends. What is left when computing has
-   nothing more to do is exposed. */
-static double ulysses_exposed(double projection, double attention, double tensor,
-                              double returned, int groups)
+/* Values and keys leave while the next is projected, queries by groups of heads behind them;
+   each group attends when it is there, and its outputs leave while the next one attends. What
+   computing waits for is exposed. whole: a tensor in one call; parted: in one per group. */
+static double ulysses_exposed(double projection, double attention, double whole, double parted,
+                              int groups)
 {
-    double link = 0;
-    for (int i = 1; i <= 3; i++) {
-        link = fmax(link, i * projection) + tensor;
-    }
-    double exposed = link - 3 * projection;
-    link = 0;
+    double projected = 3 * projection;
+    double link = fmax(projection + whole, 2 * projection) + whole; /* values, keys */
+    double queries = fmax(link, projected), computing = projected;
+    link = queries + parted;
     for (int i = 1; i <= groups; i++) {
-        link = fmax(link, i * attention / groups) + returned / groups;
+        computing = fmax(computing, queries + i * parted / groups) + attention / groups;
+        link = fmax(link, computing) + parted / groups;
     }
-    return exposed + link - attention;
+    return link - projected - attention;
 }
 
 /* Each of the four tensors is sorted by rank beside, once read and once written. */
@@ -78,19 +78,19 @@ static void add_ulysses(const costing *c, const dk_share *s, const block_times *
                         const dk_traffic *block, double blocks)
 {
     const dk_layout *l = c->layout;
-    int groups = (int)block->calls[DK_TRAFFIC_ULYSSES] - 3;
+    int groups = (int)block->calls[DK_TRAFFIC_ULYSSES] / 2 - 1;
     double call = dk_cost_all_to_all_s(c->machine, 0, l->ulysses, l->tp, c->ranks_per_host);
     double bytes = block->bytes[DK_TRAFFIC_ULYSSES] / 4;
     double tensor =
         dk_cost_all_to_all_s(c->machine, bytes, l->ulysses, l->tp, c->ranks_per_host);
-    double returned = tensor + (groups - 1) * call;
-    double all = 3 * tensor + returned;
+    double parted = tensor + (groups - 1) * call;
+    double all = 2 * (tensor + parted);
     double values = (double)s->rows * (double)s->tp_heads * (double)c->geometry->shape.head_dim;
     double sorted =
         4 * 2 * values * c->options->traffic.activation_bytes / (c->machine->memory_gbps * 1e9);
-    double exposed = c->options->pipelined ? ulysses_exposed(t->projection, t->attention,
-                                                             tensor, returned, groups)
-                                           : all;
+    double exposed = c->options->pipelined
+                         ? ulysses_exposed(t->projection, t->attention, tensor, parted, groups)
+                         : all;
     c->cost->communication_s += blocks * all;
     c->cost->exposed[DK_LIMIT_ULYSSES] += blocks * (exposed + sorted);
 }

@@ -33,13 +33,13 @@ dk_share dk_share_of(const dk_block_group *group, const dk_geometry *geometry,
 
 /* Before attention a rank sends its rows of the others' heads, three tensors; behind it the
    others' rows of its heads. With equal parts: 4 S / P (1 - 1 / P) of a tensor of S bytes. */
-static void add_ulysses(dk_traffic *t, const dk_share *s, double row_bytes, int output_groups)
+static void add_ulysses(dk_traffic *t, const dk_share *s, double row_bytes, int head_groups)
 {
     double others_heads = (double)(s->tp_heads - s->heads);
     double others_rows = (double)(s->ring_rows - s->rows);
     t->bytes[DK_TRAFFIC_ULYSSES] =
         row_bytes * (3 * (double)s->rows * others_heads + others_rows * (double)s->heads);
-    t->calls[DK_TRAFFIC_ULYSSES] = 3 + output_groups;
+    t->calls[DK_TRAFFIC_ULYSSES] = 2 + 2 * head_groups;
 }
 
 /* In step i a rank passes on the keys and values that it got i steps ago. */
@@ -70,8 +70,7 @@ void dk_traffic_of_block(dk_traffic *out, const dk_geometry *geometry, int group
     int replica = dk_layout_replica_ranks(layout);
     *out = (dk_traffic){0};
     if (layout->ulysses > 1) {
-        int returns =
-            options->output_groups > 0 && layout->ring == 1 ? options->output_groups : 1;
+        int returns = options->head_groups > 0 && layout->ring == 1 ? options->head_groups : 1;
         add_ulysses(out, &share, head_bytes, returns);
     }
     if (layout->ring > 1) {

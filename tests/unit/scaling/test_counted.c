@@ -117,7 +117,7 @@ static dk_status compare(const dk_layout *layout, const dk_place *place,
               {DK_COMM_ALL_REDUCE, DK_TRAFFIC_TP, DK_TRAFFIC_NORM},
               {DK_COMM_ALL_GATHER, DK_TRAFFIC_GATHER, DK_TRAFFIC_KINDS}};
     const dk_traffic_options options = {
-        .activation_bytes = 4, .weight_bytes = 4, .output_groups = 2};
+        .activation_bytes = 4, .weight_bytes = 4, .head_groups = 3};
     dk_geometry g;
     dk_traffic t;
     DK_TRY(dk_geometry_init(&g, &shape, 16 * WIDTH / 2, 16 * HEIGHT / 2, 4 * (FRAMES - 1) + 1,

@@ -7,7 +7,7 @@
 #include "scaling/traffic.h"
 
 static const dk_traffic_options bf16 = {
-    .activation_bytes = 2, .weight_bytes = 2, .output_groups = 1};
+    .activation_bytes = 2, .weight_bytes = 2, .head_groups = 1};
 
 static dk_geometry geometry_of(const char *model)
 {
