@@ -16,8 +16,9 @@
 
 /* Output frame t, pixel (y, x) sums over taps (a, b, c):
      in[t * stride_t + a][(y * stride + b - pad_top)][(x * stride + c - pad_left)],
-   pixels outside the picture read as zero; with upsample = 2 the picture is first enlarged
-   twice in both directions by nearest neighbour, without being stored. */
+   pixels outside the picture read as zero; with pad_top < 0 its first rows are not read; with
+   upsample = 2 the picture is first enlarged twice in both directions by nearest neighbour,
+   without being stored, and pads are of the enlarged one. */
 typedef struct dk_conv_args {
     const void *const *frames; /* [(out_frames - 1) * stride_t + kernel_t] input frames, each
                                   [height][width][in_channels]; NULL reads as zeros */

@@ -58,6 +58,8 @@ typedef struct plan {
     bool flat;     /* a batch of pictures */
     bool by_frame; /* one call per frame of the result, since they lie apart */
     int in_frames, up_height, up_width;
+    int skipped;   /* rows at the top of every frame that are not read: a negative pad_top */
+    int read_rows; /* behind them; with strides of 1 there may be more that are not read */
 } plan;
 
 static size_t frame_bytes(const dk_conv_args *a)
@@ -88,7 +90,12 @@ static plan plan_of(const dk_xpu *xpu, const dk_conv_args *a)
               .in_frames = (a->out_frames - 1) * a->stride_t + a->kernel_t,
               .up_height = a->height * a->upsample,
               .up_width = a->width * a->upsample,
+              .skipped = a->pad_top < 0 ? -a->pad_top : 0,
               .flat = a->kernel_t == 1 && a->stride_t == 1};
+    int reach =
+        (a->out_height - 1) * a->stride + a->kernel_h - (a->pad_top > 0 ? a->pad_top : 0);
+    p.read_rows = p.up_height - p.skipped;
+    p.read_rows = reach < p.read_rows && a->stride == 1 ? reach : p.read_rows;
     bool dry = xpu->head.dry; /* its addresses mean nothing */
     bool as_it_lies = dry ? p.in_frames == 1 : lie_together(a, 0, p.in_frames);
     bool roomy = a->room > 0 && (dry || lie_together(a, a->room, p.in_frames));
@@ -126,12 +133,14 @@ static dk_xpu_key key_of(const plan *p)
                          p->wide ? 0 : residual}};
 }
 
-/* Dimensions of a clip as oneDNN counts them, and its strides: channels last. */
-static dnnl_memory_desc_t clip_desc(dk_xpu *xpu, bool flat, int64_t frames, int64_t channels,
-                                    int64_t height, int64_t width, dnnl_data_type_t type)
+/* Dimensions of a clip as oneDNN counts them, and its strides: channels last. In memory a frame
+   has `rows` rows, of which `height` count. */
+static dnnl_memory_desc_t clip_desc(dk_xpu *xpu, const plan *p, const int64_t shape[4],
+                                    int64_t rows, dnnl_data_type_t type)
 {
-    int64_t row = width * channels, frame = height * row;
-    if (flat) {
+    int64_t frames = shape[0], channels = shape[1], height = shape[2], width = shape[3];
+    int64_t row = width * channels, frame = rows * row;
+    if (p->flat) {
         return dk_xpu_desc(xpu, 4, (int64_t[]){frames, channels, height, width},
                            (int64_t[]){frame, 1, row, channels}, type);
     }
@@ -151,12 +160,13 @@ static dnnl_primitive_desc_t describe(dk_xpu *xpu, const plan *p, int frames,
                                       dnnl_primitive_attr_t attr)
 {
     const dk_conv_args *a = p->args;
-    int64_t bottom = beyond(a->out_height, a->stride, a->kernel_h, p->up_height, a->pad_top);
+    int64_t top = a->pad_top > 0 ? a->pad_top : 0;
+    int64_t bottom = beyond(a->out_height, a->stride, a->kernel_h, p->read_rows, (int)top);
     int64_t right = beyond(a->out_width, a->stride, a->kernel_w, p->up_width, a->pad_left);
     int64_t late =
         beyond(frames, a->stride_t, a->kernel_t, (frames - 1) * a->stride_t + a->kernel_t, 0);
     const dnnl_dims_t strides = {a->stride_t, a->stride, a->stride}, dilates = {0, 0, 0};
-    const dnnl_dims_t before = {0, a->pad_top, a->pad_left}, after = {late, bottom, right};
+    const dnnl_dims_t before = {0, top, a->pad_left}, after = {late, bottom, right};
     int skip = p->flat ? 1 : 0;
     dnnl_primitive_desc_t made = NULL;
     dnnl_status_t status = dnnl_convolution_forward_primitive_desc_create(
@@ -185,12 +195,14 @@ static dk_xpu_primitive *make(dk_xpu *xpu, const dk_xpu_key *key, const plan *p,
         dnnl_memory_desc_create_with_tag(&any, stored->rank, dims, type, dnnl_format_tag_any),
         "describing a weight");
     dnnl_memory_desc_t desc[4] = {
-        clip_desc(xpu, p->flat, in_frames, a->in_channels, p->up_height, p->up_width, type),
+        clip_desc(xpu, p, (int64_t[]){in_frames, a->in_channels, p->read_rows, p->up_width},
+                  p->up_height, type),
         any,
         a->bias != NULL
             ? dk_xpu_desc(xpu, 1, (int64_t[]){a->out_channels}, (int64_t[]){1}, dnnl_f32)
             : NULL,
-        clip_desc(xpu, p->flat, frames, a->out_channels, a->out_height, a->out_width, out)};
+        clip_desc(xpu, p, (int64_t[]){frames, a->out_channels, a->out_height, a->out_width},
+                  a->out_height, out)};
     if (!p->wide) {
         dk_xpu_append_activation(xpu, ops, a->activation);
         if (a->residual == a->dst && a->residual != NULL) {
@@ -312,12 +324,13 @@ static void execute(dk_xpu *xpu, const plan *p, dk_xpu_primitive *primitive, cha
     size_t in_frame = (size_t)p->up_height * (size_t)p->up_width * (size_t)a->in_channels *
                       dk_dtype_bytes(p->type);
     size_t out_frame = (size_t)a->dst_frame_stride * dk_dtype_bytes(a->dst_type);
+    size_t skipped = in_frame / (size_t)p->up_height * (size_t)p->skipped;
     for (int t = 0; t < calls && (weight != NULL || xpu->head.dry); t++) {
         void *addresses[DK_XPU_MOST_OPERANDS];
         int count = 0;
         if (!xpu->head.dry) {
             char *dst = p->wide ? sums : dk_xpu_operand(xpu, a->dst);
-            addresses[count++] = src + (size_t)(t * a->stride_t) * in_frame;
+            addresses[count++] = src + (size_t)(t * a->stride_t) * in_frame + skipped;
             addresses[count++] = dst + (size_t)t * out_frame;
             addresses[count++] = weight;
             if (a->bias != NULL) {
