@@ -32,8 +32,6 @@ void dk_nn_block_begin(dk_nn *nn, dk_component component, const dk_bound *bound,
 void dk_nn_block_end(dk_nn *nn, dk_component component, const dk_bound *bound, int block,
                      const dk_tensor *x)
 {
-    if (x->shape[0] > 0) {
-        dk_nn_guard_end(&nn->guards[component], block, x);
-    }
+    dk_nn_guard_end(&nn->guards[component], block, x);
     dk_nn_weights_end(nn, bound, block);
 }

@@ -40,6 +40,8 @@ void dk_nn_guard_end(const dk_nn_guard *guard, int block, const dk_tensor *x)
 {
     if (guard->device != NULL) {
         guard->device->careful = false;
+    }
+    if (guard->device != NULL && dk_tensor_count(x) > 0) {
         dk_device_absmax(guard->device, &guard->flags[block], x->data, x->dtype,
                          dk_tensor_count(x));
     }

@@ -52,42 +52,99 @@ dk_nn_part dk_nn_sequence_part(const dk_nn *nn, int64_t tokens)
     return (dk_nn_part){dk_part_begin(tokens, parts, part), dk_part_size(tokens, parts, part)};
 }
 
-static void gather_on_host(dk_nn *nn, dk_comm *comm, void *dst, const void *src,
-                           const size_t *bytes)
+dk_nn_part dk_nn_picture_part(const dk_nn *nn, int64_t rows)
+{
+    const dk_groups *g = groups_of(nn);
+    if (g == NULL) {
+        return (dk_nn_part){0, rows};
+    }
+    int ranks = dk_comm_ranks(g->replica), rank = dk_comm_rank(g->replica);
+    return (dk_nn_part){dk_part_begin(rows, ranks, rank), dk_part_size(rows, ranks, rank)};
+}
+
+enum { EVERY_RANK = -1 };
+
+/* Of parts of a dimension, see dk_comm_all_gather, to one rank or every one. */
+typedef struct gathering {
+    dk_comm *comm;
+    int64_t outer;
+    size_t bytes[DK_COMM_MOST_RANKS];
+    int root;
+} gathering;
+
+static void gather_on_host(dk_nn *nn, const gathering *g, void *dst, const void *src)
 {
     dk_error err;
-    dk_nn_note_call(nn, dk_comm_all_gather(comm, dst, src, 1, bytes, &err), &err);
+    size_t outer = (size_t)g->outer;
+    if (g->root == EVERY_RANK) {
+        dk_nn_note_call(nn, dk_comm_all_gather(g->comm, dst, src, outer, g->bytes, &err), &err);
+    } else {
+        dk_nn_note_call(nn, dk_comm_gather(g->comm, dst, src, outer, g->bytes, g->root, &err),
+                        &err);
+    }
+}
+
+static void gather(dk_nn *nn, const gathering *g, const dk_tensor *whole, const dk_tensor *mine)
+{
+    if (!dk_nn_calls(nn)) {
+        return;
+    }
+    fence(nn);
+    if (nn->device->host_memory) {
+        gather_on_host(nn, g, whole->data, mine->data);
+        return;
+    }
+    bool receives = g->root == EVERY_RANK || g->root == dk_comm_rank(g->comm);
+    size_t own = dk_tensor_bytes(mine), all = receives ? dk_tensor_bytes(whole) : 0;
+    char *host = dk_alloc(own + all);
+    dk_device_read(nn->device, host, mine->data, own);
+    gather_on_host(nn, g, host + own, host);
+    dk_device_write(nn->device, whole->data, host + own, all);
+    dk_free(host);
+}
+
+/* The parts of `rows`, each of so many bytes. */
+static void share_out(gathering *g, int64_t rows, size_t row)
+{
+    int ranks = dk_comm_ranks(g->comm);
+    for (int i = 0; i < ranks; i++) {
+        g->bytes[i] = (size_t)dk_part_size(rows, ranks, i) * row;
+    }
 }
 
 void dk_nn_gather_sequence(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine)
 {
     const dk_groups *g = groups_of(nn);
     int64_t tokens = whole->shape[0];
-    size_t row = dk_tensor_bytes(whole) / (size_t)(tokens > 0 ? tokens : 1);
     if (g == NULL || g->sp == NULL) {
         dk_device_map(nn->device, whole->data, whole->dtype, mine->data, mine->dtype,
                       DK_ACT_NONE, dk_tensor_count(mine));
         return;
     }
-    if (!dk_nn_calls(nn)) {
-        return;
-    }
-    fence(nn);
-    size_t bytes[DK_COMM_MOST_RANKS];
-    int ranks = dk_comm_ranks(g->sp);
-    for (int i = 0; i < ranks; i++) {
-        bytes[i] = (size_t)dk_part_size(tokens, ranks, i) * row;
-    }
-    if (nn->device->host_memory) {
-        gather_on_host(nn, g->sp, whole->data, mine->data, bytes);
-        return;
-    }
-    size_t own = dk_tensor_bytes(mine), all = dk_tensor_bytes(whole);
-    char *host = dk_alloc(own + all);
-    dk_device_read(nn->device, host, mine->data, own);
-    gather_on_host(nn, g->sp, host + own, host, bytes);
-    dk_device_write(nn->device, whole->data, host + own, all);
-    dk_free(host);
+    gathering call = {.comm = g->sp, .outer = 1, .root = EVERY_RANK};
+    share_out(&call, tokens, dk_tensor_bytes(whole) / (size_t)(tokens > 0 ? tokens : 1));
+    gather(nn, &call, whole, mine);
+}
+
+static void gather_rows(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine,
+                        const dk_nn_pictures *pictures, int root)
+{
+    gathering call = {.comm = groups_of(nn)->replica, .outer = pictures->count, .root = root};
+    share_out(&call, pictures->rows,
+              (size_t)(pictures->width * mine->shape[1]) * dk_dtype_bytes(mine->dtype));
+    gather(nn, &call, whole, mine);
+}
+
+void dk_nn_gather_rows(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine,
+                       const dk_nn_pictures *pictures)
+{
+    gather_rows(nn, whole, mine, pictures, EVERY_RANK);
+}
+
+void dk_nn_gather_rows_to_leader(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine,
+                                 const dk_nn_pictures *pictures)
+{
+    gather_rows(nn, whole, mine, pictures, 0);
 }
 
 void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x)

@@ -30,6 +30,23 @@ dk_nn_part dk_nn_sequence_part(const dk_nn *nn, int64_t tokens);
 /* whole [tokens][cols] = the rows of all ranks; mine: this rank's. On one rank a copy. */
 void dk_nn_gather_sequence(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine);
 
+/* Of pictures of so many rows, those of this rank of the replica: none where there are fewer
+   rows than ranks and others have them. All of them on one. */
+dk_nn_part dk_nn_picture_part(const dk_nn *nn, int64_t rows);
+
+/* Whole pictures, one behind the other. */
+typedef struct dk_nn_pictures {
+    int64_t count, rows, width;
+} dk_nn_pictures;
+
+/* whole [pixels of all pictures][cols] = the rows of all ranks, on each of them or on the
+   leader alone, where the others' whole is not looked at; mine: this rank's, of every picture.
+   Not for one rank. */
+void dk_nn_gather_rows(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine,
+                       const dk_nn_pictures *pictures);
+void dk_nn_gather_rows_to_leader(dk_nn *nn, const dk_tensor *whole, const dk_tensor *mine,
+                                 const dk_nn_pictures *pictures);
+
 /* x = its sum over comm's ranks; F32 or BF16. NULL: one rank. */
 void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x);
 

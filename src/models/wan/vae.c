@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "models/wan/vae_model.h"
+#include "nn/parallel.h"
 
 dk_status dk_wan_vae_create(dk_wan_vae **out, const dk_wan_vae_config *config,
                             dk_weights *weights, dk_device *device, unsigned parts,
@@ -44,17 +45,18 @@ const dk_wan_vae_config *dk_wan_vae_get_config(const dk_wan_vae *vae)
     return &vae->config;
 }
 
-/* Moves between [channels][all frames][pixels] and the [frames][pixels][channels] of a clip
-   that starts at frame `first`. */
+/* Moves between [channels][all frames][all rows][width] and this rank's rows of a clip of one
+   frame, or without borders, that starts at frame `first`. */
 static void transpose(dk_nn *nn, const dk_tensor *planes, int64_t all_frames, int64_t first,
-                      const dk_wan_clip *clip, bool to_planes)
+                      const dk_nn_clip *clip, bool to_planes)
 {
     int64_t pixels = clip->height * clip->width, channels = clip->data.shape[1];
-    float *start = (float *)planes->data + first * pixels;
+    int64_t picture = clip->whole * clip->width;
+    float *start = (float *)planes->data + first * picture + clip->begin * clip->width;
     dk_permute_args args = {
         .rank = 3,
         .shape = {clip->frames, pixels, channels},
-        .src_stride = {pixels, 1, all_frames * pixels},
+        .src_stride = {picture, 1, all_frames * picture},
         .dst_stride = {pixels * channels, channels, 1},
         .src = start,
         .src_type = DK_F32,
@@ -72,30 +74,36 @@ static void transpose(dk_nn *nn, const dk_tensor *planes, int64_t all_frames, in
         args.dst = start;
         args.dst_type = DK_F32;
     }
-    dk_device_permute(nn->device, &args);
-}
-
-static dk_wan_clip clip_of(dk_nn *nn, dk_dtype type, int64_t frames, int64_t height,
-                           int64_t width, int64_t channels)
-{
-    return (dk_wan_clip){.data = dk_nn_temp(nn, type, frames * height * width, channels),
-                         .frames = frames,
-                         .height = height,
-                         .width = width};
+    if (pixels > 0) {
+        dk_device_permute(nn->device, &args);
+    }
 }
 
 /* One latent frame becomes 1 (the first) or temporal_factor frames. */
 static dk_status decode_chunk(dk_nn *nn, const dk_wan_vae *vae, dk_wan_stream *stream,
                               const dk_tensor *latent, int64_t frames, const int64_t size[2],
-                              dk_wan_clip *sample, dk_error *err)
+                              dk_nn_clip *sample, dk_error *err)
 {
     const dk_nn_guard *guard = &nn->guards[DK_COMPONENT_VAE];
-    dk_wan_clip z = clip_of(nn, nn->type, 1, size[0], size[1], vae->config.z_dim);
-    dk_wan_clip in = clip_of(nn, nn->type, 1, size[0], size[1], vae->config.z_dim);
+    dk_nn_clip shape = dk_nn_clip_share(nn, 1, size[0], size[1]);
+    dk_nn_clip z = dk_nn_clip_new(nn, nn->type, &shape, 1, vae->config.z_dim);
+    dk_nn_clip in = dk_nn_clip_new_bordered(nn, &shape, 1, vae->config.z_dim, 0);
     transpose(nn, latent, frames, stream->chunk, &z, false);
     dk_nn_guard_begin(guard, 0); /* with the tower's first stage */
-    dk_nn_linear_forward(nn, &vae->post_quant, &in.data, &z.data, NULL);
+    dk_nn_clip_linear(nn, &vae->post_quant, &in, &z);
     return dk_wan_tower_forward(nn, &vae->decoder, guard, stream, sample, &in, err);
+}
+
+/* Where the leader's caller fails, all ranks do. */
+static dk_status emit_chunk(dk_nn *nn, const dk_nn_clip *sample, int64_t first,
+                            dk_wan_vae_emit_fn *emit, void *context, dk_error *err)
+{
+    dk_nn_clip whole = dk_nn_clip_collect(nn, sample);
+    dk_status status = DK_OK;
+    if (dk_nn_leads(nn) && !nn->device->dry) {
+        status = emit(context, first, whole.frames, &whole.data, err);
+    }
+    return dk_nn_agree_status(nn, status, err);
 }
 
 /* All chunks, or those until one was spoiled (*again): what it left in the histories is spoiled
@@ -112,13 +120,13 @@ static dk_status decode_once(dk_nn *nn, const dk_wan_vae *vae, const dk_tensor *
     dk_wan_stream_init(&stream, &vae->decoder);
     for (int64_t i = 0; i < frames && status == DK_OK && !*again; i++) {
         size_t mark = dk_nn_mark(nn);
-        dk_wan_clip sample;
+        dk_nn_clip sample;
         status = decode_chunk(nn, vae, &stream, latent, frames, size, &sample, err);
         if (status == DK_OK) {
             status = dk_nn_look(nn, DK_COMPONENT_VAE, again, err);
         }
-        if (status == DK_OK && !nn->device->dry && !*again) {
-            status = emit(context, done, sample.frames, &sample.data, err);
+        if (status == DK_OK && !*again) {
+            status = emit_chunk(nn, &sample, done, emit, context, err);
         }
         if (status == DK_OK) {
             done += sample.frames;
@@ -151,15 +159,14 @@ static dk_status encode_chunk(dk_nn *nn, const dk_wan_vae *vae, dk_wan_stream *s
     int64_t factor = vae->config.temporal_factor, chunk = stream->chunk;
     int64_t first = chunk == 0 ? 0 : 1 + (chunk - 1) * factor;
     int64_t latents = 1 + (frames - 1) / factor;
-    dk_wan_clip in = clip_of(nn, nn->type, chunk == 0 ? 1 : factor, size[0], size[1],
-                             vae->config.in_channels);
+    dk_nn_clip shape = dk_nn_clip_alone(chunk == 0 ? 1 : factor, size[0], size[1]);
+    dk_nn_clip in = dk_nn_clip_new(nn, nn->type, &shape, shape.frames, vae->config.in_channels);
     transpose(nn, video, frames, first, &in, false);
-    dk_wan_clip raw;
+    dk_nn_clip raw;
     const dk_nn_guard *guard = &nn->guards[DK_COMPONENT_IMAGE_ENCODER];
     DK_TRY(dk_wan_tower_forward(nn, &vae->encoder, guard, stream, &raw, &in, err));
-    dk_wan_clip out = raw;
-    out.data = dk_nn_temp(nn, DK_F32, raw.data.shape[0], raw.data.shape[1]);
-    dk_nn_linear_forward(nn, &vae->quant, &out.data, &raw.data, NULL);
+    dk_nn_clip out = dk_nn_clip_new(nn, DK_F32, &raw, raw.frames, raw.data.shape[1]);
+    dk_nn_clip_linear(nn, &vae->quant, &out, &raw);
     transpose(nn, moments, latents, chunk, &out, true);
     return dk_nn_check(nn, err);
 }

@@ -39,12 +39,15 @@ void dk_wan_vae_destroy(dk_wan_vae **vae);
 const dk_wan_vae_config *dk_wan_vae_get_config(const dk_wan_vae *vae);
 
 /* Receives decoded frames in order: sample is F32 [count * height * width][channels] in device
-   memory, not yet clamped to [-1, 1]. Not called in a dry run. Where a stage was spoiled and is
+   memory, not yet clamped to [-1, 1]. Not called in a dry run, nor by ranks that do not lead,
+   which fail where it fails. Where a stage was spoiled and is
    computed again (nn/guard.h), frames come once more from the first one on. */
 typedef dk_status dk_wan_vae_emit_fn(void *context, int64_t first_frame, int64_t count,
                                      const dk_tensor *sample, dk_error *err);
 
-/* latent: F32 [z_dim][frames * height * width], already denormalised (z std + mean). */
+/* latent: F32 [z_dim][frames * height * width], already denormalised (z std + mean). The ranks
+   of a replica, which all have the latent, share out its rows; without nn->parallel this one
+   decodes alone. */
 DK_MUST_USE dk_status dk_wan_vae_decode(dk_nn *nn, const dk_wan_vae *vae,
                                         const dk_tensor *latent, int64_t frames, int64_t height,
                                         int64_t width, dk_wan_vae_emit_fn *emit, void *context,
@@ -67,7 +70,7 @@ DK_MUST_USE dk_status dk_wan_vae_decode_tiled(dk_nn *nn, const dk_wan_vae *vae,
 
 /* video: F32 [in_channels][frames * height * width] in [-1, 1], frames = 1 + a multiple of
    temporal_factor, sides multiples of spatial_factor. moments: F32 [2 z_dim][latent pixels],
-   mean then log-variance, not normalised. */
+   mean then log-variance, not normalised. Every rank encodes all of it. */
 DK_MUST_USE dk_status dk_wan_vae_encode(dk_nn *nn, const dk_wan_vae *vae,
                                         const dk_tensor *moments, const dk_tensor *video,
                                         int64_t frames, int64_t height, int64_t width,

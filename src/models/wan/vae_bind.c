@@ -119,10 +119,10 @@ static void name_layer(naming *n, const char *format, ...)
 }
 
 /* A causal convolution (kt > 1) gets a history of its own. 2-D ones are stored without kt. */
-static void bind_conv(naming *n, dk_wan_conv *conv, int out, int in, int kt, int kh, bool flat,
+static void bind_conv(naming *n, dk_nn_conv *conv, int out, int in, int kt, int kh, bool flat,
                       const char *name)
 {
-    *conv = (dk_wan_conv){.out = out, .in = in, .kt = kt, .kh = kh, .kw = kh, .slot = -1};
+    *conv = (dk_nn_conv){.out = out, .in = in, .kt = kt, .kh = kh, .kw = kh, .slot = -1};
     const int64_t clip[] = {out, in, kt, kh, kh}, picture[] = {out, in, kh, kh};
     dk_bind_tensor(n->binder, &conv->weight, flat ? 4 : 5, flat ? picture : clip, "%s%s.weight",
                    n->prefix, name);
@@ -196,7 +196,7 @@ static void bind_resample(naming *n, dk_wan_layer *layer, bool up, int dim, bool
         return;
     }
     /* time_conv: [dim or 2 dim][dim][3][1][1]. */
-    dk_wan_conv both;
+    dk_nn_conv both;
     int64_t halves = up ? 2 : 1;
     bind_conv(n, &both, (int)halves * dim, dim, 3, 1, false, "time_conv");
     both.out = dim;

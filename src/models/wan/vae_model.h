@@ -4,18 +4,8 @@
 #define DK_MODELS_WAN_VAE_MODEL_H
 
 #include "models/wan/vae.h"
-#include "nn/layers.h"
+#include "nn/conv.h"
 #include "weights/binder.h"
-
-enum { DK_WAN_HISTORY = 2 }; /* frames that a causal convolution looks back */
-
-typedef struct dk_wan_conv {
-    dk_tensor weight; /* [out][in][kt][kh][kw] as stored */
-    const float *bias;
-    int out, in, kt, kh, kw;
-    void *packed; /* owned device memory */
-    int slot;     /* of its history; -1: kt = 1, none needed */
-} dk_wan_conv;
 
 typedef enum dk_wan_layer_kind {
     DK_WAN_RESIDUAL,
@@ -27,17 +17,17 @@ typedef enum dk_wan_layer_kind {
 typedef struct dk_wan_layer {
     dk_wan_layer_kind kind;
     int in, out;
-    const float *norm1, *norm2;      /* RESIDUAL both, ATTENTION the first */
-    dk_wan_conv conv1, conv2;        /* RESIDUAL; ATTENTION: conv2 is proj; resampling: conv1 */
-    dk_nn_linear shortcut;           /* RESIDUAL with in != out */
-    dk_nn_linear q, k, v;            /* ATTENTION: thirds of to_qkv */
-    bool temporal;                   /* resampling also in time, by: */
-    dk_wan_conv time_even, time_odd; /* upsampling: the halves of time_conv, one per new frame;
+    const float *norm1, *norm2;     /* RESIDUAL both, ATTENTION the first */
+    dk_nn_conv conv1, conv2;        /* RESIDUAL; ATTENTION: conv2 is proj; resampling: conv1 */
+    dk_nn_linear shortcut;          /* RESIDUAL with in != out */
+    dk_nn_linear q, k, v;           /* ATTENTION: thirds of to_qkv */
+    bool temporal;                  /* resampling also in time, by: */
+    dk_nn_conv time_even, time_odd; /* upsampling: the halves of time_conv, one per new frame;
                                         downsampling: the first alone */
 } dk_wan_layer;
 
 typedef struct dk_wan_tower {
-    dk_wan_conv conv_in, conv_out;
+    dk_nn_conv conv_in, conv_out;
     dk_wan_layer *layers; /* [count] */
     int count;
     const float *norm_out;
@@ -60,22 +50,9 @@ DK_MUST_USE dk_status dk_wan_tower_prepare(dk_wan_tower *tower, dk_device *devic
                                            dk_error *err);
 void dk_wan_tower_release(dk_wan_tower *tower, dk_device *device);
 
-/* Frames in channels-last layout. */
-typedef struct dk_wan_clip {
-    dk_tensor data; /* [frames * height * width][channels] */
-    int64_t frames, height, width;
-    int room; /* frames of memory in front of data that convolutions may write their history to
-               */
-} dk_wan_clip;
-
-/* What a convolution remembers of the frames before: NULL stands for zeros. */
-typedef struct dk_wan_history {
-    void *frame[DK_WAN_HISTORY], *buffer[DK_WAN_HISTORY];
-} dk_wan_history;
-
 typedef struct dk_wan_stream {
-    dk_wan_history *history; /* [slots], owned; frames lie in the keep stack */
-    int64_t chunk;           /* 0 for the first frame alone */
+    dk_nn_history *history; /* [slots], owned; frames lie in the keep stack */
+    int64_t chunk;          /* 0 for the first frame alone */
 } dk_wan_stream;
 
 void dk_wan_stream_init(dk_wan_stream *stream, const dk_wan_tower *tower);
@@ -91,7 +68,7 @@ static inline int dk_wan_tower_stages(const dk_wan_tower *tower)
    temp stack, unwound by the caller. */
 DK_MUST_USE dk_status dk_wan_tower_forward(dk_nn *nn, const dk_wan_tower *tower,
                                            const dk_nn_guard *guard, dk_wan_stream *stream,
-                                           dk_wan_clip *out, const dk_wan_clip *in,
+                                           dk_nn_clip *out, const dk_nn_clip *in,
                                            dk_error *err);
 
 #endif
