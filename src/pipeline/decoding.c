@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "nn/parallel.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/stage.h"
 
@@ -100,11 +101,16 @@ static dk_status decode_tiled(dk_job *job, dk_error *err)
                                    emit_clip, job, err);
 }
 
+static bool is_tiled(const dk_request *r)
+{
+    return r->vae_tile_size > 0 &&
+           (r->vae_tile_size < r->width || r->vae_tile_size < r->height);
+}
+
 static dk_status decode(dk_job *job, dk_error *err)
 {
     dk_nn *nn = job->nn;
-    const dk_request *r = &job->request;
-    if (r->vae_tile_size > 0 && (r->vae_tile_size < r->width || r->vae_tile_size < r->height)) {
+    if (is_tiled(&job->request)) {
         return decode_tiled(job, err);
     }
     dk_tensor latent = dk_nn_keep(nn, DK_F32, job->latent_channels,
@@ -114,22 +120,41 @@ static dk_status decode(dk_job *job, dk_error *err)
                              job->latent_height, job->latent_width, emit, job, err);
 }
 
+/* The latent that ranks end the steps with is the leader's, whatever their arithmetic. */
+static dk_status share_latent(dk_job *job, dk_error *err)
+{
+    dk_nn *nn = job->nn;
+    if (nn->parallel == NULL) {
+        return DK_OK;
+    }
+    dk_nn_share(nn, job->latent, (size_t)dk_job_latent_count(job) * sizeof(float));
+    return dk_nn_sync(nn, err);
+}
+
+static dk_status make_room(dk_job *job, dk_tensor *frames, dk_error *err)
+{
+    const dk_result *result = job->result;
+    *frames =
+        DK_TENSOR(job->frames, DK_F32, 1, result->frames, result->height, result->width, 3);
+    if (job->dump != NULL && job->frames == NULL) {
+        DK_TRY(dk_try_alloc(&frames->data, dk_tensor_bytes(frames), "dumped frames", err));
+        job->frames = frames->data;
+    }
+    return DK_OK;
+}
+
+/* Of several ranks the leader alone dumps. */
 static dk_status run(dk_job *job, dk_error *err)
 {
+    dk_tensor frames;
+    DK_TRY(share_latent(job, err));
     denormalise(job);
     dk_nn_dry_begin(job->nn);
     dk_status status = decode(job, err);
     dk_status ended = dk_nn_dry_end(job->nn, status == DK_OK ? err : NULL);
-    if (status != DK_OK || ended != DK_OK) {
-        return status != DK_OK ? status : ended;
-    }
-    const dk_result *result = job->result;
-    dk_tensor frames =
-        DK_TENSOR(job->frames, DK_F32, 1, result->frames, result->height, result->width, 3);
-    if (job->dump != NULL && job->frames == NULL) {
-        DK_TRY(dk_try_alloc(&frames.data, dk_tensor_bytes(&frames), "dumped frames", err));
-        job->frames = frames.data;
-    }
+    DK_TRY(dk_nn_agree_status(job->nn, status, err));
+    DK_TRY(ended);
+    DK_TRY(dk_nn_agree_status(job->nn, make_room(job, &frames, err), err));
     DK_TRY(decode(job, err));
     dk_dump_add(job->dump, "frames", &frames);
     return DK_OK;
@@ -158,9 +183,16 @@ static dk_status plan(dk_job *job, dk_planning *planning, dk_error *err)
     return DK_OK;
 }
 
+/* Tiles are the leader's. */
+static bool is_shared(const dk_job *job)
+{
+    return !is_tiled(&job->request);
+}
+
 const dk_stage dk_stage_decoding = {.name = "decoding",
                                     .per_output = true,
                                     .run = run,
+                                    .is_shared = is_shared,
                                     .plan = plan,
                                     .rate = DK_RATE_DECODING,
                                     .component = DK_COMPONENT_VAE};
