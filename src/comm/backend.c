@@ -9,8 +9,6 @@
 #include "comm/launch.h"
 #include "comm/module.h"
 
-enum { START_S = 60 };
-
 static bool has_local_address(const dk_comm_options *options)
 {
     return options->address != NULL && dk_starts_with(options->address, "unix:");
@@ -63,7 +61,7 @@ dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *opti
 {
     dk_launch launch;
     dk_launch_read(&launch);
-    double start_s = options->start_s > 0 ? options->start_s : START_S;
+    double start_s = options->start_s > 0 ? options->start_s : DK_COMM_START_S;
     const dk_transport_options transport = {.rank = options->rank,
                                             .ranks = options->ranks,
                                             .address = options->address,

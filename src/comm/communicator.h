@@ -20,12 +20,14 @@
 
 typedef struct dk_comm dk_comm;
 
+enum { DK_COMM_START_S = 60 }; /* for a meeting, where the options say nothing */
+
 typedef struct dk_comm_options {
     const char *backend; /* "auto" (or NULL), "shm", "mpi", "xccl", "self" */
     int rank, ranks;     /* ignored by mpi, which knows */
     const char *address; /* where the ranks meet: see rendezvous.h */
     const char *key;     /* who does not know it is sent away; NULL: "" */
-    double start_s;      /* for the meeting; 0: 60 */
+    double start_s;      /* for the meeting; 0: DK_COMM_START_S */
     double deadline_s;   /* of every call; 0: 300 */
     bool probe;        /* the transport is checked with data first; "auto" falls back, loudly */
     const dk_log *log; /* borrowed, may be NULL */

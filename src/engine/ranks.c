@@ -41,6 +41,16 @@ static dk_status open_others(dk_ranks *ranks, const dk_comm_options *options, in
                : DK_OK;
 }
 
+/* What this program starts on one host comes to the meeting within the time of a call; who is
+   started by others, or by hand, has the usual minute. */
+static double start_seconds(const dk_engine_options *options)
+{
+    bool ours = options->rank_address != NULL && dk_starts_with(options->rank_address, "unix:");
+    return ours && options->dist_timeout > 0 && options->dist_timeout < DK_COMM_START_S
+               ? options->dist_timeout
+               : 0;
+}
+
 /* shards: ranks that share weights out; 0: none do. */
 static dk_status form(dk_ranks *ranks, const dk_layout *layout, int shards, dk_error *err)
 {
@@ -52,7 +62,10 @@ static dk_status form(dk_ranks *ranks, const dk_layout *layout, int shards, dk_e
     int rank = dk_comm_rank(all), dp = ranks->groups.place.dp;
     DK_TRY(dk_comm_split(&ranks->control, all, dp, rank, "control", err));
     DK_TRY(dk_comm_split(&ranks->orders, all, dp, rank, "orders", err));
-    dk_comm_set_deadline(ranks->orders, INFINITY);
+    if (dk_comm_rank(ranks->orders) !=
+        0) { /* the next order comes when it comes; whoever gives it finds who hangs */
+        dk_comm_set_deadline(ranks->orders, INFINITY);
+    }
     ranks->parallel = (dk_nn_parallel){
         .groups = &ranks->groups, .control = ranks->control, .orders = ranks->orders};
     return DK_OK;
@@ -102,6 +115,7 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
                                   .ranks = world,
                                   .address = options->rank_address,
                                   .key = options->rank_key,
+                                  .start_s = start_seconds(options),
                                   .deadline_s = options->dist_timeout,
                                   .probe = true,
                                   .log = log};
