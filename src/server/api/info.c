@@ -84,7 +84,7 @@ void dk_api_server_info(void *context, dk_http_exchange *exchange,
     char *name = dk_api_model_name(api);
     json_t *report = dk_service_report(api->service);
     json_t *info = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:O*, s:O*, s:O*, s:O*}",
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:i, s:O*, s:O*, s:O*, s:O*}",
         "version", dk_version(), "model_path", name, "served_model_name", name, "num_gpus",
         gpus_of(api), "dp_size", layout->dp, "sp_degree", dk_layout_sp(layout),
         "ulysses_degree", layout->ulysses, "ring_degree", layout->ring, "enable_cfg_parallel",
