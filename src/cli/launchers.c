@@ -28,8 +28,9 @@ static dk_status take_place(const dk_launch *l, dk_rank_team *team, dk_engine_op
     snprintf(team->key, sizeof team->key, "%s", l->key);
     options->rank_address = l->address[0] != '\0' ? team->address : NULL;
     options->rank_key = team->key;
-    bool mpi = l->by_mpi && (options->distributed_backend == NULL ||
-                             strcmp(options->distributed_backend, "mpi") == 0);
+    const char *backend = options->distributed_backend;
+    bool mpi = l->by_mpi &&
+               (backend == NULL || strcmp(backend, "auto") == 0 || strcmp(backend, "mpi") == 0);
     if (mpi) {
         options->distributed_backend = "mpi";
     } else if (options->rank_address == NULL) {
@@ -39,6 +40,15 @@ static dk_status take_place(const dk_launch *l, dk_rank_team *team, dk_engine_op
             l->ranks);
     }
     return DK_OK;
+}
+
+bool dk_launcher_rank(int *rank, int *ranks)
+{
+    dk_launch launch;
+    dk_launch_read(&launch);
+    *rank = launch.rank;
+    *ranks = launch.ranks;
+    return launch.is_rank && launch.ranks > 1;
 }
 
 dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,

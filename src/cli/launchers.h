@@ -10,4 +10,7 @@
 DK_MUST_USE dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,
                                         dk_core_share *cores, bool *launched, dk_error *err);
 
+/* Whether a launcher of several ranks started this process or those above it, and as which. */
+bool dk_launcher_rank(int *rank, int *ranks);
+
 #endif

@@ -155,6 +155,17 @@ dk_status dk_engine_setup_open(dk_engine **out, dk_engine_setup *setup, dk_progr
     return dk_engine_open(out, options, err);
 }
 
+dk_status dk_engine_setup_follow(dk_engine_setup *setup, dk_error *err)
+{
+    dk_engine *engine;
+    dk_progress progress;
+    dk_progress_init(&progress, setup->options.log_level);
+    DK_TRY(dk_engine_setup_open(&engine, setup, &progress, err));
+    dk_status status = dk_engine_follow(engine, err);
+    dk_engine_close(&engine);
+    return status;
+}
+
 static void report_download(void *context, const char *file, uint64_t done, uint64_t total,
                             uint64_t all_done, uint64_t all_total)
 {

@@ -35,6 +35,10 @@ DK_MUST_USE dk_status dk_engine_setup_join(dk_engine_setup *setup, dk_error *err
 DK_MUST_USE dk_status dk_engine_setup_open(dk_engine **out, dk_engine_setup *setup,
                                            dk_progress *progress, dk_error *err);
 
+/* Opens the engine of a rank that does not lead, and computes with the one that does until that
+   one ends. */
+DK_MUST_USE dk_status dk_engine_setup_follow(dk_engine_setup *setup, dk_error *err);
+
 /* A model folder for the commands that do not compute: a folder as it is, the built-in model,
    or a hub name. Owned. */
 DK_MUST_USE dk_status dk_engine_setup_folder(char **out, dk_engine_setup *setup,

@@ -54,17 +54,6 @@ static const dk_parameter parameters[] = {
 static const dk_parameter_table own_parameters = {
     .title = "Rank", .parameters = parameters, .count = sizeof parameters / sizeof *parameters};
 
-static dk_status follow(dk_engine_setup *setup, dk_error *err)
-{
-    dk_engine *engine;
-    dk_progress progress;
-    dk_progress_init(&progress, setup->options.log_level);
-    DK_TRY(dk_engine_setup_open(&engine, setup, &progress, err));
-    dk_status status = dk_engine_follow(engine, err);
-    dk_engine_close(&engine);
-    return status;
-}
-
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
     dk_engine_setup setup;
@@ -90,7 +79,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
         setup.joined = true;
         dk_rank_settle(&setup.team, &setup.options,
                        (dk_core_share){flags.core_index, flags.core_count});
-        status = follow(&setup, err);
+        status = dk_engine_setup_follow(&setup, err);
     }
     dk_engine_setup_release(&setup);
     return status;

@@ -6,6 +6,7 @@
 #include "base/process.h"
 #include "base/trace.h"
 #include "cli/arguments.h"
+#include "cli/launchers.h"
 #include "cli/models.h"
 #include "cli/processes.h"
 #include "engine/option_parameters.h"
@@ -82,6 +83,7 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
 static dk_status schedule(run_state *r, dk_error *err)
 {
     char every[64];
+    int rank, ranks;
     const dk_log log = {
         .write = dk_progress_log, .context = &r->progress, .level = r->setup.options.log_level};
     snprintf(every, sizeof every, "--checkpoint-every-s=%.17g", r->options.checkpoint_every_s);
@@ -95,6 +97,7 @@ static dk_status schedule(run_state *r, dk_error *err)
                                       .endpoint = r->flags.endpoint,
                                       .keys = &r->keys,
                                       .worker_argv = (const char *const *)r->worker.words,
+                                      .once = dk_launcher_rank(&rank, &ranks),
                                       .log = &log};
     return dk_scheduler_run(&setup, err);
 }

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/trace.h"
 #include "cli/arguments.h"
+#include "cli/launchers.h"
 #include "cli/models.h"
 #include "cli/processes.h"
 #include "engine/option_parameters.h"
@@ -19,6 +20,7 @@ typedef struct run_state {
     dk_scheduler_options scheduler;
     dk_engine_setup setup;
     dk_layout layout;
+    int rank, ranks; /* as a launcher started them */
     dk_progress progress;
     dk_command_line line;
     char *store;
@@ -59,12 +61,34 @@ static void on_ready(void *context, const char *model, const char *device)
     fflush(stdout);
 }
 
+/* Under mpirun, srun and their like rank 0 serves and the others follow it. */
+static dk_status take_launcher(run_state *r, dk_error *err)
+{
+    if (!dk_launcher_rank(&r->rank, &r->ranks)) {
+        return DK_OK;
+    }
+    dk_engine_options *options = &r->setup.options;
+    if (options->num_gpus > 1 && options->num_gpus != r->ranks) {
+        return dk_fail(err, DK_INVALID, "num_gpus is %d, but %d ranks were started",
+                       options->num_gpus, r->ranks);
+    }
+    options->num_gpus = r->ranks;
+    options->dp_size = options->dp_size > 0 ? options->dp_size : 1;
+    return options->dp_size == 1
+               ? DK_OK
+               : dk_fail(err, DK_INVALID,
+                         "dp_size is %d, but a launcher started the ranks, accepted is 1: a "
+                         "server for each replica",
+                         options->dp_size);
+}
+
 static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_error *err)
 {
     DK_TRY(dk_arguments_apply(arguments, &dk_serve_parameters, &r->serve, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_scheduler_parameters, &r->scheduler, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_option_parameters, &r->setup.options, err));
     DK_TRY(dk_arguments_apply(arguments, &dk_rank_parameters, &r->setup.options, err));
+    DK_TRY(take_launcher(r, err));
     DK_TRY(dk_ranks_serving_layout(&r->layout, &r->setup.options, err));
     if (r->setup.options.trace_path != NULL) {
         DK_TRY(dk_trace_path_check(r->setup.options.trace_path, err));
@@ -108,7 +132,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     }
     if (status == DK_OK && !drawn) {
         dk_progress_init(&r.progress, r.setup.options.log_level);
-        status = serve(&r, err);
+        status = r.rank > 0 ? dk_engine_setup_follow(&r.setup, err) : serve(&r, err);
     }
     dk_command_line_release(&r.line);
     dk_engine_setup_release(&r.setup);
@@ -128,7 +152,8 @@ const dk_command dk_command_serve = {
     .text =
         "Open http://127.0.0.1:30000 in a browser, or use any OpenAI client with base_url\n"
         "http://127.0.0.1:30000/v1. Accepted jobs survive a restart. SIGTERM drains: running\n"
-        "jobs end first (--drain-timeout); a second one ends the server at once.",
+        "jobs end first (--drain-timeout); a second one ends the server at once. Under mpirun\n"
+        "and srun the first rank serves, and the others compute with it.",
     .examples = "darkroom serve\n"
                 "darkroom serve --num-gpus 2 --port 8000 --api-key-file keys.txt\n"
                 "darkroom serve --model-path Wan-AI/Wan2.1-T2V-1.3B-Diffusers --host 0.0.0.0 "

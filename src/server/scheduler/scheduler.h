@@ -27,6 +27,8 @@ typedef struct dk_scheduler_setup {
     const dk_link_keys *keys;       /* may be NULL */
     const char *const *worker_argv; /* program and arguments, NULL-ended; the worker's socket is
                                        file descriptor 3 */
+    bool once; /* the worker's other ranks were started by a launcher: when it is lost, all ends
+                */
     const dk_log *log;
 } dk_scheduler_setup;
 

@@ -24,10 +24,11 @@ typedef struct dk_scheduler {
     dk_link_peer peers[DK_SCHEDULER_MAX_PEERS]; /* that said hello */
     int peer_count;
     dk_held_frames *held;
-    bool on_hold;   /* nothing is dispatched */
-    bool was_ready; /* some worker opened the model once */
-    dk_error fatal; /* why no worker will ever be ready; status DK_OK: they may */
-    bool changed;   /* the report is out of date */
+    bool on_hold;     /* nothing is dispatched */
+    bool was_ready;   /* some worker opened the model once */
+    dk_error fatal;   /* why no worker will ever be ready; status DK_OK: they may */
+    dk_error failure; /* the latest that a worker told while it loaded; status DK_OK: none */
+    bool changed;     /* the report is out of date */
     double reported_ms;
     double wake_ms; /* when a batch has waited long enough; 0: none waits */
     long done, failed, retried;

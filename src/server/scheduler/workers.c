@@ -182,6 +182,21 @@ static void answer_plan(dk_scheduler *s, dk_message *message)
     dk_scheduler_send(s, &peer, message);
 }
 
+/* A worker is about to end. What is wrong with a model or a device stays wrong; ranks that were
+   lost, and networks, come again: those workers are started again, so often. */
+static void take_failure(dk_scheduler *s, const dk_slot *slot, const dk_message *message)
+{
+    dk_status status = (dk_status)dk_message_number(message, "status", DK_INTERNAL);
+    const char *text = dk_message_text(message, "message");
+    if (!s->was_ready && status != DK_TIMEOUT && status != DK_NETWORK) {
+        note_fatal(s, status, text);
+        return;
+    }
+    s->failure.status = status;
+    snprintf(s->failure.message, sizeof s->failure.message, "%s", text);
+    dk_log_warn(s->setup->log, "worker %d (pid %d): %s", slot->index, (int)slot->pid, text);
+}
+
 void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message *message)
 {
     const char *type = dk_message_type(message);
@@ -202,12 +217,8 @@ void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message
         become_ready(s, slot, message);
     } else if (strcmp(type, "plan") == 0) {
         answer_plan(s, message);
-    } else if (strcmp(type, "failed") == 0 && !s->was_ready) {
-        note_fatal(s, (dk_status)dk_message_number(message, "status", DK_INTERNAL),
-                   dk_message_text(message, "message"));
-    } else if (strcmp(type, "failed") == 0) { /* it is about to end */
-        dk_log_warn(s->setup->log, "worker %d (pid %d): %s", slot->index, (int)slot->pid,
-                    dk_message_text(message, "message"));
+    } else if (strcmp(type, "failed") == 0) {
+        take_failure(s, slot, message);
     }
 }
 
@@ -243,6 +254,18 @@ static void give_back(dk_scheduler *s, dk_slot *slot, dk_task *task, const char 
     dk_task_destroy(&task);
 }
 
+/* Other ranks came with the lost worker and are gone with it. Tasks stay where they are stored.
+ */
+static void give_up(dk_scheduler *s, const char *why)
+{
+    char text[sizeof s->fatal.message];
+    const char *told = s->failure.status != DK_OK ? s->failure.message : why;
+    snprintf(text, sizeof text,
+             "the rank that leads: %.*s; whoever started the ranks has to start them again",
+             (int)(sizeof text - 128), told);
+    note_fatal(s, s->failure.status != DK_OK ? s->failure.status : DK_DEVICE, text);
+}
+
 void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why)
 {
     dk_log_warn(s->setup->log, "worker %d (pid %d) %s", slot->index, (int)slot->pid, why);
@@ -253,10 +276,15 @@ void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why)
     double pause = FIRST_PAUSE_MS * (double)(1 << (slot->failures < 9 ? slot->failures : 9));
     slot->restart_ms = dk_now_ms() + (pause < LONGEST_PAUSE_MS ? pause : LONGEST_PAUSE_MS);
     if (!s->was_ready && slot->failures >= HOPELESS && s->fatal.status == DK_OK) {
-        note_fatal(s, DK_DEVICE, "the workers end while they open the model");
+        bool told = s->failure.status != DK_OK;
+        note_fatal(s, told ? s->failure.status : DK_DEVICE,
+                   told ? s->failure.message : "the workers end while they open the model");
     }
     while (slot->running_count > 0) {
         give_back(s, slot, take_off(s, slot, slot->running[0]->id), why);
+    }
+    if (s->setup->once && s->fatal.status == DK_OK) {
+        give_up(s, why);
     }
     s->changed = true;
 }
