@@ -82,7 +82,8 @@ dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request *r, dk_error
     list_legal(&legal, &asked);
     dk_status status = dk_fail(
         err, DK_INVALID,
-        "dp %d x cfg %d x sp %d (ulysses %d x ring %d) x tp %d is %d ranks, num_gpus is %d; "
+        "dp_size %d x cfg %d x sp_degree %d (ulysses %d x ring %d) x tp_size %d is %d ranks, "
+        "num_gpus is %d; "
         "accepted are: %s",
         dp, cfg, sp, ulysses, ring, tp, dp * cfg * sp * tp, n,
         legal.length > 0 ? legal.data : "other numbers of ranks");

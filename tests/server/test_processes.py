@@ -218,7 +218,7 @@ class Starting(unittest.TestCase):
             self.assertIn(str(server.process.pid), done.stderr)
 
     def test_flags_that_do_not_go(self):
-        for flags, text in ((("--sp-degree", "2"), "not supported"), (("--num-gpus", "2", "--dp-size", "3"), "dp_size"),
+        for flags, text in ((("--sp-degree", "2"), "sp_degree 2"), (("--num-gpus", "2", "--dp-size", "3"), "dp_size"),
                             (("--ssl-certfile", "x"), "--ssl-keyfile"), (("--scheduler-endpoint", "tcp://127.0.0.1:1"), "CURVE")):
             done = subprocess.run([PROGRAM, "serve", "--port", "0", "--store-path", tempfile.mkdtemp(), *flags],
                                   capture_output=True, text=True, timeout=60)

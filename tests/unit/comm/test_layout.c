@@ -46,10 +46,11 @@ static void test_refusals(void **state)
         const char *says[3];
     } cases[] = {
         {{.num_gpus = 4, .sp_degree = 3},
-         {"sp 3", "num_gpus is 4", "--dp-size 1 --ulysses-degree 4"}},
-        {{.num_gpus = 2, .dp_size = 3}, {"dp 3", "is 3 ranks", "--dp-size 2"}},
+         {"sp_degree 3", "num_gpus is 4", "--dp-size 1 --ulysses-degree 4"}},
+        {{.num_gpus = 2, .dp_size = 3}, {"dp_size 3", "is 3 ranks", "--dp-size 2"}},
         {{.num_gpus = 4, .sp_degree = 4, .ulysses_degree = 3},
-         {"sp 4 (ulysses 3", "--ulysses-degree 4", "--ulysses-degree 2 --ring-degree 2"}},
+         {"sp_degree 4 (ulysses 3", "--ulysses-degree 4",
+          "--ulysses-degree 2 --ring-degree 2"}},
         {{.num_gpus = 3, .cfg_parallel = true}, {"cfg 2", "num_gpus is 3", "--dp-size"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
