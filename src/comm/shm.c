@@ -140,8 +140,10 @@ static bool can_read_all(const introduction *all, int ranks)
 }
 
 /* Every rank maps the memory that rank 0 has made, and all hear whether all have. */
-static dk_status join(dk_shm *g, dk_shm_key *made, double deadline_ms, dk_error *err)
+static dk_status join(dk_shm *g, dk_shm_key *made, const dk_transport_options *options,
+                      dk_error *err)
 {
+    double deadline_ms = options->deadline_ms;
     size_t ranks = (size_t)g->head.ranks;
     introduction own = {0}, *all = dk_alloc(ranks * sizeof *all);
     outcome *ends = dk_alloc(ranks * sizeof *ends), mine = {0};
@@ -163,7 +165,7 @@ static dk_status join(dk_shm *g, dk_shm_key *made, double deadline_ms, dk_error 
     if (g->head.rank != 0) {
         reason->status = dk_shm_segment_open(&g->segment, &all[0].key, g->head.ranks, reason);
     }
-    mine.reads = can_read_all(all, g->head.ranks);
+    mine.reads = !options->copies && can_read_all(all, g->head.ranks);
     DK_TRY_DONE(
         dk_rendezvous_exchange(g->life->meeting, ends, &mine, sizeof mine, deadline_ms, err));
     DK_TRY_DONE(check_outcomes(g, ends, err));
@@ -203,7 +205,7 @@ dk_status dk_transport_shm(dk_transport **out, const dk_transport_options *optio
     g->life->spins = !options->cores_are_short;
     pthread_mutex_init(&g->life->mutex, NULL);
     DK_TRY_DONE(dk_rendezvous_open(&g->life->meeting, &meeting, err));
-    DK_TRY_DONE(join(g, &made, options->deadline_ms, err));
+    DK_TRY_DONE(join(g, &made, options, err));
     DK_TRY_DONE(dk_rendezvous_watch(g->life->meeting, lost, g->life, err));
 done:
     if (made.fd >= 0) {

@@ -80,7 +80,9 @@ typedef struct dk_transport_options {
     const char *key;      /* of the meeting; NULL: "" */
     double deadline_ms;   /* for the meeting, in dk_now_ms's time */
     bool cores_are_short; /* more ranks on this host than it has cores */
-    const dk_log *log;    /* borrowed, may be NULL */
+    bool copies; /* shm: large messages go through its slots too, as where ranks cannot read
+                    each other's memory; for tests */
+    const dk_log *log; /* borrowed, may be NULL */
 } dk_transport_options;
 
 /* One rank alone. */

@@ -362,6 +362,15 @@ done:
     return status;
 }
 
+/* As where no rank can read another one's memory. */
+static dk_status random_copies(const dk_transport_options *options, const char *argument,
+                               dk_error *err)
+{
+    dk_transport_options copies = *options;
+    copies.copies = true;
+    return random_calls(&copies, argument, err);
+}
+
 /* A rank of color -1 belongs to none. */
 static dk_status no_color(const dk_transport_options *options, const char *argument,
                           dk_error *err)
@@ -506,6 +515,8 @@ static void test_random_calls(void **state)
     run_ranks("random calls", 3, "200");
     run_ranks("random calls", 2, "200");
     run_ranks("random calls", 1, "100");
+    run_ranks("random copies", 4, "200");
+    run_ranks("random copies", 2, "200");
 }
 
 static void test_no_color(void **state)
@@ -515,8 +526,10 @@ static void test_no_color(void **state)
     run_ranks("no color", 2, "");
 }
 
-static const rank_case cases[] = {
-    {"random calls", random_calls}, {"no color", no_color}, {"figures", figures}};
+static const rank_case cases[] = {{"random calls", random_calls},
+                                  {"random copies", random_copies},
+                                  {"no color", no_color},
+                                  {"figures", figures}};
 
 int main(int argc, char **argv)
 {
