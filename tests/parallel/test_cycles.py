@@ -52,6 +52,8 @@ class Cycles(unittest.TestCase):
                 process.send_signal(signal.SIGKILL)
             said = self.check_end(process)
             self.assertEqual(process.returncode, -signal.SIGKILL if killed else 0, said)
+            if cycle % 100 == 99:
+                print(f"{cycle + 1} cycles, {time.monotonic() - start:.0f} s", flush=True)
         self.assertEqual(left_overs() - before, set())
         print(f"{CYCLES} cycles of 4 ranks in {time.monotonic() - start:.0f} s", flush=True)
 

@@ -43,8 +43,8 @@ class Requests(unittest.TestCase):
 
     def test_joined_requests(self):
         """Requests that share passes get what they would have got alone."""
-        body = {**LONG, "width": 32, "height": 32, "num_frames": 1, "num_inference_steps": 150}
-        for layout in ("ulysses 2", "tp 2", "cfg 2"):
+        body = {**LONG, "width": 128, "height": 128, "num_frames": 1, "num_inference_steps": 600}
+        for layout in ("ulysses 2", "cfg 2"):
             with self.subTest(layout=layout):
                 with Server("--model-path", SMALL, *rank_flags(layout), "--batching-max-size", 1) as server:
                     alone = [frames_of(server.wait_job(server.json("/v1/videos", {**body, "seed": seed}))) for seed in range(3)]
