@@ -15,8 +15,8 @@ enum { VARIANTS = sizeof variants / sizeof *variants };
 
 /* Those of matrix instructions: of 8 lanes, of 16. */
 enum { XMX_VARIANTS = 2 };
-static const variant xmx[2][XMX_VARIANTS] = {{{64, 8, 8}, {128, 2, 16}},
-                                             {{64, 8, 8}, {128, 4, 16}}};
+static const variant xmx[2][XMX_VARIANTS] = {{{64, 4, 8}, {128, 2, 16}},
+                                             {{64, 8, 8}, {128, 2, 16}}};
 
 static void operand(dk_xpu *xpu, dk_xpu_args *args, const void *address)
 {

@@ -10,7 +10,7 @@
 #define HIGH_STEP                         1
 
 DEFINE_MAD(short8, float8, 8, BROADCAST)
-DEFINE_MAD(short4, float4, 4, BROADCAST)
+DEFINE_MAD(short2, float2, 2, BROADCAST)
 
 #define FLASH      flash_xmx16_64
 #define HEAD       64
@@ -22,8 +22,8 @@ DEFINE_MAD(short4, float4, 4, BROADCAST)
 
 #define FLASH      flash_xmx16_128
 #define HEAD       128
-#define ROWS       4
+#define ROWS       2
 #define SUB_GROUPS 16
-#define OPERAND    short4
-#define SUMS       float4
+#define OPERAND    short2
+#define SUMS       float2
 #include "flash_xmx_tmpl.cl"

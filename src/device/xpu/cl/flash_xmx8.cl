@@ -11,15 +11,15 @@
 #define LOW_KEY(pair) ((pair) / 8 * 16 + (pair) % 8)
 #define HIGH_STEP     8
 
-DEFINE_MAD(int8, float8, 8, BROADCAST)
+DEFINE_MAD(int4, float4, 4, BROADCAST)
 DEFINE_MAD(int2, float2, 2, BROADCAST)
 
 #define FLASH      flash_xmx8_64
 #define HEAD       64
-#define ROWS       8
+#define ROWS       4
 #define SUB_GROUPS 8
-#define OPERAND    int8
-#define SUMS       float8
+#define OPERAND    int4
+#define SUMS       float4
 #include "flash_xmx_tmpl.cl"
 
 #define FLASH      flash_xmx8_128
