@@ -426,7 +426,8 @@ static void run_cycles(int times, const char *in_process)
     for (int i = 0; i < times; i++) {
         run_ranks("cycles", 4, "1");
     }
-    assert_int_equal(count_entries("/dev/shm"), shared);
+    /* Other programs come and go there too: a name left by each cycle would be seen. */
+    assert_true(count_entries("/dev/shm") < shared + times);
     assert_int_equal(count_entries("/proc/self/fd"), files);
 }
 
