@@ -332,7 +332,7 @@ class Refused(sdk.Folder):
         self.open(InvalidRequestError, ["--num-gpus", "1 to 64"], num_gpus=0)
         self.open(InvalidRequestError, ["attention", "flash"], attention_backend="magic")
         self.open(InvalidRequestError, ["dp_size", "num_gpus"], num_gpus=2, dp_size=3)
-        self.open(InvalidRequestError, ["sp_degree 4", "ulysses 3"], num_gpus=4, sp_degree=4, ulysses_degree=3)
+        self.open(InvalidRequestError, ["sp_degree is 4"], num_gpus=4, sp_degree=4, ulysses_degree=3)
         self.open(InvalidRequestError, ["tp_size 2", "num_gpus is 3"], num_gpus=3, tp_size=2)
         self.open(darkroom.DarkroomError, [self.path("none")], self.path("none"))
         self.open(darkroom.NotFoundError, ["no program", "program"], program=self.path("none"))

@@ -90,7 +90,7 @@ class Nginx(unittest.TestCase):
 
     def test_events_are_not_held_back(self):
         for prefix in ("", "/darkroom"):
-            with self.open(prefix + "/v1/videos", {"prompt": "a cat", "num_inference_steps": 60}) as reply:
+            with self.open(prefix + "/v1/videos", {"prompt": "a cat", "num_inference_steps": 60, "size": "256x256"}) as reply:
                 job = json.load(reply)["id"]
             times = []
             with self.open(f"{prefix}/v1/videos/{job}/events") as events:
