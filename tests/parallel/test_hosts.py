@@ -212,12 +212,21 @@ class TwoHosts(unittest.TestCase):
         env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
         words = [PROGRAM, "generate", "--prompt", "a red circle", "--seed", "1", "--save-output=false", "--model-path", SMALL, "--dtype", "f32",
                  "--num-inference-steps", "3", "--width", "32", "--height", "32", "--num-gpus", "2", "--distributed-backend", "xccl"]
-        with subprocess.Popen([*self.hosts.inside(1), *words], env=dict(os.environ, **env, RANK="1", FI_TCP_IFACE=self.hosts.names[1])) as other:
-            try:
-                self.compare("ulysses 2", backend="xccl", words_before=self.hosts.inside(0), env=dict(env, RANK="0", FI_TCP_IFACE=self.hosts.names[0]))
-                self.assertEqual(other.wait(30), 0)
-            finally:
-                other.kill()
+        # oneCCL's own exchange of addresses is seen to fail now and then ("pmrt_kvs_get: decode failed"); a server's replica is started
+        # again then, and so are the ranks here.
+        for attempt in range(3):
+            env["MASTER_PORT"] = str(29500 + attempt)
+            with subprocess.Popen([*self.hosts.inside(1), *words], env=dict(os.environ, **env, RANK="1", FI_TCP_IFACE=self.hosts.names[1])) as other:
+                try:
+                    self.compare("ulysses 2", backend="xccl", words_before=self.hosts.inside(0),
+                                 env=dict(env, RANK="0", FI_TCP_IFACE=self.hosts.names[0]))
+                    self.assertEqual(other.wait(30), 0)
+                    return
+                except AssertionError as error:
+                    if "starting xccl" not in str(error) or attempt == 2:
+                        raise
+                finally:
+                    other.kill()
 
     def check_link(self, service, deadline_s, log_says):
         service.wait_ready()
