@@ -110,7 +110,7 @@ static dk_status read_vae(dk_model_shape *s, const json_t *vae, const reader *r)
     DK_TRY(dk_json_bools(vae, "temperal_downsample", 1, 16, absent, temporal, &steps, r->where,
                          r->err));
     if (levels > 0 && steps > 0) {
-        side = 1ll << (levels - 1);
+        side = (int64_t)1 << (levels - 1);
         frames = 1;
         for (int i = 0; i < steps; i++) {
             frames *= temporal[i] ? 2 : 1;

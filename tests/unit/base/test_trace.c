@@ -191,7 +191,7 @@ static void names_that_are_too_long_are_cut(void **state)
         &(dk_trace_span){
             .lane = name, .name = name, .group = name, .operation = name, .detail = name});
     for (int i = 0; i < 100; i++) { /* more lanes than there is room for */
-        char lane[16];
+        char lane[32];
         snprintf(lane, sizeof lane, "lane %d", i);
         dk_trace_add(trace, &(dk_trace_span){.lane = lane, .name = "x"});
     }
