@@ -52,3 +52,17 @@ dk_status dk_try_alloc(void **out, size_t bytes, const char *what, dk_error *err
     *out = memory;
     return DK_OK;
 }
+
+dk_status dk_try_reserve(void **memory, size_t *room, size_t bytes, const char *what,
+                         dk_error *err)
+{
+    if (bytes <= *room) {
+        return DK_OK;
+    }
+    dk_free(*memory);
+    *memory = NULL;
+    *room = 0;
+    DK_TRY(dk_try_alloc(memory, bytes, what, err));
+    *room = bytes;
+    return DK_OK;
+}

@@ -23,6 +23,10 @@ void dk_free(void *memory); /* NULL is fine */
 /* Memory aligned to DK_ALIGNMENT, not zeroed; owned. `what` names it in the DK_MEMORY message.
  */
 DK_MUST_USE dk_status dk_try_alloc(void **out, size_t bytes, const char *what, dk_error *err);
+/* The same, kept from one use to the next: *memory has *room bytes and becomes larger, without
+   what it held, where `bytes` are more. After a failure there is none. */
+DK_MUST_USE dk_status dk_try_reserve(void **memory, size_t *room, size_t bytes,
+                                     const char *what, dk_error *err);
 
 /* *out = a * b (or a + b); false when the result does not fit. */
 static inline bool dk_mul_size(size_t *out, size_t a, size_t b)

@@ -9,6 +9,9 @@ const char *const dk_comm_op_names[DK_COMM_OP_COUNT] = {
     "all_reduce", "reduce_scatter", "all_gather", "gather", "all_to_all",
     "broadcast",  "send",           "receive",    "shift",  "barrier"};
 
+/* As a failed allocation names it. */
+static const char MEMORY_FOR[] = "a collective call";
+
 static size_t sum(const size_t *sizes, int count)
 {
     size_t total = 0;
@@ -16,18 +19,6 @@ static size_t sum(const size_t *sizes, int count)
         total += sizes[i];
     }
     return total;
-}
-
-static dk_status reserve(dk_comm_scratch *scratch, size_t bytes, dk_error *err)
-{
-    if (bytes <= scratch->bytes) {
-        return DK_OK;
-    }
-    dk_free(scratch->memory);
-    *scratch = (dk_comm_scratch){0};
-    DK_TRY(dk_try_alloc(&scratch->memory, bytes, "a collective call", err));
-    scratch->bytes = bytes;
-    return DK_OK;
 }
 
 /* What came rank by rank, each [outer][bytes[rank]], along the inner dimension. */
@@ -58,7 +49,8 @@ static dk_status all_gather(const dk_comm_call *c, dk_transport *t, dk_comm_scra
     }
     size_t sizes[DK_COMM_MOST_RANKS];
     scale_sizes(sizes, c->dst_bytes, c->outer, t->ranks);
-    DK_TRY(reserve(scratch, sum(sizes, t->ranks), err));
+    DK_TRY(dk_try_reserve(&scratch->memory, &scratch->bytes, sum(sizes, t->ranks), MEMORY_FOR,
+                          err));
     DK_TRY(t->ops->all_gather(t, scratch->memory, c->src, sizes, at, err));
     interleave(c->dst, scratch->memory, c->outer, c->dst_bytes, t->ranks);
     return DK_OK;
@@ -72,7 +64,8 @@ static dk_status gather(const dk_comm_call *c, dk_transport *t, dk_comm_scratch 
     void *dst = NULL;
     if (t->rank == c->peer) {
         scale_sizes(in, c->dst_bytes, c->outer, t->ranks);
-        DK_TRY(reserve(scratch, c->outer > 1 ? sum(in, t->ranks) : 0, err));
+        DK_TRY(dk_try_reserve(&scratch->memory, &scratch->bytes,
+                              c->outer > 1 ? sum(in, t->ranks) : 0, MEMORY_FOR, err));
         dst = c->outer > 1 ? scratch->memory : c->dst;
     }
     DK_TRY(t->ops->all_to_all(t, dst, in, c->src, out, at, err));
@@ -90,7 +83,7 @@ static dk_status reduce_scatter(const dk_comm_call *c, dk_transport *t,
                                       at, err);
     }
     size_t count = sum(c->dst_bytes, t->ranks), unit = dk_dtype_bytes(c->type);
-    DK_TRY(reserve(scratch, count * unit, err));
+    DK_TRY(dk_try_reserve(&scratch->memory, &scratch->bytes, count * unit, MEMORY_FOR, err));
     memcpy(scratch->memory, c->src, count * unit);
     DK_TRY(t->ops->all_reduce(t, scratch->memory, c->type, count, c->reduction, at, err));
     memcpy(c->dst, (const char *)scratch->memory + sum(c->dst_bytes, t->rank) * unit,

@@ -12,6 +12,7 @@
 
 enum { MOST_REPEATS = 64, STARTED = 2, SHOWN = 64 };
 static const int64_t MAGIC = 0x6b63656863746b64;
+static const char MEMORY_FOR[] = "the check of a transport";
 
 void dk_comm_checker_init(dk_comm_checker *checker, dk_comm *comm)
 {
@@ -140,19 +141,6 @@ static void list_parts(dk_comm_parts *p, const dk_comm *comm, const dk_comm_case
     }
 }
 
-static dk_status reserve(void **memory, size_t *room, size_t bytes, dk_error *err)
-{
-    if (bytes <= *room) {
-        return DK_OK;
-    }
-    dk_free(*memory);
-    *memory = NULL;
-    *room = 0;
-    DK_TRY(dk_try_alloc(memory, bytes, "the check of a transport", err));
-    *room = bytes;
-    return DK_OK;
-}
-
 /* What this rank brings, in src; where a call works in place, in dst. Returns it. */
 static unsigned char *bring(dk_comm_checker *k, const dk_comm_case *c, const dk_comm_parts *p)
 {
@@ -254,7 +242,7 @@ static dk_status run_case(dk_comm_checker *k, const dk_comm_case *c, const dk_co
     if (!c->started) {
         return make_call(k, c, p, err);
     }
-    DK_TRY(reserve(&k->row, &k->row_room, p->dst_bytes, err));
+    DK_TRY(dk_try_reserve(&k->row, &k->row_room, p->dst_bytes, MEMORY_FOR, err));
     memset(k->row, 0, p->dst_bytes);
     return start_call(k, c, p, k->row, err);
 }
@@ -390,8 +378,8 @@ static dk_status agree(dk_comm_checker *k, const dk_comm_case *c, const dk_comm_
 static dk_status prepare(dk_comm_checker *k, start *kept, const dk_comm_case *c,
                          const dk_comm_parts *p, dk_error *err)
 {
-    DK_TRY(reserve(&k->src, &k->src_room, p->src_bytes + 1, err));
-    DK_TRY(reserve(&k->dst, &k->dst_room, p->dst_bytes + 1, err));
+    DK_TRY(dk_try_reserve(&k->src, &k->src_room, p->src_bytes + 1, MEMORY_FOR, err));
+    DK_TRY(dk_try_reserve(&k->dst, &k->dst_room, p->dst_bytes + 1, MEMORY_FOR, err));
     unsigned char *brought = bring(k, c, p);
     size_t size = c->op == DK_COMM_BROADCAST ? p->dst_bytes : p->src_bytes;
     *kept = (start){.bytes = size < SHOWN ? size : SHOWN};

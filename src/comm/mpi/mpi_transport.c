@@ -14,23 +14,11 @@ static const size_t SMALL_BYTES = (size_t)64 << 10;
 static const size_t LARGE_BROADCAST_BYTES = (size_t)256 << 10;
 /* What a reduction has under way, over all ranks. */
 static const size_t SCRATCH_BYTES = (size_t)8 << 20;
+static const char MEMORY_FOR[] = "a reduction over MPI";
 
 static dk_mpi_transport *own(dk_transport *t)
 {
     return (dk_mpi_transport *)t;
-}
-
-static dk_status reserve(dk_mpi_transport *t, size_t bytes, dk_error *err)
-{
-    if (bytes <= t->scratch_bytes) {
-        return DK_OK;
-    }
-    dk_free(t->scratch);
-    t->scratch = NULL;
-    t->scratch_bytes = 0;
-    DK_TRY(dk_try_alloc(&t->scratch, bytes, "a reduction over MPI", err));
-    t->scratch_bytes = bytes;
-    return DK_OK;
 }
 
 static void copy(void *dst, const void *src, size_t bytes)
@@ -145,7 +133,8 @@ static dk_status reduce_scatter(dk_transport *base, void *dst, const void *src, 
     }
     size_t block = SCRATCH_BYTES / ((size_t)base->ranks * unit);
     block = most < block ? most : block;
-    DK_TRY(reserve(t, (size_t)base->ranks * block * unit, err));
+    DK_TRY(dk_try_reserve(&t->scratch, &t->scratch_bytes, (size_t)base->ranks * block * unit,
+                          MEMORY_FOR, err));
     for (size_t begin = 0; begin < most; begin += block) {
         DK_TRY(reduce_block(t, dst, src, type, counts, begin, block, reduction, at, err));
     }
@@ -157,7 +146,8 @@ static dk_status all_reduce_small(dk_mpi_transport *t, void *data, dk_dtype type
 {
     size_t bytes = count * dk_dtype_bytes(type), sizes[DK_COMM_MOST_RANKS];
     const void *parts[DK_COMM_MOST_RANKS];
-    DK_TRY(reserve(t, (size_t)t->base.ranks * bytes, err));
+    DK_TRY(dk_try_reserve(&t->scratch, &t->scratch_bytes, (size_t)t->base.ranks * bytes,
+                          MEMORY_FOR, err));
     for (int i = 0; i < t->base.ranks; i++) {
         sizes[i] = bytes;
         parts[i] = (const char *)t->scratch + (size_t)i * bytes;

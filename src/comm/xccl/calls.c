@@ -11,6 +11,7 @@
 
 /* What one call of oneCCL moves at most, and what blocks take, over all ranks. */
 static const size_t PIECE_BYTES = (size_t)1 << 30, SCRATCH_BYTES = (size_t)16 << 20;
+static const char MEMORY_FOR[] = "a call of oneCCL";
 
 static dk_xccl_transport *own(dk_transport *t)
 {
@@ -20,19 +21,6 @@ static dk_xccl_transport *own(dk_transport *t)
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
-}
-
-dk_status dk_xccl_reserve(dk_xccl_transport *t, size_t bytes, dk_error *err)
-{
-    if (bytes <= t->scratch_bytes) {
-        return DK_OK;
-    }
-    dk_free(t->scratch);
-    t->scratch = NULL;
-    t->scratch_bytes = 0;
-    DK_TRY(dk_try_alloc(&t->scratch, bytes, "a call of oneCCL", err));
-    t->scratch_bytes = bytes;
-    return DK_OK;
 }
 
 /* "did not end in time" becomes who has not arrived, as far as the board shows it. */
@@ -106,7 +94,8 @@ static dk_status all_reduce_bf16(dk_xccl_transport *t, uint16_t *data, size_t co
                                  dk_reduction reduction, const dk_comm_at *at, dk_error *err)
 {
     size_t block = smaller(count, SCRATCH_BYTES / sizeof(float));
-    DK_TRY(dk_xccl_reserve(t, block * sizeof(float), err));
+    DK_TRY(
+        dk_try_reserve(&t->scratch, &t->scratch_bytes, block * sizeof(float), MEMORY_FOR, err));
     for (size_t begin = 0; begin < count; begin += block) {
         size_t part = smaller(block, count - begin);
         dk_convert_to_f32(t->scratch, data + begin, DK_BF16, (int64_t)part);
@@ -175,7 +164,7 @@ dk_status dk_xccl_reduce_scatter(dk_transport *base, void *dst, const void *src,
     }
     size_t room = total * unit + SCRATCH_BYTES, before = sum(counts, base->rank);
     void *whole;
-    DK_TRY(dk_try_alloc(&whole, room, "a call of oneCCL", err));
+    DK_TRY(dk_try_alloc(&whole, room, MEMORY_FOR, err));
     memcpy(whole, src, total * unit);
     dk_status status = dk_xccl_all_reduce(base, whole, type, total, reduction, at, err);
     if (status == DK_OK) {
@@ -210,7 +199,8 @@ dk_status dk_xccl_all_gather(dk_transport *base, void *dst, const void *src,
         most = bytes[i] > most ? bytes[i] : most;
     }
     size_t block = smaller(most, SCRATCH_BYTES / ranks);
-    DK_TRY(dk_xccl_reserve(t, (ranks + 1) * block, err));
+    DK_TRY(
+        dk_try_reserve(&t->scratch, &t->scratch_bytes, (ranks + 1) * block, MEMORY_FOR, err));
     char *out = (char *)t->scratch + ranks * block;
     for (size_t begin = 0; begin < most; begin += block) {
         if (mine > begin) {
@@ -287,7 +277,7 @@ dk_status dk_xccl_all_to_all(dk_transport *base, void *dst, const size_t *dst_by
         return most > 0 ? dk_xccl_make(t, NULL, &call, at, err) : DK_OK;
     }
     size_t block = smaller(most, SCRATCH_BYTES / ranks);
-    DK_TRY(dk_xccl_reserve(t, 2 * ranks * block, err));
+    DK_TRY(dk_try_reserve(&t->scratch, &t->scratch_bytes, 2 * ranks * block, MEMORY_FOR, err));
     char *in = t->scratch, *out = in + ranks * block;
     for (size_t begin = 0; begin < most; begin += block) {
         pack(out, src, src_bytes, base->ranks, begin, block);

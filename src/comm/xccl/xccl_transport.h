@@ -34,7 +34,6 @@ typedef struct dk_xccl_transport {
 DK_MUST_USE dk_status dk_xccl_make(dk_xccl_transport *t, onecclComm_t *made,
                                    const dk_xccl_call *call, const dk_comm_at *at,
                                    dk_error *err);
-DK_MUST_USE dk_status dk_xccl_reserve(dk_xccl_transport *t, size_t bytes, dk_error *err);
 
 /* The operations of dk_transport_ops; send_receive: on a device alone. */
 dk_status dk_xccl_all_reduce(dk_transport *t, void *data, dk_dtype type, size_t count,
