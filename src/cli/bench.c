@@ -232,6 +232,19 @@ void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *tim
     json_decref(facts);
 }
 
+/* Only a model has something to share out. */
+static dk_status check_ranks(const dk_arguments *arguments, const char *what, dk_error *err)
+{
+    for (int i = 0; i < dk_rank_parameters.count && strcmp(what, "model") != 0; i++) {
+        const char *name = dk_rank_parameters.parameters[i].name;
+        if (dk_arguments_has(arguments, name)) {
+            return dk_fail(err, DK_INVALID, "%s is for bench model, not for bench %s", name,
+                           what);
+        }
+    }
+    return DK_OK;
+}
+
 static dk_status bench(const dk_arguments *arguments, dk_error *err)
 {
     dk_bench_flags flags = {0};
@@ -240,11 +253,13 @@ static dk_status bench(const dk_arguments *arguments, dk_error *err)
     flags.arguments = arguments;
 #ifdef DK_SERVING
     if (strcmp(what, "serve") == 0) {
+        DK_TRY(check_ranks(arguments, what, err));
         return dk_bench_serve(arguments, flags.json, err);
     }
 #endif
     for (int i = 0; i < BENCHES; i++) {
         if (strcmp(what, benches[i].name) == 0) {
+            DK_TRY(check_ranks(arguments, what, err));
             int extent = strcmp(what, "conv3d") == 0 ? 3 : 1;
             flags.kernel_t = flags.kernel_t == 0 ? extent : flags.kernel_t;
             return benches[i].run(&flags, err);

@@ -40,33 +40,19 @@ static dk_status own_words(const char *words[MOST_WORDS + 1], char **text, dk_er
     return DK_OK;
 }
 
-static void set_number(const char *name, int value)
-{
-    char text[16];
-    snprintf(text, sizeof text, "%d", value);
-    setenv(name, text, 1);
-}
-
 /* The others see what a launcher would tell them; this one is rank 0 of the same. */
 static dk_status start_others(dk_rank_team *team, int ranks, dk_error *err)
 {
     const char *words[MOST_WORDS + 1];
     char *text = NULL;
-    char address[64];
     DK_TRY(own_words(words, &text, err));
-    snprintf(address, sizeof address, "unix:@darkroom-bench-%d", (int)getpid());
-    setenv("MASTER_ADDR", address, 1);
-    set_number("WORLD_SIZE", ranks);
-    set_number("LOCAL_WORLD_SIZE", ranks);
-    dk_status status = DK_OK;
+    dk_status status = dk_launcher_arrange(team, err);
     for (int rank = 1; rank < ranks && status == DK_OK; rank++) {
-        set_number("RANK", rank);
-        set_number("LOCAL_RANK", rank);
+        dk_launcher_tell(team, rank, ranks);
         status = dk_process_start(&team->pids[rank], words, -1, false, err);
         team->count = rank + 1;
     }
-    set_number("RANK", 0);
-    set_number("LOCAL_RANK", 0);
+    dk_launcher_tell(team, 0, ranks);
     dk_free(text);
     return status;
 }
@@ -77,6 +63,12 @@ dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options, d
     dk_core_share cores = {0, 1};
     bool launched;
     *out = (dk_bench_ranks){0};
+    if (options->use_fsdp_inference || options->enable_cfg_parallel || options->dp_size > 1) {
+        return dk_fail(err, DK_INVALID,
+                       "bench model makes one pass with weights of random numbers: "
+                       "use_fsdp_inference, enable_cfg_parallel and dp_size have nothing to "
+                       "share out, accepted are tp_size, ulysses_degree and ring_degree");
+    }
     DK_TRY(dk_launcher_place(&out->team, options, &cores, &launched, err));
     DK_TRY(dk_ranks_layout(&layout, options, err));
     if (!launched && dk_layout_replica_ranks(&layout) * layout.dp > 1) {

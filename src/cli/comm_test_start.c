@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "base/process.h"
 #include "base/string.h"
 #include "cli/comm_test.h"
+#include "cli/launchers.h"
 
 /* After the first rank has ended the others have a deadline, and this. */
 static const double PATIENCE_MS = 20e3;
@@ -30,6 +30,7 @@ typedef struct child {
 } child;
 
 typedef struct ranks {
+    dk_rank_team team; /* where they meet */
     child children[DK_COMM_MOST_RANKS];
     int count;
 } ranks;
@@ -49,42 +50,21 @@ static dk_status find_program(char program[PROGRAM_BYTES], dk_error *err)
     return length > 0 ? DK_OK : dk_fail(err, DK_IO, "/proc/self/exe: %s", strerror(errno));
 }
 
-static void set_number(const char *name, int value)
+/* Before the ranks start: where they meet, and whom they answer. */
+static dk_status prepare(ranks *r, dk_error *err)
 {
-    char text[16];
-    snprintf(text, sizeof text, "%d", value);
-    setenv(name, text, 1);
+    char parent[16];
+    snprintf(parent, sizeof parent, "%d", (int)getpid());
+    setenv(DK_COMM_TEST_PARENT, parent, 1);
+    return dk_launcher_arrange(&r->team, err);
 }
 
-/* What all ranks are told by: a socket of this host, and a key that nobody else knows. */
-static dk_status set_meeting(int count, dk_error *err)
-{
-    unsigned char bytes[24];
-    char address[64], key[33];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
-        return dk_fail(err, DK_IO, "random numbers: %s", strerror(errno));
-    }
-    snprintf(address, sizeof address, "unix:@darkroom-comm-test-%d-%02x%02x%02x%02x",
-             (int)getpid(), bytes[16], bytes[17], bytes[18], bytes[19]);
-    for (int i = 0; i < 16; i++) {
-        snprintf(key + 2 * i, 3, "%02x", bytes[i]);
-    }
-    setenv("MASTER_ADDR", address, 1);
-    setenv("DARKROOM_COMM_KEY", key, 1);
-    set_number("WORLD_SIZE", count);
-    set_number("LOCAL_WORLD_SIZE", count);
-    set_number(DK_COMM_TEST_PARENT, (int)getpid());
-    return DK_OK;
-}
-
-static dk_status start_child(child *c, const char *const *argv, int rank, dk_error *err)
+static dk_status start_child(child *c, const char *const *argv, dk_error *err)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) != 0) {
         return dk_fail(err, DK_IO, "a pipe: %s", strerror(errno));
     }
-    set_number("RANK", rank);
-    set_number("LOCAL_RANK", rank);
     dk_status status = dk_process_start(&c->pid, argv, fds[1], false, err);
     close(fds[1]);
     c->fd = fds[0];
@@ -202,11 +182,12 @@ dk_status dk_comm_test_start(json_t **report, const dk_comm_test_flags *flags, d
                           NULL};
     dk_status status = find_program(program, err);
     if (status == DK_OK) {
-        status = set_meeting(flags->num_gpus, err);
+        status = prepare(r, err);
     }
     for (int i = 0; i < flags->num_gpus && status == DK_OK; i++) {
         r->children[i].fd = -1;
-        status = start_child(&r->children[i], argv, i, err);
+        dk_launcher_tell(&r->team, i, flags->num_gpus);
+        status = start_child(&r->children[i], argv, err);
         r->count += status == DK_OK;
     }
     if (status == DK_OK) {

@@ -1,8 +1,12 @@
 /* A rank that somebody else started. */
 #include "cli/launchers.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "comm/launch.h"
 
@@ -58,4 +62,35 @@ dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,
     dk_launch_read(&launch);
     *launched = launch.is_rank && launch.ranks > 1;
     return *launched ? take_place(&launch, team, options, cores, err) : DK_OK;
+}
+
+dk_status dk_launcher_arrange(dk_rank_team *team, dk_error *err)
+{
+    unsigned char bytes[20];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
+        return dk_fail(err, DK_IO, "no random numbers for the ranks' key: %s", strerror(errno));
+    }
+    for (int i = 0; i < 16; i++) {
+        snprintf(team->key + 2 * i, 3, "%02x", bytes[i]);
+    }
+    snprintf(team->address, sizeof team->address, "unix:@darkroom-ranks-%d-%02x%02x%02x%02x",
+             (int)getpid(), bytes[16], bytes[17], bytes[18], bytes[19]);
+    return DK_OK;
+}
+
+static void set_number(const char *name, int value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    setenv(name, text, 1);
+}
+
+void dk_launcher_tell(const dk_rank_team *team, int rank, int ranks)
+{
+    setenv("MASTER_ADDR", team->address, 1);
+    setenv("DARKROOM_COMM_KEY", team->key, 1);
+    set_number("WORLD_SIZE", ranks);
+    set_number("LOCAL_WORLD_SIZE", ranks);
+    set_number("RANK", rank);
+    set_number("LOCAL_RANK", rank);
 }

@@ -13,4 +13,9 @@ DK_MUST_USE dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *o
 /* Whether a launcher of several ranks started this process or those above it, and as which. */
 bool dk_launcher_rank(int *rank, int *ranks);
 
+/* The other way round, for programs that start ranks themselves: a name and a key that nobody
+   guesses, and the environment in which the next process finds itself to be that rank. */
+DK_MUST_USE dk_status dk_launcher_arrange(dk_rank_team *team, dk_error *err);
+void dk_launcher_tell(const dk_rank_team *team, int rank, int ranks);
+
 #endif

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -45,18 +44,6 @@ dk_status dk_ranks_topology(bool *drawn, const dk_arguments *arguments, const dk
     return DK_OK;
 }
 
-dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_error *err)
-{
-    const dk_layout_request request = {.num_gpus = options->num_gpus,
-                                       .dp_size = options->dp_size,
-                                       .sp_degree = options->sp_degree,
-                                       .ulysses_degree = options->ulysses_degree,
-                                       .ring_degree = options->ring_degree,
-                                       .tp_size = options->tp_size,
-                                       .cfg_parallel = options->enable_cfg_parallel};
-    return dk_layout_resolve(out, &request, err);
-}
-
 dk_status dk_ranks_serving_layout(dk_layout *out, dk_engine_options *options, dk_error *err)
 {
     bool alone = options->dp_size == 0 && options->sp_degree == 0 &&
@@ -90,21 +77,6 @@ void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_shar
         options->trace_rank = cores.index;
     }
     dk_process_share_cores(cores.index, cores.of);
-}
-
-/* A name and a key that nobody guesses. */
-static dk_status arrange_meeting(dk_rank_team *team, dk_error *err)
-{
-    unsigned char bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) {
-        return dk_fail(err, DK_IO, "no random numbers for the ranks' key: %s", strerror(errno));
-    }
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        snprintf(team->key + 2 * i, 3, "%02x", bytes[i]);
-    }
-    snprintf(team->address, sizeof team->address, "unix:@darkroom-ranks-%d-%.8s", (int)getpid(),
-             team->key + 24);
-    return DK_OK;
 }
 
 /* The key does not go through the command line, which everybody can read. */
@@ -189,7 +161,7 @@ dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
             layout.dp);
     }
     cores.of = cores.of > ranks ? cores.of : ranks;
-    DK_TRY(arrange_meeting(team, err));
+    DK_TRY(dk_launcher_arrange(team, err));
     dk_status status = start_ranks(team, options, ranks, cores, err);
     if (status != DK_OK) {
         dk_rank_team_end(team);

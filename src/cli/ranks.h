@@ -9,6 +9,7 @@
 #include "cli/arguments.h"
 #include "comm/groups.h"
 #include "darkroom/darkroom.h"
+#include "engine/ranks.h"
 
 /* Where this process shares the host's cores with others of its kind. */
 typedef struct dk_core_share {
@@ -31,12 +32,8 @@ extern const dk_parameter_table dk_topology_parameters;
 DK_MUST_USE dk_status dk_ranks_topology(bool *drawn, const dk_arguments *arguments,
                                         const dk_layout *layout, dk_error *err);
 
-/* The layout that the options ask for. */
-DK_MUST_USE dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options,
-                                      dk_error *err);
-
-/* The same of a server: num_gpus alone are so many replicas. The options then say the layout.
- */
+/* A server's layout: as dk_ranks_layout, but num_gpus alone are so many replicas. The options
+   then say the layout. */
 DK_MUST_USE dk_status dk_ranks_serving_layout(dk_layout *out, dk_engine_options *options,
                                               dk_error *err);
 /* Of one replica: what its worker is told. */

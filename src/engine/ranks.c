@@ -86,8 +86,7 @@ dk_status dk_ranks_check_shards(int *shards, const dk_layout *layout,
                          options->hsdp_shard_dim);
 }
 
-dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const dk_log *log,
-                        dk_error *err)
+dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_error *err)
 {
     const dk_layout_request request = {.num_gpus = options->num_gpus,
                                        .dp_size = options->dp_size,
@@ -96,10 +95,16 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
                                        .ring_degree = options->ring_degree,
                                        .tp_size = options->tp_size,
                                        .cfg_parallel = options->enable_cfg_parallel};
+    return dk_layout_resolve(out, &request, err);
+}
+
+dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const dk_log *log,
+                        dk_error *err)
+{
     dk_layout layout;
     int shards;
     *out = NULL;
-    DK_TRY(dk_layout_resolve(&layout, &request, err));
+    DK_TRY(dk_ranks_layout(&layout, options, err));
     DK_TRY(dk_ranks_check_shards(&shards, &layout, options, err));
     if (options->use_fsdp_inference && shards == 0) {
         dk_log_warn(log,

@@ -18,6 +18,10 @@ typedef struct dk_ranks {
     dk_nn_parallel parallel;
 } dk_ranks;
 
+/* The layout that the options ask for. */
+DK_MUST_USE dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options,
+                                      dk_error *err);
+
 /* Meets the others and forms the groups that the options ask for. *out: NULL for one rank.
    Owned. */
 DK_MUST_USE dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options,

@@ -41,6 +41,14 @@ class Ranks(CommandTest):
         picture = ["--num-frames", 1, "--num-outputs-per-prompt", 2]
         self.assert_same(self.tensors("one", *picture), self.tensors("four", *picture, *RANKS))
 
+    def test_benches_refuse_what_they_cannot_share_out(self):
+        folder = self.path("transformer")
+        for flags in (["--dp-size", 2], ["--use-fsdp-inference"], ["--enable-cfg-parallel"]):
+            self.fails(2, ["accepted are tp_size, ulysses_degree and ring_degree"], "bench", "model", "--config", folder,
+                       *flags)
+        for bench in ("linear", "conv2d"):
+            self.fails(2, [f"ring_degree is for bench model, not for bench {bench}"], "bench", bench, "--ring-degree", 2)
+
     def test_stop_while_decoding(self):
         """At a size that a rank decodes for seconds: the step is done, so the ranks are decoding."""
         command = [PROGRAM, "generate", "--model-path", SMALL, "--prompt", "x", "--width", 832, "--height", 480, "--num-frames", 33,
