@@ -93,7 +93,7 @@ PLANTED = [
     ("symbols", "src/base/c.c", "static int counter;\nint *dk_public_counter(void)\n{\n    return &counter;\n}\n",
      "src/base/c.c:1: 'counter' can be written"),
     ("symbols", "src/base/c.c", "int dk_alone(void)\n{\n    return 1;\n}\n", "src/base/c.c:1: 'dk_alone' is used by no other"),
-    ("text", "README.md", "see /work/shared\n", "README.md:1: '/work/s': a folder of one machine"),
+    ("text", "README.md", "see /home/ada/models\n", "README.md:1: '/home/a': a folder of one machine"),
     ("text", "README.md", "in this session\n", "README.md:1: 'this session'"),
 ]
 
