@@ -13,7 +13,7 @@ os.environ["DARKROOM_PROGRAM"] = PROGRAM
 os.environ["PYTHONPATH"] = os.path.join(ROOT, "python")
 sys.path.insert(0, os.environ["PYTHONPATH"])
 FAST = dict(width=32, height=32, num_inference_steps=2)
-LONG = dict(width=32, height=32, num_inference_steps=1000, num_frames=17)
+LONG = dict(width=128, height=128, num_inference_steps=1000, num_frames=17)  # many seconds, on fast machines too
 
 
 def alive(pid):
