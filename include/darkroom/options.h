@@ -47,8 +47,10 @@ typedef struct dk_engine_options {
                                         turn (dk_engine_prepare); "same" or NULL: on device */
     bool enable_compile, enable_torch_compile; /* either: as warmup_mode "server" */
     const char *warmup_mode; /* "server": two steps of every size of warmup_resolutions are made
-                                while opening, so that no request pays for preparing; "request",
-                                "off" or NULL: the first request of a size does */
+                                while opening, so that no request pays for preparing;
+                                "request": two steps of a size before its first request; "off":
+                                that request prepares as it goes; NULL: "server" with
+                                enable_compile or warmup_resolutions, else "off" */
     const char *warmup_resolutions; /* "832x480x81,1024x1024": width, height, frames (else 1);
                                        NULL: the model's usual size */
     /* Several ranks, processes with a device each, that make requests together:

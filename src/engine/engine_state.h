@@ -15,6 +15,17 @@
 
 typedef struct dk_planner dk_planner;
 
+enum { DK_WARM_SIZES = 16 };
+
+/* Sizes of requests that found all prepared. */
+typedef struct dk_warm_sizes {
+    bool wanted; /* warmup_mode "request" */
+    struct dk_warm_size {
+        int width, height, num_frames;
+    } sizes[DK_WARM_SIZES];
+    int count; /* ever; the oldest make room */
+} dk_warm_sizes;
+
 struct dk_engine {
     dk_log log;
     dk_trace *trace;        /* owned; NULL: none is written */
@@ -39,7 +50,8 @@ struct dk_engine {
     dk_rates rates;                 /* of the stages that ran */
     dk_planner *planner;            /* owned */
     dk_embedding_cache *embeddings; /* owned; NULL: none are kept */
-    json_t *weights;                /* checksums, computed with the first result */
+    dk_warm_sizes warm;
+    json_t *weights; /* checksums, computed with the first result */
 };
 
 /* What dk_engine_plan works with, beside the engine's own device. Owned. */
@@ -49,6 +61,12 @@ void dk_planner_destroy(dk_planner **planner);
 /* Runs what the options ask for in advance, so that the first request finds all prepared. */
 DK_MUST_USE dk_status dk_engine_warm_up(dk_engine *engine, const dk_engine_options *options,
                                         dk_error *err);
+/* warmup_mode "request": the same for a request whose size is new, before it runs. What fails
+   there is left to the request itself. */
+void dk_engine_warm_up_for(dk_engine *engine, const dk_generation *generation);
+
+/* Generations that join, or one; the other ranks are told. Each has its status. */
+void dk_engine_run(dk_engine *engine, dk_generation *generations, int count);
 
 /* SHA-256 of all that decides the bits of text embeddings, files told as below. */
 DK_MUST_USE dk_status dk_text_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,

@@ -145,8 +145,7 @@ static dk_status announce(dk_engine *engine, const dk_generation *generations, i
     return status;
 }
 
-/* Generations that join, or one. */
-static void run(dk_engine *engine, dk_generation *generations, int count)
+void dk_engine_run(dk_engine *engine, dk_generation *generations, int count)
 {
     dk_error error;
     dk_status told = announce(engine, generations, count, &error);
@@ -189,7 +188,8 @@ void dk_generate_together(dk_engine *engine, dk_generation *generations, int cou
             dk_request_most_together(engine->pipeline, engine->device, generations[0].request);
     }
     for (int i = 0; i < count; i += most) {
-        run(engine, generations + i, count - i < most ? count - i : most);
+        dk_engine_warm_up_for(engine, &generations[i]);
+        dk_engine_run(engine, generations + i, count - i < most ? count - i : most);
     }
     atomic_store(&engine->cancel->requested, false);
 }

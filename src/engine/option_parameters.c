@@ -90,11 +90,11 @@ static const dk_parameter parameters[] = {
      .type = DK_PARAMETER_CHOICE,
      AT(warmup_mode),
      .choices = "off, request, server",
-     .default_text = "off; server with enable_compile",
+     .default_text = "off; server with enable_compile or warmup_resolutions",
      .help =
          "server: two steps of every size of warmup_resolutions are made while loading, so "
-         "that kernels, primitives and memory are there; off, request: the first request of "
-         "a size prepares"},
+         "that kernels, primitives and memory are there; request: two steps of a size are made "
+         "before its first request; off: that request prepares as it goes"},
     {.name = "warmup_resolutions",
      .type = DK_PARAMETER_TEXT,
      AT(warmup_resolutions),

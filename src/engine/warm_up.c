@@ -64,15 +64,23 @@ dk_status dk_engine_warm_up(dk_engine *engine, const dk_engine_options *options,
 {
     bool compile = options->enable_compile || options->enable_torch_compile;
     const char *mode = options->warmup_mode, *text = options->warmup_resolutions;
-    bool wanted = mode != NULL ? strcmp(mode, "server") == 0 : compile;
+    bool listed = text != NULL && text[0] != '\0';
+    bool wanted = mode != NULL ? strcmp(mode, "server") == 0 : compile || listed;
     dk_request request;
+    engine->warm.wanted = mode != NULL && strcmp(mode, "request") == 0;
+    if (listed && !wanted) {
+        return dk_fail(err, DK_INVALID,
+                       "warmup_resolutions are made while loading and warmup_mode is '%s', "
+                       "accepted with them is server",
+                       mode);
+    }
     if (!wanted) {
         return DK_OK;
     }
     dk_request_init(&request, engine);
     request.prompt = "warm-up";
     request.num_inference_steps = STEPS;
-    if (text == NULL || text[0] == '\0') {
+    if (!listed) {
         return run(engine, &request, err);
     }
     while (*text != '\0') {
@@ -85,4 +93,38 @@ dk_status dk_engine_warm_up(dk_engine *engine, const dk_engine_options *options,
         }
     }
     return DK_OK;
+}
+
+static bool is_warm(const dk_warm_sizes *warm, const dk_request *request)
+{
+    int count = warm->count < DK_WARM_SIZES ? warm->count : DK_WARM_SIZES;
+    for (int i = 0; i < count; i++) {
+        const struct dk_warm_size *size = &warm->sizes[i];
+        if (size->width == request->width && size->height == request->height &&
+            size->num_frames == request->num_frames) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void dk_engine_warm_up_for(dk_engine *engine, const dk_generation *generation)
+{
+    dk_warm_sizes *warm = &engine->warm;
+    if (!warm->wanted || is_warm(warm, generation->request)) {
+        return;
+    }
+    dk_request request = *generation->request;
+    request.num_inference_steps = STEPS;
+    request.dump_tensors = NULL;
+    dk_generation one = {.request = &request, .cancel = generation->cancel};
+    double start = dk_now_ms();
+    dk_engine_run(engine, &one, 1);
+    if (one.status == DK_OK) {
+        warm->sizes[warm->count++ % DK_WARM_SIZES] =
+            (struct dk_warm_size){request.width, request.height, request.num_frames};
+        dk_log_info(&engine->log, "warm-up: %d x %d x %d in %.0f ms", one.result.width,
+                    one.result.height, one.result.frames, dk_now_ms() - start);
+    }
+    dk_result_release(&one.result);
 }

@@ -329,9 +329,48 @@ static void warms_up_the_sizes_that_are_named(void **state)
     assert_memory_equal(other, resident, BYTES);
     assert_non_null(strstr(t.log, "warm-up: 64 x 64 x 1"));
     assert_non_null(strstr(t.log, "warm-up: 32 x 48 x 5"));
+    options.enable_torch_compile = false;
+    options.warmup_resolutions = "64x64"; /* is enough */
+    assert_ok(picture(&options, &t, other, &err), err);
+    assert_non_null(strstr(t.log, "warm-up: 64 x 64 x 1"));
+    options.warmup_mode = "request";
+    assert_int_equal(picture(&options, &t, other, &err), DK_INVALID);
+    assert_non_null(strstr(err.message, "accepted with them is server"));
+    options.warmup_mode = NULL;
     options.warmup_resolutions = "64x64,";
     assert_int_equal(picture(&options, &t, other, &err), DK_INVALID);
     assert_non_null(strstr(err.message, "accepted are sizes such as 832x480x81"));
+}
+
+static void warms_up_before_the_first_request_of_a_size(void **state)
+{
+    (void)state;
+    told t;
+    dk_error err;
+    dk_engine *engine = NULL;
+    dk_request request;
+    dk_engine_options options = usual(&t, "f32");
+    options.warmup_mode = "request";
+    assert_ok(dk_engine_open(&engine, &options, &err), err);
+    dk_request_init(&request, engine);
+    request.prompt = "a red circle";
+    request.num_frames = 1;
+    request.num_inference_steps = 2;
+    static const int sides[] = {SIDE, 32, SIDE, 32};
+    for (int i = 0; i < 4; i++) {
+        dk_result result = {0};
+        char line[64];
+        snprintf(line, sizeof line, "warm-up: %d x %d x 1", sides[i], sides[i]);
+        request.width = request.height = sides[i];
+        t.log[0] = '\0';
+        assert_ok(dk_generate(engine, &request, NULL, NULL, &result, &err), err);
+        assert_int_equal(strstr(t.log, line) != NULL, i < 2);
+        if (sides[i] == SIDE) {
+            assert_memory_equal(result.rgb, resident, BYTES);
+        }
+        dk_result_release(&result);
+    }
+    dk_engine_close(&engine);
 }
 
 static void is_close_to_the_cpu_in_bf16(void **state)
@@ -362,6 +401,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(encodes_the_next_prompt_while_it_denoises),
         cmocka_unit_test(plans_all_scratch),
         cmocka_unit_test(warms_up_the_sizes_that_are_named),
+        cmocka_unit_test(warms_up_before_the_first_request_of_a_size),
         cmocka_unit_test(is_close_to_the_cpu_in_bf16),
     };
     return cmocka_run_group_tests(tests, make_resident, NULL);
