@@ -19,6 +19,13 @@ static const dk_parameter parameters[] = {
      .unit = "NAME",
      .default_text = "auto",
      .help = "auto (probed, with a fallback), xccl, mpi or shm"},
+    {.name = "device",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(dk_comm_test_flags, device),
+     .unit = "NAME",
+     .default_text = "cpu",
+     .help = "whose memory is sent: cpu; xpu (each rank its own GPU), xpu:N or xpu:cpu, where "
+             "xccl enqueues its calls"},
     {.name = "num_gpus",
      .type = DK_PARAMETER_INT,
      .offset = offsetof(dk_comm_test_flags, num_gpus),
@@ -75,9 +82,11 @@ static void print_report(const json_t *report)
 {
     size_t i;
     json_t *call;
-    printf("%d ranks over %s: %d checks passed, on all ranks, by halves, odd and even\n",
+    printf("%d ranks over %s, memory of %s: %d checks passed, on all ranks, by halves, odd and "
+           "even\n",
            (int)json_integer_value(json_object_get(report, "ranks")),
            json_string_value(json_object_get(report, "backend")),
+           json_string_value(json_object_get(report, "device")),
            (int)json_integer_value(json_object_get(report, "checks")));
     json_array_foreach(json_object_get(report, "not_offered"), i, call)
     {
@@ -140,8 +149,11 @@ static dk_status be_rank(const dk_comm_test_flags *flags, const dk_launch *launc
 
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
-    dk_comm_test_flags flags = {
-        .backend = "auto", .num_gpus = 2, .max_bytes = 64 << 20, .deadline_s = 30};
+    dk_comm_test_flags flags = {.backend = "auto",
+                                .device = "cpu",
+                                .num_gpus = 2,
+                                .max_bytes = 64 << 20,
+                                .deadline_s = 30};
     dk_comm_injection injection;
     dk_launch launch;
     DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
@@ -177,6 +189,7 @@ const dk_command dk_command_comm_test = {
     .examples =
         "  darkroom comm-test --backend shm --num-gpus 4\n"
         "  darkroom comm-test --backend xccl --num-gpus 2 --json\n"
+        "  darkroom comm-test --backend xccl --num-gpus 4 --device xpu\n"
         "  mpirun -n 8 --hostfile hosts darkroom comm-test --backend mpi\n"
         "  darkroom comm-test --backend shm --num-gpus 3 --deadline-s 2 --inject late:1\n",
     .groups = groups,

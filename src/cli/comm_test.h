@@ -8,7 +8,7 @@
 #include "comm/launch.h"
 
 typedef struct dk_comm_test_flags {
-    const char *backend, *inject;
+    const char *backend, *device, *inject;
     int num_gpus;
     int max_bytes; /* a size as the user gives it: bytes */
     double deadline_s;

@@ -207,23 +207,44 @@ static void print_warning(void *context, dk_log_level level, const char *line)
     fprintf(stderr, "darkroom: %s\n", line);
 }
 
+/* *out: NULL for the CPU. */
+static dk_status open_lane(dk_device_lane **out, const dk_comm_test_flags *flags,
+                           const dk_launch *launch, dk_error *err)
+{
+    char own[32];
+    const char *name = flags->device;
+    if (strcmp(name, "xpu") == 0) {
+        snprintf(own, sizeof own, "xpu:%d", launch->local_rank);
+        name = own;
+    }
+    if (strcmp(name, "cpu") != 0 && strcmp(flags->backend, "xccl") != 0 &&
+        strcmp(flags->backend, "auto") != 0) {
+        return dk_fail(err, DK_INVALID,
+                       "--device is '%s' and --backend '%s', which sends memory of the host: "
+                       "accepted are --backend xccl or auto, or --device cpu",
+                       flags->device, flags->backend);
+    }
+    return dk_device_lane_open(out, name, err);
+}
+
 static dk_status open_world(tester *t, const dk_launch *launch, dk_error *err)
 {
     const char *backend = t->flags->backend;
     const dk_log log = {.write = print_warning, .level = DK_LOG_WARNING};
-    const dk_comm_options options = {.backend = backend,
-                                     .rank = launch->rank,
-                                     .ranks = launch->ranks,
-                                     .address = launch->address,
-                                     .key = launch->key,
-                                     .deadline_s = t->flags->deadline_s,
-                                     .probe = strcmp(backend, "auto") == 0,
-                                     .log = &log};
+    dk_comm_options options = {.backend = backend,
+                               .rank = launch->rank,
+                               .ranks = launch->ranks,
+                               .address = launch->address,
+                               .key = launch->key,
+                               .deadline_s = t->flags->deadline_s,
+                               .probe = strcmp(backend, "auto") == 0,
+                               .log = &log};
     if (launch->address[0] == '\0' && launch->ranks > 1 && strcmp(backend, "mpi") != 0 &&
         !(strcmp(backend, "auto") == 0 && launch->by_mpi)) {
         return dk_fail(err, DK_INVALID,
                        "where the ranks meet is not told: MASTER_ADDR and MASTER_PORT say it");
     }
+    DK_TRY(open_lane(&options.lane, t->flags, launch, err));
     DK_TRY(dk_comm_open(&t->world, &options, err));
     t->rank = dk_comm_rank(t->world);
     return DK_OK;
@@ -248,8 +269,10 @@ dk_status dk_comm_test_rank(json_t **report, const dk_comm_test_flags *flags,
     if (status == DK_OK) {
         status = time_calls(&t, err);
     }
-    *report = json_pack("{s:s, s:i, s:i, s:o, s:o, s:o, s:b}", "backend",
-                        t.world != NULL ? dk_comm_backend(t.world) : flags->backend, "ranks",
+    bool on_device = t.world != NULL && dk_comm_lane(t.world) != NULL;
+    *report = json_pack("{s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:b}", "backend",
+                        t.world != NULL ? dk_comm_backend(t.world) : flags->backend, "device",
+                        on_device ? flags->device : "cpu", "ranks",
                         t.world != NULL ? dk_comm_ranks(t.world) : launch->ranks, "checks",
                         t.checks, "groups", t.groups, "not_offered", t.missing, "calls",
                         t.calls, "passed", status == DK_OK);

@@ -35,12 +35,15 @@ typedef struct ranks {
     int count;
 } ranks;
 
+enum { TEXTS = 5 };
+
 static void list_arguments(dk_string texts[], const dk_comm_test_flags *flags)
 {
     dk_string_printf(&texts[0], "--backend=%s", flags->backend);
     dk_string_printf(&texts[1], "--max-bytes=%d", flags->max_bytes);
     dk_string_printf(&texts[2], "--deadline-s=%g", flags->deadline_s);
-    dk_string_printf(&texts[3], "--inject=%s", flags->inject != NULL ? flags->inject : "");
+    dk_string_printf(&texts[3], "--device=%s", flags->device);
+    dk_string_printf(&texts[4], "--inject=%s", flags->inject != NULL ? flags->inject : "");
 }
 
 static dk_status find_program(char program[PROGRAM_BYTES], dk_error *err)
@@ -174,11 +177,15 @@ dk_status dk_comm_test_start(json_t **report, const dk_comm_test_flags *flags, d
 {
     ranks *r = dk_alloc(sizeof *r);
     char program[PROGRAM_BYTES];
-    dk_string texts[4] = {{0}};
+    dk_string texts[TEXTS] = {{0}};
     list_arguments(texts, flags);
-    const char *argv[] = {program,       "comm-test",
-                          texts[0].data, texts[1].data,
-                          texts[2].data, flags->inject != NULL ? texts[3].data : NULL,
+    const char *argv[] = {program,
+                          "comm-test",
+                          texts[0].data,
+                          texts[1].data,
+                          texts[2].data,
+                          texts[3].data,
+                          flags->inject != NULL ? texts[4].data : NULL,
                           NULL};
     dk_status status = find_program(program, err);
     if (status == DK_OK) {
@@ -199,7 +206,7 @@ dk_status dk_comm_test_start(json_t **report, const dk_comm_test_flags *flags, d
         dk_string_release(&r->children[i].told);
         json_decref(r->children[i].answer);
     }
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < TEXTS; i++) {
         dk_string_release(&texts[i]);
     }
     dk_free(r);
@@ -209,23 +216,24 @@ dk_status dk_comm_test_start(json_t **report, const dk_comm_test_flags *flags, d
 dk_status dk_comm_test_become_mpirun(const dk_comm_test_flags *flags, dk_error *err)
 {
     char program[PROGRAM_BYTES], count[16];
-    dk_string texts[4] = {{0}};
+    dk_string texts[TEXTS] = {{0}};
     DK_TRY(find_program(program, err));
     list_arguments(texts, flags);
     snprintf(count, sizeof count, "%d", flags->num_gpus);
-    const char *argv[14] = {
-        "mpirun", "--oversubscribe", "--bind-to",   "none",        "-n",          count,
-        program,  "comm-test",       texts[0].data, texts[1].data, texts[2].data, NULL};
-    int at = 11;
+    const char *argv[15] = {
+        "mpirun",      "--oversubscribe", "--bind-to", "none",        "-n",
+        count,         program,           "comm-test", texts[0].data, texts[1].data,
+        texts[2].data, texts[3].data,     NULL};
+    int at = 12;
     if (flags->inject != NULL) {
-        argv[at++] = texts[3].data;
+        argv[at++] = texts[4].data;
     }
     if (flags->json) {
         argv[at] = "--json";
     }
     execvp(argv[0], (char *const *)(uintptr_t)argv);
     int code = errno;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < TEXTS; i++) {
         dk_string_release(&texts[i]);
     }
     return dk_fail(err, DK_NOT_FOUND,

@@ -36,19 +36,26 @@ const char *dk_comm_choose_backend(const dk_comm_options *options)
     if (options->ranks == 1) {
         return "self";
     }
-    return has_local_address(options) ? "shm" : launch.by_mpi ? "mpi" : "xccl";
+    if (has_local_address(options)) {
+        return options->lane != NULL && options->lane->number >= 0 ? "xccl" : "shm";
+    }
+    return launch.by_mpi ? "mpi" : "xccl";
 }
 
 static dk_status open_named(dk_transport **out, const char *backend,
-                            const dk_transport_options *options, dk_error *err)
+                            dk_transport_options *options, dk_error *err)
 {
+    if (strcmp(backend, "xccl") == 0) {
+        return dk_transport_module_open(out, backend, options, err);
+    }
+    dk_device_lane_close(&options->lane);
     if (strcmp(backend, "self") == 0) {
         return dk_transport_self(out, err);
     }
     if (strcmp(backend, "shm") == 0) {
         return dk_transport_shm(out, options, err);
     }
-    if (strcmp(backend, "mpi") == 0 || strcmp(backend, "xccl") == 0) {
+    if (strcmp(backend, "mpi") == 0) {
         return dk_transport_module_open(out, backend, options, err);
     }
     return dk_fail(err, DK_INVALID,
@@ -62,13 +69,14 @@ dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *opti
     dk_launch launch;
     dk_launch_read(&launch);
     double start_s = options->start_s > 0 ? options->start_s : DK_COMM_START_S;
-    const dk_transport_options transport = {.rank = options->rank,
-                                            .ranks = options->ranks,
-                                            .address = options->address,
-                                            .key = options->key,
-                                            .deadline_ms = dk_now_ms() + start_s * 1e3,
-                                            .cores_are_short = lacks_cores(options, &launch),
-                                            .log = options->log};
+    dk_transport_options transport = {.rank = options->rank,
+                                      .ranks = options->ranks,
+                                      .address = options->address,
+                                      .key = options->key,
+                                      .deadline_ms = dk_now_ms() + start_s * 1e3,
+                                      .cores_are_short = lacks_cores(options, &launch),
+                                      .lane = options->lane,
+                                      .log = options->log};
     const char *backend = options->backend != NULL ? options->backend : "auto";
     if (strcmp(backend, "ccl") == 0 || strcmp(backend, "oneccl") == 0) {
         dk_log_warn(options->log, "distributed_backend %s: oneCCL's is called xccl", backend);

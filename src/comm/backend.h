@@ -7,8 +7,9 @@
 enum { DK_COMM_DEADLINE_S = 300 }; /* of a call, where the options say nothing */
 
 /* The transport that options->backend names. "auto": of one rank, self; of ranks that meet at a
-   "unix:" address, thus on one host, shm; of others that mpirun or srun started, mpi; otherwise
-   xccl. DK_INVALID lists the names. Owned. */
+   "unix:" address, thus on one host, shm, or xccl where a GPU's memory is meant; of others that
+   mpirun or srun started, mpi; otherwise xccl. options->lane is taken by xccl, and by others
+   closed. DK_INVALID lists the names. Owned. */
 DK_MUST_USE dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *options,
                                              dk_error *err);
 

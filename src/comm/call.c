@@ -1,10 +1,6 @@
 /* Calls on a transport: those that it has not are made of those that it has. */
 #include "comm/call.h"
 
-#include <string.h>
-
-#include "base/alloc.h"
-
 const char *const dk_comm_op_names[DK_COMM_OP_COUNT] = {
     "all_reduce", "reduce_scatter", "all_gather", "gather", "all_to_all",
     "broadcast",  "send",           "receive",    "shift",  "barrier"};
@@ -22,12 +18,13 @@ static size_t sum(const size_t *sizes, int count)
 }
 
 /* What came rank by rank, each [outer][bytes[rank]], along the inner dimension. */
-static void interleave(char *dst, const char *src, size_t outer, const size_t *bytes, int ranks)
+static void interleave(const dk_transport *t, char *dst, const char *src, size_t outer,
+                       const size_t *bytes)
 {
-    size_t row = sum(bytes, ranks), at = 0;
-    for (int r = 0; r < ranks; r++) {
+    size_t row = sum(bytes, t->ranks), at = 0;
+    for (int r = 0; r < t->ranks; r++) {
         for (size_t o = 0; o < outer; o++) {
-            memcpy(dst + o * row + at, src, bytes[r]);
+            dk_lane_copy(t->lane, dst + o * row + at, src, bytes[r]);
             src += bytes[r];
         }
         at += bytes[r];
@@ -41,7 +38,7 @@ static void scale_sizes(size_t *out, const size_t *bytes, size_t outer, int rank
     }
 }
 
-static dk_status all_gather(const dk_comm_call *c, dk_transport *t, dk_comm_scratch *scratch,
+static dk_status all_gather(const dk_comm_call *c, dk_transport *t, dk_lane_memory *scratch,
                             const dk_comm_at *at, dk_error *err)
 {
     if (c->outer == 1) {
@@ -49,14 +46,13 @@ static dk_status all_gather(const dk_comm_call *c, dk_transport *t, dk_comm_scra
     }
     size_t sizes[DK_COMM_MOST_RANKS];
     scale_sizes(sizes, c->dst_bytes, c->outer, t->ranks);
-    DK_TRY(dk_try_reserve(&scratch->memory, &scratch->bytes, sum(sizes, t->ranks), MEMORY_FOR,
-                          err));
+    DK_TRY(dk_lane_reserve(t->lane, scratch, sum(sizes, t->ranks), MEMORY_FOR, err));
     DK_TRY(t->ops->all_gather(t, scratch->memory, c->src, sizes, at, err));
-    interleave(c->dst, scratch->memory, c->outer, c->dst_bytes, t->ranks);
+    interleave(t, c->dst, scratch->memory, c->outer, c->dst_bytes);
     return DK_OK;
 }
 
-static dk_status gather(const dk_comm_call *c, dk_transport *t, dk_comm_scratch *scratch,
+static dk_status gather(const dk_comm_call *c, dk_transport *t, dk_lane_memory *scratch,
                         const dk_comm_at *at, dk_error *err)
 {
     size_t out[DK_COMM_MOST_RANKS] = {0}, in[DK_COMM_MOST_RANKS] = {0};
@@ -64,30 +60,31 @@ static dk_status gather(const dk_comm_call *c, dk_transport *t, dk_comm_scratch 
     void *dst = NULL;
     if (t->rank == c->peer) {
         scale_sizes(in, c->dst_bytes, c->outer, t->ranks);
-        DK_TRY(dk_try_reserve(&scratch->memory, &scratch->bytes,
-                              c->outer > 1 ? sum(in, t->ranks) : 0, MEMORY_FOR, err));
+        DK_TRY(dk_lane_reserve(t->lane, scratch, c->outer > 1 ? sum(in, t->ranks) : 0,
+                               MEMORY_FOR, err));
         dst = c->outer > 1 ? scratch->memory : c->dst;
     }
     DK_TRY(t->ops->all_to_all(t, dst, in, c->src, out, at, err));
     if (t->rank == c->peer && c->outer > 1) {
-        interleave(c->dst, scratch->memory, c->outer, c->dst_bytes, t->ranks);
+        interleave(t, c->dst, scratch->memory, c->outer, c->dst_bytes);
     }
     return DK_OK;
 }
 
-static dk_status reduce_scatter(const dk_comm_call *c, dk_transport *t,
-                                dk_comm_scratch *scratch, const dk_comm_at *at, dk_error *err)
+static dk_status reduce_scatter(const dk_comm_call *c, dk_transport *t, dk_lane_memory *scratch,
+                                const dk_comm_at *at, dk_error *err)
 {
     if (t->ops->reduce_scatter != NULL) {
         return t->ops->reduce_scatter(t, c->dst, c->src, c->type, c->dst_bytes, c->reduction,
                                       at, err);
     }
     size_t count = sum(c->dst_bytes, t->ranks), unit = dk_dtype_bytes(c->type);
-    DK_TRY(dk_try_reserve(&scratch->memory, &scratch->bytes, count * unit, MEMORY_FOR, err));
-    memcpy(scratch->memory, c->src, count * unit);
+    DK_TRY(dk_lane_reserve(t->lane, scratch, count * unit, MEMORY_FOR, err));
+    dk_lane_copy(t->lane, scratch->memory, c->src, count * unit);
     DK_TRY(t->ops->all_reduce(t, scratch->memory, c->type, count, c->reduction, at, err));
-    memcpy(c->dst, (const char *)scratch->memory + sum(c->dst_bytes, t->rank) * unit,
-           c->dst_bytes[t->rank] * unit);
+    dk_lane_copy(t->lane, c->dst,
+                 (const char *)scratch->memory + sum(c->dst_bytes, t->rank) * unit,
+                 c->dst_bytes[t->rank] * unit);
     return DK_OK;
 }
 
@@ -120,8 +117,8 @@ static dk_status message(const dk_comm_call *c, dk_transport *t, const dk_comm_a
                                 err);
 }
 
-dk_status dk_comm_call_run(const dk_comm_call *c, dk_transport *t, dk_comm_scratch *scratch,
-                           const dk_comm_at *at, dk_error *err)
+static dk_status make(const dk_comm_call *c, dk_transport *t, dk_lane_memory *scratch,
+                      const dk_comm_at *at, dk_error *err)
 {
     switch (c->op) {
     case DK_COMM_ALL_REDUCE:
@@ -146,6 +143,13 @@ dk_status dk_comm_call_run(const dk_comm_call *c, dk_transport *t, dk_comm_scrat
     default:
         return dk_fail(err, DK_INTERNAL, "%s: no such call", at->what);
     }
+}
+
+dk_status dk_comm_call_run(const dk_comm_call *c, dk_transport *t, dk_lane_memory *scratch,
+                           const dk_comm_at *at, dk_error *err)
+{
+    DK_TRY(make(c, t, scratch, at, err));
+    return dk_lane_wait(t->lane, at->what, err);
 }
 
 double dk_comm_call_bytes(const dk_comm_call *c, int rank, int ranks)

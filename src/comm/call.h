@@ -12,19 +12,16 @@ typedef struct dk_comm_call {
     dk_dtype type;
     size_t count, outer;
     dk_reduction reduction;
-    int peer; /* root, or the other rank */
+    int peer;              /* root, or the other rank */
+    dk_comm_wait_fn *wait; /* wait(mark) comes first; NULL: nothing does */
+    void *mark;
     /* By rank; counts of a reduce_scatter; of a shift or a message the first one alone. */
     size_t src_bytes[DK_COMM_MOST_RANKS], dst_bytes[DK_COMM_MOST_RANKS];
 } dk_comm_call;
 
-/* Memory for calls that have to rearrange, kept from one to the next. */
-typedef struct dk_comm_scratch {
-    void *memory; /* owned */
-    size_t bytes;
-} dk_comm_scratch;
-
+/* scratch: of the transport's lane, kept from one call to the next. */
 DK_MUST_USE dk_status dk_comm_call_run(const dk_comm_call *call, dk_transport *transport,
-                                       dk_comm_scratch *scratch, const dk_comm_at *at,
+                                       dk_lane_memory *scratch, const dk_comm_at *at,
                                        dk_error *err);
 /* What this rank sends to others, whatever way the transport takes: an all_reduce is counted as
    a reduce_scatter and an all_gather. */

@@ -21,9 +21,12 @@ void dk_comm_checker_init(dk_comm_checker *checker, dk_comm *comm)
 
 void dk_comm_checker_release(dk_comm_checker *checker)
 {
-    dk_free(checker->src);
-    dk_free(checker->dst);
-    dk_free(checker->row);
+    dk_device_lane *lane = dk_comm_lane(checker->comm);
+    dk_lane_release(NULL, &checker->src);
+    dk_lane_release(NULL, &checker->dst);
+    dk_lane_release(lane, &checker->row);
+    dk_lane_release(lane, &checker->src_twin);
+    dk_lane_release(lane, &checker->dst_twin);
     *checker = (dk_comm_checker){0};
 }
 
@@ -40,7 +43,7 @@ bool dk_comm_case_exists(const dk_comm *comm, const dk_comm_case *c)
                  c->op == DK_COMM_SHIFT;
     bool starts = c->op == DK_COMM_ALL_TO_ALL || c->op == DK_COMM_ALL_GATHER ||
                   c->op == DK_COMM_ALL_REDUCE || c->op == DK_COMM_SHIFT;
-    return !(message && strcmp(dk_comm_backend(comm), "xccl") == 0) && (!c->uneven || parts) &&
+    return (!message || dk_comm_has_messages(comm)) && (!c->uneven || parts) &&
            (!c->started || starts);
 }
 
@@ -145,18 +148,18 @@ static void list_parts(dk_comm_parts *p, const dk_comm *comm, const dk_comm_case
 static unsigned char *bring(dk_comm_checker *k, const dk_comm_case *c, const dk_comm_parts *p)
 {
     int rank = dk_comm_rank(k->comm), ranks = dk_comm_ranks(k->comm);
-    unsigned char *src = k->src;
-    memset(k->dst, 0xa5, p->dst_bytes);
+    unsigned char *src = k->src.memory;
+    memset(k->dst.memory, 0xa5, p->dst_bytes);
     if (reduces(c->op)) {
         size_t unit = dk_dtype_bytes(c->type);
-        void *place = c->op == DK_COMM_ALL_REDUCE ? k->dst : k->src;
+        void *place = c->op == DK_COMM_ALL_REDUCE ? k->dst.memory : k->src.memory;
         dk_comm_fill_numbers(place, c->type, 0, p->src_bytes / unit, rank, k->salt);
         return place;
     }
     if (c->op == DK_COMM_BROADCAST) {
         if (rank == p->peer) {
-            dk_comm_fill_bytes(k->dst, p->dst_bytes, rank, -1, k->salt);
-            return k->dst;
+            dk_comm_fill_bytes(k->dst.memory, p->dst_bytes, rank, -1, k->salt);
+            return k->dst.memory;
         }
         return NULL;
     }
@@ -168,42 +171,55 @@ static unsigned char *bring(dk_comm_checker *k, const dk_comm_case *c, const dk_
         dk_comm_fill_bytes(src, p->src[i], rank, i, k->salt);
         src += p->src[i];
     }
-    return k->src;
+    return k->src.memory;
+}
+
+/* Where the calls find what they work on. */
+static void *source(const dk_comm_checker *k)
+{
+    return dk_comm_lane(k->comm) != NULL ? k->src_twin.memory : k->src.memory;
+}
+
+static void *result(const dk_comm_checker *k)
+{
+    return dk_comm_lane(k->comm) != NULL ? k->dst_twin.memory : k->dst.memory;
 }
 
 static dk_status exchange_messages(dk_comm_checker *k, const dk_comm_parts *p, dk_error *err)
 {
+    void *src = source(k), *dst = result(k);
     if (p->peer < 0) {
         return DK_OK;
     }
     if (p->peer > dk_comm_rank(k->comm)) {
-        DK_TRY(dk_comm_send(k->comm, k->src, p->src_bytes, p->peer, err));
-        return dk_comm_receive(k->comm, k->dst, p->dst_bytes, p->peer, err);
+        DK_TRY(dk_comm_send(k->comm, src, p->src_bytes, p->peer, err));
+        return dk_comm_receive(k->comm, dst, p->dst_bytes, p->peer, err);
     }
-    DK_TRY(dk_comm_receive(k->comm, k->dst, p->dst_bytes, p->peer, err));
-    return dk_comm_send(k->comm, k->src, p->src_bytes, p->peer, err);
+    DK_TRY(dk_comm_receive(k->comm, dst, p->dst_bytes, p->peer, err));
+    return dk_comm_send(k->comm, src, p->src_bytes, p->peer, err);
 }
 
 static dk_status make_call(dk_comm_checker *k, const dk_comm_case *c, const dk_comm_parts *p,
                            dk_error *err)
 {
     dk_comm *comm = k->comm;
+    void *src = source(k), *dst = result(k);
     switch (c->op) {
     case DK_COMM_ALL_REDUCE:
-        return dk_comm_all_reduce(comm, k->dst, c->type, p->dst_bytes / dk_dtype_bytes(c->type),
+        return dk_comm_all_reduce(comm, dst, c->type, p->dst_bytes / dk_dtype_bytes(c->type),
                                   c->reduction, err);
     case DK_COMM_REDUCE_SCATTER:
-        return dk_comm_reduce_scatter(comm, k->dst, k->src, c->type, p->dst, c->reduction, err);
+        return dk_comm_reduce_scatter(comm, dst, src, c->type, p->dst, c->reduction, err);
     case DK_COMM_ALL_GATHER:
-        return dk_comm_all_gather(comm, k->dst, k->src, 1, p->dst, err);
+        return dk_comm_all_gather(comm, dst, src, 1, p->dst, err);
     case DK_COMM_GATHER:
-        return dk_comm_gather(comm, k->dst, k->src, 1, p->dst, p->peer, err);
+        return dk_comm_gather(comm, dst, src, 1, p->dst, p->peer, err);
     case DK_COMM_ALL_TO_ALL:
-        return dk_comm_all_to_all(comm, k->dst, p->dst, k->src, p->src, err);
+        return dk_comm_all_to_all(comm, dst, p->dst, src, p->src, err);
     case DK_COMM_BROADCAST:
-        return dk_comm_broadcast(comm, k->dst, p->dst_bytes, p->peer, err);
+        return dk_comm_broadcast(comm, dst, p->dst_bytes, p->peer, err);
     case DK_COMM_SHIFT:
-        return dk_comm_shift(comm, k->dst, p->dst[0], k->src, p->src[0], err);
+        return dk_comm_shift(comm, dst, p->dst[0], src, p->src[0], err);
     case DK_COMM_SEND:
     case DK_COMM_RECEIVE:
         return exchange_messages(k, p, err);
@@ -218,33 +234,56 @@ static dk_status start_call(dk_comm_checker *k, const dk_comm_case *c, const dk_
                             void *other, dk_error *err)
 {
     dk_comm_ticket tickets[STARTED];
-    void *places[STARTED] = {other, k->dst};
+    void *places[STARTED] = {other, result(k)}, *src = source(k);
     for (int i = 0; i < STARTED; i++) {
         if (c->op == DK_COMM_ALL_REDUCE) {
             tickets[i] =
                 dk_comm_start_all_reduce(k->comm, places[i], c->type,
                                          p->dst_bytes / dk_dtype_bytes(c->type), c->reduction);
         } else if (c->op == DK_COMM_ALL_GATHER) {
-            tickets[i] = dk_comm_start_all_gather(k->comm, places[i], k->src, 1, p->dst);
+            tickets[i] = dk_comm_start_all_gather(k->comm, places[i], src, 1, p->dst);
         } else if (c->op == DK_COMM_ALL_TO_ALL) {
-            tickets[i] = dk_comm_start_all_to_all(k->comm, places[i], p->dst, k->src, p->src);
+            tickets[i] = dk_comm_start_all_to_all(k->comm, places[i], p->dst, src, p->src);
         } else {
-            tickets[i] = dk_comm_start_shift(k->comm, places[i], p->dst[0], k->src, p->src[0]);
+            tickets[i] = dk_comm_start_shift(k->comm, places[i], p->dst[0], src, p->src[0]);
         }
     }
     DK_TRY(dk_comm_wait(k->comm, tickets[1], err));
     return dk_comm_wait(k->comm, tickets[0], err);
 }
 
+/* Between the host's memory and its twins on the lane's device. */
+static dk_status copy_twins(const dk_comm_checker *k, const dk_comm_parts *p, bool back,
+                            dk_error *err)
+{
+    dk_device_lane *lane = dk_comm_lane(k->comm);
+    if (lane == NULL) {
+        return DK_OK;
+    }
+    if (back) {
+        dk_lane_copy(lane, k->dst.memory, k->dst_twin.memory, p->dst_bytes);
+    } else {
+        dk_lane_copy(lane, k->src_twin.memory, k->src.memory, p->src_bytes);
+        dk_lane_copy(lane, k->dst_twin.memory, k->dst.memory, p->dst_bytes);
+    }
+    return dk_lane_wait(lane, MEMORY_FOR, err);
+}
+
 static dk_status run_case(dk_comm_checker *k, const dk_comm_case *c, const dk_comm_parts *p,
                           dk_error *err)
 {
-    if (!c->started) {
-        return make_call(k, c, p, err);
+    dk_device_lane *lane = dk_comm_lane(k->comm);
+    DK_TRY(copy_twins(k, p, false, err));
+    if (c->started) {
+        DK_TRY(dk_lane_reserve(lane, &k->row, p->dst_bytes + 1, MEMORY_FOR, err));
+        /* An all_reduce reads it too: the same numbers. */
+        dk_lane_copy(lane, k->row.memory, result(k), p->dst_bytes);
+        DK_TRY(dk_lane_wait(lane, MEMORY_FOR, err));
+        DK_TRY(start_call(k, c, p, k->row.memory, err));
+    } else {
+        DK_TRY(make_call(k, c, p, err));
     }
-    DK_TRY(dk_try_reserve(&k->row, &k->row_room, p->dst_bytes, MEMORY_FOR, err));
-    memset(k->row, 0, p->dst_bytes);
-    return start_call(k, c, p, k->row, err);
+    return copy_twins(k, p, true, err);
 }
 
 static void note_wrong(dk_comm_verdict *v, int culprit, int64_t at, const char *text)
@@ -261,7 +300,7 @@ static void note_wrong(dk_comm_verdict *v, int culprit, int64_t at, const char *
 static void compare_parts(dk_comm_verdict *v, const dk_comm_checker *k, const size_t *sizes,
                           int to)
 {
-    const char *part = k->dst;
+    const char *part = k->dst.memory;
     for (int i = 0; i < dk_comm_ranks(k->comm); i++) {
         note_wrong(v, i, dk_comm_find_wrong(part, sizes[i], i, to, k->salt), "byte");
         part += sizes[i];
@@ -277,15 +316,16 @@ static void compare(dk_comm_verdict *v, const dk_comm_checker *k, const dk_comm_
     if (reduces(c->op)) {
         size_t begin = c->op == DK_COMM_ALL_REDUCE ? 0 : sum(p->dst, rank);
         note_wrong(v, -1,
-                   dk_comm_find_wrong_number(k->dst, c, begin, p->dst_bytes / unit, ranks,
-                                             exact, k->salt),
+                   dk_comm_find_wrong_number(k->dst.memory, c, begin, p->dst_bytes / unit,
+                                             ranks, exact, k->salt),
                    "element");
     } else if (c->op == DK_COMM_ALL_GATHER || (c->op == DK_COMM_GATHER && rank == p->peer)) {
         compare_parts(v, k, p->dst, -1);
     } else if (c->op == DK_COMM_ALL_TO_ALL) {
         compare_parts(v, k, p->dst, rank);
     } else if (c->op != DK_COMM_BARRIER && c->op != DK_COMM_GATHER && p->peer >= 0) {
-        note_wrong(v, p->peer, dk_comm_find_wrong(k->dst, p->dst_bytes, p->peer, -1, k->salt),
+        note_wrong(v, p->peer,
+                   dk_comm_find_wrong(k->dst.memory, p->dst_bytes, p->peer, -1, k->salt),
                    "byte");
     }
 }
@@ -378,8 +418,13 @@ static dk_status agree(dk_comm_checker *k, const dk_comm_case *c, const dk_comm_
 static dk_status prepare(dk_comm_checker *k, start *kept, const dk_comm_case *c,
                          const dk_comm_parts *p, dk_error *err)
 {
-    DK_TRY(dk_try_reserve(&k->src, &k->src_room, p->src_bytes + 1, MEMORY_FOR, err));
-    DK_TRY(dk_try_reserve(&k->dst, &k->dst_room, p->dst_bytes + 1, MEMORY_FOR, err));
+    dk_device_lane *lane = dk_comm_lane(k->comm);
+    DK_TRY(dk_lane_reserve(NULL, &k->src, p->src_bytes + 1, MEMORY_FOR, err));
+    DK_TRY(dk_lane_reserve(NULL, &k->dst, p->dst_bytes + 1, MEMORY_FOR, err));
+    if (lane != NULL) {
+        DK_TRY(dk_lane_reserve(lane, &k->src_twin, p->src_bytes + 1, MEMORY_FOR, err));
+        DK_TRY(dk_lane_reserve(lane, &k->dst_twin, p->dst_bytes + 1, MEMORY_FOR, err));
+    }
     unsigned char *brought = bring(k, c, p);
     size_t size = c->op == DK_COMM_BROADCAST ? p->dst_bytes : p->src_bytes;
     *kept = (start){.bytes = size < SHOWN ? size : SHOWN};
@@ -420,6 +465,7 @@ dk_status dk_comm_time(dk_comm_checker *k, const dk_comm_case *c, int repeats, d
     repeats = repeats < MOST_REPEATS ? repeats : MOST_REPEATS;
     list_parts(&parts, k->comm, c);
     DK_TRY(prepare(k, &kept, c, &parts, err));
+    DK_TRY(copy_twins(k, &parts, false, err));
     DK_TRY(make_call(k, c, &parts, err)); /* pages are touched, ways are known */
     for (int i = 0; i < repeats; i++) {
         DK_TRY(dk_comm_barrier(k->comm, err));

@@ -25,9 +25,10 @@ typedef struct dk_comm_verdict {
 } dk_comm_verdict;
 
 typedef struct dk_comm_checker {
-    dk_comm *comm;         /* borrowed */
-    void *src, *dst, *row; /* owned */
-    size_t src_room, dst_room, row_room;
+    dk_comm *comm; /* borrowed */
+    /* What a rank brings and gets, and the place of another call's result; where the
+       communicator has a lane, their twins on its device, which the calls work on. Owned. */
+    dk_lane_memory src, dst, row, src_twin, dst_twin;
     uint32_t salt; /* of the next case */
     bool corrupts; /* this rank spoils what it brings: a check of the check */
 } dk_comm_checker;

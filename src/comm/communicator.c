@@ -17,10 +17,11 @@ enum { NAME_BYTES = 32 };
 /* What a group and its sub-groups share. */
 typedef struct shared {
     dk_comm_queue *queue;
-    dk_comm_scratch scratch; /* of the call that is carried out */
-    atomic_int under_way;    /* calls */
-    dk_trace *trace;         /* borrowed; NULL: none */
-    const char *lane;        /* in it; a static text */
+    dk_lane_memory scratch; /* of the call that is carried out */
+    bool failed;            /* a call has: it may still use its scratch */
+    atomic_int under_way;   /* calls */
+    dk_trace *trace;        /* borrowed; NULL: none */
+    const char *lane;       /* in it; a static text */
     pthread_mutex_t lock;
     dk_comm_work work[DK_COMM_OP_COUNT]; /* under the lock */
     dk_log log;
@@ -31,6 +32,8 @@ struct dk_comm {
     dk_comm *outermost;      /* itself, or borrowed */
     shared *shared;          /* owned by the outermost */
     double deadline_s;
+    dk_comm_wait_fn *wait; /* of the next call */
+    void *mark;
     char name[NAME_BYTES];
 };
 
@@ -39,6 +42,9 @@ static dk_status carry(const dk_comm_call *call, bool beside, dk_error *err)
     dk_comm *comm = call->comm;
     shared *s = comm->shared;
     char what[64];
+    if (call->wait != NULL) {
+        call->wait(call->mark);
+    }
     int64_t start_ns = dk_now_ns();
     double start = (double)start_ns * 1e-6;
     snprintf(what, sizeof what, "%s of %s", dk_comm_op_names[call->op], comm->name);
@@ -47,6 +53,7 @@ static dk_status carry(const dk_comm_call *call, bool beside, dk_error *err)
     atomic_fetch_add(&s->under_way, 1);
     dk_status status = dk_comm_call_run(call, comm->transport, &s->scratch, &at, err);
     atomic_fetch_sub(&s->under_way, 1);
+    s->failed = s->failed || status != DK_OK;
     int64_t end_ns = dk_now_ns();
     double bytes = dk_comm_call_bytes(call, comm->transport->rank, comm->transport->ranks);
     dk_trace_add(s->trace, &(dk_trace_span){.lane = s->lane,
@@ -71,9 +78,18 @@ static void note_waited(shared *s, dk_comm_op op, double start_ms)
     pthread_mutex_unlock(&s->lock);
 }
 
-static dk_status run(const dk_comm_call *call, dk_error *err)
+/* The call as it is carried out: after what it was told to come after. */
+static void take_mark(dk_comm_call *call)
+{
+    call->wait = call->comm->wait;
+    call->mark = call->comm->mark;
+    dk_comm_after(call->comm, NULL, NULL);
+}
+
+static dk_status run(dk_comm_call *call, dk_error *err)
 {
     double start = dk_now_ms();
+    take_mark(call);
     dk_status status = dk_comm_queue_run(call->comm->shared->queue, call, err);
     note_waited(call->comm->shared, call->op, start);
     return status;
@@ -103,8 +119,10 @@ void dk_comm_close(dk_comm **comm)
     dk_comm *c = *comm;
     if (c->outermost == c) {
         dk_comm_queue_destroy(&c->shared->queue);
+        if (!c->shared->failed) {
+            dk_lane_release(c->transport->lane, &c->shared->scratch);
+        }
         dk_transport_close(&c->transport);
-        dk_free(c->shared->scratch.memory);
         pthread_mutex_destroy(&c->shared->lock);
         dk_free(c->shared);
     } else {
@@ -166,6 +184,22 @@ const char *dk_comm_name(const dk_comm *comm)
 const char *dk_comm_backend(const dk_comm *comm)
 {
     return comm->outermost->transport->ops->name;
+}
+
+dk_device_lane *dk_comm_lane(const dk_comm *comm)
+{
+    return comm->transport->lane;
+}
+
+bool dk_comm_has_messages(const dk_comm *comm)
+{
+    return comm->transport->ops->send_receive != NULL;
+}
+
+void dk_comm_after(dk_comm *comm, dk_comm_wait_fn *wait, void *mark)
+{
+    comm->wait = wait;
+    comm->mark = mark;
 }
 
 void dk_comm_abandon(dk_comm *comm, const char *why)
@@ -233,7 +267,7 @@ static dk_comm_call shift_call(dk_comm *comm, void *dst, size_t dst_bytes, const
 dk_status dk_comm_all_reduce(dk_comm *comm, void *data, dk_dtype type, size_t count,
                              dk_reduction reduction, dk_error *err)
 {
-    const dk_comm_call call = reduction_call(comm, data, type, count, reduction);
+    dk_comm_call call = reduction_call(comm, data, type, count, reduction);
     return run(&call, err);
 }
 
@@ -253,7 +287,7 @@ dk_status dk_comm_reduce_scatter(dk_comm *comm, void *dst, const void *src, dk_d
 dk_status dk_comm_all_gather(dk_comm *comm, void *dst, const void *src, size_t outer,
                              const size_t *bytes, dk_error *err)
 {
-    const dk_comm_call call = gather_call(comm, DK_COMM_ALL_GATHER, dst, src, outer, bytes);
+    dk_comm_call call = gather_call(comm, DK_COMM_ALL_GATHER, dst, src, outer, bytes);
     return run(&call, err);
 }
 
@@ -268,27 +302,27 @@ dk_status dk_comm_gather(dk_comm *comm, void *dst, const void *src, size_t outer
 dk_status dk_comm_all_to_all(dk_comm *comm, void *dst, const size_t *dst_bytes, const void *src,
                              const size_t *src_bytes, dk_error *err)
 {
-    const dk_comm_call call = all_to_all_call(comm, dst, dst_bytes, src, src_bytes);
+    dk_comm_call call = all_to_all_call(comm, dst, dst_bytes, src, src_bytes);
     return run(&call, err);
 }
 
 dk_status dk_comm_broadcast(dk_comm *comm, void *data, size_t bytes, int root, dk_error *err)
 {
-    const dk_comm_call call = {
+    dk_comm_call call = {
         .comm = comm, .op = DK_COMM_BROADCAST, .dst = data, .count = bytes, .peer = root};
     return run(&call, err);
 }
 
 dk_status dk_comm_send(dk_comm *comm, const void *src, size_t bytes, int to, dk_error *err)
 {
-    const dk_comm_call call = {
+    dk_comm_call call = {
         .comm = comm, .op = DK_COMM_SEND, .src = src, .src_bytes = {bytes}, .peer = to};
     return run(&call, err);
 }
 
 dk_status dk_comm_receive(dk_comm *comm, void *dst, size_t bytes, int from, dk_error *err)
 {
-    const dk_comm_call call = {
+    dk_comm_call call = {
         .comm = comm, .op = DK_COMM_RECEIVE, .dst = dst, .dst_bytes = {bytes}, .peer = from};
     return run(&call, err);
 }
@@ -296,13 +330,13 @@ dk_status dk_comm_receive(dk_comm *comm, void *dst, size_t bytes, int from, dk_e
 dk_status dk_comm_shift(dk_comm *comm, void *dst, size_t dst_bytes, const void *src,
                         size_t src_bytes, dk_error *err)
 {
-    const dk_comm_call call = shift_call(comm, dst, dst_bytes, src, src_bytes);
+    dk_comm_call call = shift_call(comm, dst, dst_bytes, src, src_bytes);
     return run(&call, err);
 }
 
 dk_status dk_comm_barrier(dk_comm *comm, dk_error *err)
 {
-    const dk_comm_call call = {.comm = comm, .op = DK_COMM_BARRIER};
+    dk_comm_call call = {.comm = comm, .op = DK_COMM_BARRIER};
     return run(&call, err);
 }
 
@@ -310,8 +344,9 @@ dk_status dk_comm_barrier(dk_comm *comm, dk_error *err)
 enum { OP_BITS = 4 };
 _Static_assert(DK_COMM_OP_COUNT <= 1 << OP_BITS, "kinds of calls fit their bits");
 
-static dk_comm_ticket start(const dk_comm_call *call)
+static dk_comm_ticket start(dk_comm_call *call)
 {
+    take_mark(call);
     uint64_t number = dk_comm_queue_start(call->comm->shared->queue, call);
     return number << OP_BITS | (uint64_t)call->op;
 }
@@ -319,28 +354,28 @@ static dk_comm_ticket start(const dk_comm_call *call)
 dk_comm_ticket dk_comm_start_all_to_all(dk_comm *comm, void *dst, const size_t *dst_bytes,
                                         const void *src, const size_t *src_bytes)
 {
-    const dk_comm_call call = all_to_all_call(comm, dst, dst_bytes, src, src_bytes);
+    dk_comm_call call = all_to_all_call(comm, dst, dst_bytes, src, src_bytes);
     return start(&call);
 }
 
 dk_comm_ticket dk_comm_start_all_gather(dk_comm *comm, void *dst, const void *src, size_t outer,
                                         const size_t *bytes)
 {
-    const dk_comm_call call = gather_call(comm, DK_COMM_ALL_GATHER, dst, src, outer, bytes);
+    dk_comm_call call = gather_call(comm, DK_COMM_ALL_GATHER, dst, src, outer, bytes);
     return start(&call);
 }
 
 dk_comm_ticket dk_comm_start_all_reduce(dk_comm *comm, void *data, dk_dtype type, size_t count,
                                         dk_reduction reduction)
 {
-    const dk_comm_call call = reduction_call(comm, data, type, count, reduction);
+    dk_comm_call call = reduction_call(comm, data, type, count, reduction);
     return start(&call);
 }
 
 dk_comm_ticket dk_comm_start_shift(dk_comm *comm, void *dst, size_t dst_bytes, const void *src,
                                    size_t src_bytes)
 {
-    const dk_comm_call call = shift_call(comm, dst, dst_bytes, src, src_bytes);
+    dk_comm_call call = shift_call(comm, dst, dst_bytes, src, src_bytes);
     return start(&call);
 }
 

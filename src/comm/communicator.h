@@ -6,7 +6,8 @@
    the order in which they were started. Every call has a deadline; a failure names the call,
    the group and the ranks, and leaves the group of no more use.
 
-   Memory is the host's, or a device's that the host can address. */
+   Memory is the host's, or a device's that the host can address; of a communicator with a lane
+   (device/lane.h) also its device's, whether the host can or not. */
 #ifndef DK_COMM_COMMUNICATOR_H
 #define DK_COMM_COMMUNICATOR_H
 
@@ -29,8 +30,10 @@ typedef struct dk_comm_options {
     const char *key;     /* who does not know it is sent away; NULL: "" */
     double start_s;      /* for the meeting; 0: DK_COMM_START_S */
     double deadline_s;   /* of every call; 0: 300 */
-    bool probe;        /* the transport is checked with data first; "auto" falls back, loudly */
-    const dk_log *log; /* borrowed, may be NULL */
+    bool probe; /* the transport is checked with data first; "auto" falls back, loudly */
+    dk_device_lane *lane; /* taken: of the device whose memory calls will name, for backends
+                             that enqueue them there, which is xccl's way; NULL: the host's */
+    const dk_log *log;    /* borrowed, may be NULL */
 } dk_comm_options;
 
 /* Owned. The address of the meeting is used once. */
@@ -55,6 +58,15 @@ int dk_comm_rank(const dk_comm *comm);
 int dk_comm_ranks(const dk_comm *comm);
 const char *dk_comm_name(const dk_comm *comm);    /* "sp" */
 const char *dk_comm_backend(const dk_comm *comm); /* "shm" */
+/* Borrowed; NULL: all memory is the host's. */
+dk_device_lane *dk_comm_lane(const dk_comm *comm);
+bool dk_comm_has_messages(const dk_comm *comm); /* send and receive */
+
+/* The next call of this communicator begins when wait(mark) has returned, which the thread that
+   carries the call calls once, unless an earlier call has failed: what it works on is being
+   computed until then. */
+typedef void dk_comm_wait_fn(void *mark);
+void dk_comm_after(dk_comm *comm, dk_comm_wait_fn *wait, void *mark);
 
 /* From any thread: all calls of the outermost group, here and on other ranks, fail soon. */
 void dk_comm_abandon(dk_comm *comm, const char *why);

@@ -40,8 +40,13 @@ dk_status dk_transport_module_open(dk_transport **out, const char *kind,
 {
     void *handle;
     const dk_transport_module *module;
-    DK_TRY(dk_transport_module_load(&handle, &module, kind, err));
-    dk_status status = module->open(out, options, err);
+    dk_status status = dk_transport_module_load(&handle, &module, kind, err);
+    if (status != DK_OK) {
+        dk_device_lane *lane = options->lane;
+        dk_device_lane_close(&lane);
+        return status;
+    }
+    status = module->open(out, options, err);
     if (status == DK_OK) {
         (*out)->module = handle;
     } else {

@@ -63,6 +63,7 @@ static dk_status open_shm_instead(dk_comm **out, const dk_comm_options *options,
     dk_comm_options instead = *options;
     dk_string_printf(&key, "%s/shm", options->key != NULL ? options->key : "");
     instead.backend = "shm";
+    instead.lane = NULL; /* gone with the first one */
     instead.key = key.data;
     dk_status status = open_one(out, &instead, err);
     dk_string_release(&key);

@@ -1,6 +1,6 @@
 /* What carries the calls of a communicator: one process's end of a group of ranks. Transports
-   move bytes of host memory; everything else (checks, dimensions, asynchronous calls, counting)
-   is communicator.c's.
+   move bytes of host memory, or of that and a device's (see lane); everything else (checks,
+   dimensions, asynchronous calls, counting) is communicator.c's.
 
    All ranks of a group make the same calls in the same order. A call returns when this rank's
    part is done: its buffers may be used again. A call that does not end by its deadline returns
@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/lane.h"
 #include "tensor/dtype.h"
 
 typedef enum dk_reduction { DK_REDUCE_SUM, DK_REDUCE_MAX } dk_reduction;
@@ -30,8 +31,8 @@ typedef struct dk_comm_at {
 
 typedef struct dk_transport_ops {
     const char *name; /* "shm" */
-    /* data[count] = the reduction over all ranks; F32, BF16 (summed in f32, rounded once) and
-       I32. Every rank gets the same bits. */
+    /* data[count] = the reduction over all ranks; F32, BF16 (summed in f32, rounded once; on a
+       device as its library does) and I32. Every rank gets the same bits. */
     dk_status (*all_reduce)(dk_transport *t, void *data, dk_dtype type, size_t count,
                             dk_reduction reduction, const dk_comm_at *at, dk_error *err);
     /* dst[counts[rank]] = this rank's part of the reduction of src[sum of counts]. NULL: made
@@ -67,8 +68,10 @@ typedef struct dk_transport_ops {
 /* The common head; each kind extends it. */
 struct dk_transport {
     const dk_transport_ops *ops;
-    int rank, ranks; /* of this group */
-    void *module;    /* of the outermost group: what it was loaded from; NULL: built in */
+    int rank, ranks;      /* of this group */
+    void *module;         /* of the outermost group: what it was loaded from; NULL: built in */
+    dk_device_lane *lane; /* buffers may be its device's memory; NULL: they are the host's.
+                             Owned by the outermost group */
 };
 
 enum { DK_COMM_MOST_RANKS = 64 };
@@ -82,7 +85,8 @@ typedef struct dk_transport_options {
     bool cores_are_short; /* more ranks on this host than it has cores */
     bool copies; /* shm: large messages go through its slots too, as where ranks cannot read
                     each other's memory; for tests */
-    const dk_log *log; /* borrowed, may be NULL */
+    dk_device_lane *lane; /* taken: what the calls are enqueued on; NULL: host memory */
+    const dk_log *log;    /* borrowed, may be NULL */
 } dk_transport_options;
 
 /* One rank alone. */
@@ -93,25 +97,14 @@ DK_MUST_USE dk_status dk_transport_shm(dk_transport **out, const dk_transport_op
 
 /* What a module exports under the name "dk_transport_module_get": libdarkroom-mpi.so,
    libdarkroom-xccl.so. */
-enum { DK_TRANSPORT_MODULE_VERSION = 1 };
+enum { DK_TRANSPORT_MODULE_VERSION = 2 };
 #define DK_TRANSPORT_MODULE_SYMBOL "dk_transport_module_get"
-
-/* Where a transport on device memory (libdarkroom-xccl.so) enqueues its calls. */
-typedef struct dk_transport_queue {
-    int device;                  /* its number, as the library counts */
-    void *queue;                 /* sycl::queue *; borrowed until the transport is closed */
-    void (*wait)(void *context); /* returns when the queue is empty */
-    void *context;
-} dk_transport_queue;
 
 typedef struct dk_transport_module {
     int version;
     size_t transport_bytes; /* sizeof(dk_transport): a module of another build is refused */
     const char *libraries;  /* for reports: "Open MPI 4.1.4" */
     dk_status (*open)(dk_transport **out, const dk_transport_options *options, dk_error *err);
-    /* The same for memory of a device that the host can address too; NULL: there is none. */
-    dk_status (*open_on_queue)(dk_transport **out, const dk_transport_options *options,
-                               const dk_transport_queue *queue, dk_error *err);
 } dk_transport_module;
 typedef const dk_transport_module *dk_transport_module_get_fn(void);
 

@@ -43,6 +43,10 @@ typedef struct dk_device_ops {
     void (*close)(dk_device *device);
     /* Waits for what is enqueued; NULL: every operation is done when it returns. */
     dk_status (*sync)(dk_device *device, dk_error *err);
+    /* A place behind all that is enqueued so far, NULL: it failed; and waiting for it, once,
+       from any thread. NULL: every operation is done when it returns. */
+    void *(*mark)(dk_device *device);
+    void (*wait_for)(void *mark);
     size_t (*scratch_bytes)(const dk_device *device);
     void (*forget_scratch)(dk_device *device);
     /* NULL: operations read weights where they lie. */

@@ -4,6 +4,7 @@
 #define DK_DEVICE_MODULE_H
 
 #include "device/device.h"
+#include "device/lane.h"
 
 /* One device that a module found. */
 typedef struct dk_device_info {
@@ -17,13 +18,14 @@ typedef struct dk_device_info {
 } dk_device_info;
 
 /* Grows with every change of this interface or of a struct that crosses it. */
-enum { DK_DEVICE_MODULE_VERSION = 6 };
+enum { DK_DEVICE_MODULE_VERSION = 7 };
 
 typedef struct dk_device_module {
     int version;
     size_t device_bytes;   /* sizeof(dk_device): a module of another build is refused */
     const char *libraries; /* what it was linked with, for reports: "oneDNN 3.13.0, …" */
     dk_status (*open)(dk_device **out, const dk_device_options *options, dk_error *err);
+    dk_status (*open_lane)(dk_device_lane **out, const char *name, dk_error *err);
     /* Up to `most` devices; returns how many there are. */
     int (*list)(dk_device_info *out, int most);
 } dk_device_module;

@@ -9,20 +9,20 @@
 
 enum { MOST_TEXT_BYTES = 1 << 26 };
 
-/* Where the world's backend is `backend` and its ranks are on one host: a further communicator
-   of all of them, through shared memory, whose calls wait for none of the world's. */
-static dk_status open_beside(dk_comm **out, const dk_comm *world, const char *backend,
-                             const char *name, const dk_comm_options *options, dk_error *err)
+/* Where the world's ranks are on one host: a further communicator of all of them, through
+   shared memory, whose calls wait for none of the world's. */
+static dk_status open_beside(dk_comm **out, const char *name, const dk_comm_options *options,
+                             dk_error *err)
 {
     const char *address = options->address;
-    if (strcmp(dk_comm_backend(world), backend) != 0 || address == NULL ||
-        !dk_starts_with(address, "unix:")) {
+    if (address == NULL || !dk_starts_with(address, "unix:")) {
         return DK_OK;
     }
     dk_string other = DK_STRING_EMPTY;
     dk_string_printf(&other, "%s-%s", address, name);
     dk_comm_options beside = *options;
     beside.backend = "shm";
+    beside.lane = NULL;
     beside.address = other.data;
     dk_status status = dk_comm_open(out, &beside, err);
     dk_string_release(&other);
@@ -31,14 +31,16 @@ static dk_status open_beside(dk_comm **out, const dk_comm *world, const char *ba
 
 /* oneCCL's threads spin while they wait, and its calls cost more than a word is worth: small
    messages and orders go through shared memory. Weights on their way would hold up what a block
-   exchanges: shared memory has a thread for them alone. */
+   exchanges, and lie on the host: shared memory has a thread for them alone. */
 static dk_status open_others(dk_ranks *ranks, const dk_comm_options *options, int shards,
                              dk_error *err)
 {
-    DK_TRY(open_beside(&ranks->quiet, ranks->world, "xccl", "quiet", options, err));
-    return shards > 0
-               ? open_beside(&ranks->weights, ranks->world, "shm", "weights", options, err)
-               : DK_OK;
+    const char *backend = dk_comm_backend(ranks->world);
+    bool shares = strcmp(backend, "shm") == 0 || dk_comm_lane(ranks->world) != NULL;
+    if (strcmp(backend, "xccl") == 0) {
+        DK_TRY(open_beside(&ranks->quiet, "quiet", options, err));
+    }
+    return shards > 0 && shares ? open_beside(&ranks->weights, "weights", options, err) : DK_OK;
 }
 
 /* What this program starts on one host comes to the meeting within the time of a call; who is
@@ -49,6 +51,28 @@ static double start_seconds(const dk_engine_options *options)
     return ours && options->dist_timeout > 0 && options->dist_timeout < DK_COMM_START_S
                ? options->dist_timeout
                : 0;
+}
+
+/* oneCCL works on the device's memory where it is asked for by name, and on GPUs, whose memory
+   the host cannot address. A device that is not there is reported when it is opened, on all
+   ranks. NULL: calls work on the host's memory. */
+static dk_device_lane *open_lane(const dk_engine_options *options, const dk_log *log)
+{
+    static const char *const names[] = {"xccl", "ccl", "oneccl"};
+    const char *backend = options->distributed_backend;
+    bool chooses = backend == NULL || strcmp(backend, "auto") == 0, wanted = false;
+    dk_device_lane *lane = NULL;
+    dk_error err;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        wanted = wanted || (!chooses && strcmp(backend, names[i]) == 0);
+    }
+    if (chooses) {
+        wanted = strcmp(options->device, "xpu:cpu") != 0;
+    }
+    if (wanted && dk_device_lane_open(&lane, options->device, &err) != DK_OK) {
+        dk_log_warn(log, "ranks communicate through host memory: %s", err.message);
+    }
+    return lane;
 }
 
 /* shards: ranks that share weights out; 0: none do. */
@@ -123,6 +147,7 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
                                   .start_s = start_seconds(options),
                                   .deadline_s = options->dist_timeout,
                                   .probe = true,
+                                  .lane = open_lane(options, log),
                                   .log = log};
     dk_ranks *ranks = dk_alloc(sizeof *ranks);
     dk_status status = dk_comm_open(&ranks->world, &comm, err);
@@ -136,8 +161,9 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
         dk_ranks_close(&ranks);
         return status;
     }
-    dk_log_info(log, "rank %d of %d over %s: dp %d, cfg %d, ring %d, ulysses %d, tp %d",
-                dk_comm_rank(ranks->world), world, dk_comm_backend(ranks->world), layout.dp,
+    dk_log_info(log, "rank %d of %d over %s%s: dp %d, cfg %d, ring %d, ulysses %d, tp %d",
+                dk_comm_rank(ranks->world), world, dk_comm_backend(ranks->world),
+                dk_comm_lane(ranks->world) != NULL ? " on the device's queue" : "", layout.dp,
                 layout.cfg, layout.ring, layout.ulysses, layout.tp);
     *out = ranks;
     return DK_OK;

@@ -31,13 +31,44 @@ void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error)
     }
 }
 
-/* Waits for what the device was given. */
-static void fence(dk_nn *nn)
+/* The next call comes after all that the device was given, which its thread waits for. */
+static void follow(dk_nn *nn, dk_comm *comm)
 {
-    dk_error err;
-    if (nn->device->ops->sync != NULL && nn->device->failed == DK_OK &&
-        dk_device_sync(nn->device, &err) != DK_OK) {
-        keep_failure(nn, &err);
+    const dk_device_ops *ops = nn->device->ops;
+    if (ops->mark != NULL && nn->device->failed == DK_OK) {
+        void *mark = ops->mark(nn->device);
+        dk_comm_after(comm, mark != NULL ? ops->wait_for : NULL, mark);
+    }
+}
+
+/* Whether calls work on memory of the host, and the device's is none: it is copied, which waits
+   for what the device was given. */
+static bool goes_through_host(const dk_nn *nn, const dk_comm *comm)
+{
+    return !nn->device->host_memory && dk_comm_lane(comm) == NULL;
+}
+
+/* Where a call finds `bytes` of x: there, or in a copy on the host; owned then. read: of what
+   is there. */
+static void *borrow(dk_nn *nn, dk_comm *comm, void *x, size_t bytes, bool read)
+{
+    if (!goes_through_host(nn, comm)) {
+        follow(nn, comm);
+        return x;
+    }
+    void *host = dk_alloc(bytes);
+    if (read) {
+        dk_device_read(nn->device, host, x, bytes);
+    }
+    return host;
+}
+
+/* After the call. */
+static void give_back(dk_nn *nn, void *x, void *borrowed, size_t bytes)
+{
+    if (borrowed != x) {
+        dk_device_write(nn->device, x, borrowed, bytes);
+        dk_free(borrowed);
     }
 }
 
@@ -72,7 +103,7 @@ typedef struct gathering {
     int root;
 } gathering;
 
-static void gather_on_host(dk_nn *nn, const gathering *g, void *dst, const void *src)
+static void make_gather(dk_nn *nn, const gathering *g, void *dst, const void *src)
 {
     dk_error err;
     size_t outer = (size_t)g->outer;
@@ -89,16 +120,16 @@ static void gather(dk_nn *nn, const gathering *g, const dk_tensor *whole, const 
     if (!dk_nn_calls(nn)) {
         return;
     }
-    fence(nn);
-    if (nn->device->host_memory) {
-        gather_on_host(nn, g, whole->data, mine->data);
+    if (!goes_through_host(nn, g->comm)) {
+        follow(nn, g->comm);
+        make_gather(nn, g, whole->data, mine->data);
         return;
     }
     bool receives = g->root == EVERY_RANK || g->root == dk_comm_rank(g->comm);
     size_t own = dk_tensor_bytes(mine), all = receives ? dk_tensor_bytes(whole) : 0;
     char *host = dk_alloc(own + all);
     dk_device_read(nn->device, host, mine->data, own);
-    gather_on_host(nn, g, host + own, host);
+    make_gather(nn, g, host + own, host);
     dk_device_write(nn->device, whole->data, host + own, all);
     dk_free(host);
 }
@@ -154,19 +185,12 @@ void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x)
     if (comm == NULL || !dk_nn_calls(nn)) {
         return;
     }
-    fence(nn);
-    void *host = nn->device->host_memory ? x->data : dk_alloc(bytes);
-    if (host != x->data) {
-        dk_device_read(nn->device, host, x->data, bytes);
-    }
+    void *data = borrow(nn, comm, x->data, bytes, true);
     dk_nn_note_call(nn,
-                    dk_comm_all_reduce(comm, host, x->dtype, (size_t)dk_tensor_count(x),
+                    dk_comm_all_reduce(comm, data, x->dtype, (size_t)dk_tensor_count(x),
                                        DK_REDUCE_SUM, &err),
                     &err);
-    if (host != x->data) {
-        dk_device_write(nn->device, x->data, host, bytes);
-        dk_free(host);
-    }
+    give_back(nn, x->data, data, bytes);
 }
 
 bool dk_nn_leads(const dk_nn *nn)
@@ -202,16 +226,9 @@ static void broadcast(dk_nn *nn, dk_comm *comm, const dk_tensor *x, int root)
     if (comm == NULL || !dk_nn_calls(nn)) {
         return;
     }
-    fence(nn);
-    void *host = nn->device->host_memory ? x->data : dk_alloc(bytes);
-    if (host != x->data && dk_comm_rank(comm) == root) {
-        dk_device_read(nn->device, host, x->data, bytes);
-    }
-    dk_nn_note_call(nn, dk_comm_broadcast(comm, host, bytes, root, &err), &err);
-    if (host != x->data) {
-        dk_device_write(nn->device, x->data, host, bytes);
-        dk_free(host);
-    }
+    void *data = borrow(nn, comm, x->data, bytes, dk_comm_rank(comm) == root);
+    dk_nn_note_call(nn, dk_comm_broadcast(comm, data, bytes, root, &err), &err);
+    give_back(nn, x->data, data, bytes);
 }
 
 void dk_nn_share_tensor(dk_nn *nn, const dk_tensor *x)
@@ -293,12 +310,14 @@ static size_t sum(const size_t *sizes, int count)
     return total;
 }
 
-/* Buffers of a call on the host; *src and *dst are replaced where they are the device's. */
+/* Buffers of a call, which comes after what the device was given; *src and *dst are replaced
+   where they go through the host. */
 static dk_nn_transfer prepare(dk_nn *nn, dk_comm *comm, void **dst, size_t dst_bytes,
                               const void **src, size_t src_bytes)
 {
     dk_nn_transfer t = {.comm = comm, .dst = *dst, .dst_bytes = dst_bytes};
-    if (nn->device->host_memory) {
+    if (!goes_through_host(nn, comm)) {
+        follow(nn, comm);
         return t;
     }
     t.host = dk_alloc(src_bytes + dst_bytes);
@@ -316,7 +335,6 @@ dk_nn_transfer dk_nn_start_all_to_all(dk_nn *nn, dk_comm *comm, void *dst,
     if (!dk_nn_calls(nn)) {
         return (dk_nn_transfer){0};
     }
-    fence(nn);
     int ranks = dk_comm_ranks(comm);
     dk_nn_transfer t =
         prepare(nn, comm, &dst, sum(dst_bytes, ranks), &src, sum(src_bytes, ranks));
@@ -330,7 +348,6 @@ dk_nn_transfer dk_nn_start_shift(dk_nn *nn, dk_comm *comm, void *dst, size_t dst
     if (!dk_nn_calls(nn)) {
         return (dk_nn_transfer){0};
     }
-    fence(nn);
     dk_nn_transfer t = prepare(nn, comm, &dst, dst_bytes, &src, src_bytes);
     t.ticket = dk_comm_start_shift(comm, dst, dst_bytes, src, src_bytes);
     return t;

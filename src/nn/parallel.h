@@ -4,8 +4,9 @@
 
    A failure of a call is kept by the device, like that of an operation; after it this rank is
    cut off. One whose device failed makes its calls all the same, so that nobody waits for it,
-   and tells at the next check. A dry run calls nobody. What a call reads has been computed when
-   it starts; where the host cannot address the device's memory it goes through the host's. */
+   and tells at the next check. A dry run calls nobody. A call waits, in a thread of its own,
+   until what it reads is computed, and not for what the device is given after it; where neither
+   the host nor the transport can address the device's memory it goes through the host's. */
 #ifndef DK_NN_PARALLEL_H
 #define DK_NN_PARALLEL_H
 

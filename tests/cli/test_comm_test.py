@@ -18,6 +18,7 @@ if os.path.exists(f"{BUILD}/libdarkroom-xccl.so"):
     BACKENDS.append("xccl")
 SMALL = ["--max-bytes", "70000"]
 needs_mpi = unittest.skipUnless("mpi" in BACKENDS, "this build has no module for MPI")
+HAS_XPU = os.path.exists(f"{BUILD}/libdarkroom-xpu.so")
 needs_xccl = unittest.skipUnless("xccl" in BACKENDS, "this build has no module for oneCCL")
 
 
@@ -38,6 +39,16 @@ class RightRanks(CommandTest):
                     self.assertGreater(report["checks"], 300)
                     self.check_calls(report)
 
+    @unittest.skipUnless(HAS_XPU and "xccl" in BACKENDS, "this build has no module for Intel GPUs")
+    def test_memory_of_a_device(self):
+        for ranks in (2, 3):
+            with self.subTest(ranks=ranks):
+                done = self.passes("comm-test", "--backend", "xccl", "--device", "xpu:cpu", "--num-gpus", ranks, *SMALL, "--json")
+                report = json.loads(done.stdout)
+                self.assertEqual((report["backend"], report["device"], report["passed"]), ("xccl", "xpu:cpu", True))
+                self.assertGreater(report["checks"], 300)
+                self.check_calls(report)
+
     def check_calls(self, report):
         calls = {call["call"] for call in report["calls"]}
         offered = {"all_reduce", "reduce_scatter", "all_gather", "gather", "all_to_all", "broadcast", "send", "shift", "barrier"}
@@ -50,7 +61,7 @@ class RightRanks(CommandTest):
 
     def test_the_table(self):
         done = self.passes("comm-test", "--backend", "shm", "--max-bytes", "4096")
-        self.assertIn("2 ranks over shm", done.stdout)
+        self.assertIn("2 ranks over shm, memory of cpu", done.stdout)
         self.assertRegex(done.stdout, r"all_reduce +BF16 +4 KiB +[\d.]+ +[\d.]+ +[\d.]+")
 
     def test_nothing_is_left(self):
@@ -76,6 +87,13 @@ class WrongRanks(CommandTest):
             with self.subTest(backend=backend):
                 self.assertRegex(all_output(self.fault(backend, "late:1")), r"rank 1 did not arrive|did not arrive: rank 1")
 
+    @unittest.skipUnless(HAS_XPU and "xccl" in BACKENDS, "this build has no module for Intel GPUs")
+    def test_faults_on_a_device(self):
+        flags = ("comm-test", "--backend", "xccl", "--device", "xpu:cpu", *SMALL, "--deadline-s", "2", "--inject")
+        self.fails(15, ["rank 1 did not arrive in time"], *flags, "late:1")
+        self.fails(12, ["rank 1 brought wrong data"], *flags, "corrupt:1")
+        self.fails(9, ["rank 1"], *flags, "kill:1")
+
     def test_a_dead_rank_is_named(self):
         for backend in BACKENDS:
             with self.subTest(backend=backend):
@@ -89,6 +107,7 @@ class WrongRanks(CommandTest):
 
     def test_flags(self):
         self.fails(2, ["'nccl'", "auto, xccl, mpi, shm"], "comm-test", "--backend", "nccl")
+        self.fails(2, ["'shm'", "--backend xccl or auto"], "comm-test", "--backend", "shm", "--device", "xpu:cpu")
         self.fails(3, ["libdarkroom-xccl.so"], "comm-test", "--backend", "ccl", env={"DARKROOM_MODULE_PATH": "/nonexistent"})
         self.fails(2, ["late:RANK, kill:RANK and corrupt:RANK"], "comm-test", "--inject", "sleep:1")
         self.fails(2, ["there is no rank 7"], "comm-test", "--backend", "shm", "--inject", "late:7")

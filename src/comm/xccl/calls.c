@@ -61,7 +61,12 @@ dk_status dk_xccl_make(dk_xccl_transport *t, onecclComm_t *made, const dk_xccl_c
     if (shown) {
         mine = 1 + atomic_fetch_add(&f->board->begun[t->group][t->world[t->base.rank]], 1);
     }
-    dk_status status = dk_xccl_carrier_call(f->carrier, made, call, at, err);
+    dk_xccl_call staged = *call;
+    DK_TRY(dk_xccl_stage(&t->staging, t->base.lane, t->base.ranks, &staged, err));
+    dk_status status = dk_xccl_carrier_call(f->carrier, made, &staged, at, err);
+    if (status == DK_OK) {
+        return dk_xccl_unstage(&t->staging, t->base.lane, err);
+    }
     return status == DK_TIMEOUT && shown ? name_missing(t, mine, at, err) : status;
 }
 
@@ -94,13 +99,13 @@ static dk_status all_reduce_bf16(dk_xccl_transport *t, uint16_t *data, size_t co
                                  dk_reduction reduction, const dk_comm_at *at, dk_error *err)
 {
     size_t block = smaller(count, SCRATCH_BYTES / sizeof(float));
-    DK_TRY(
-        dk_try_reserve(&t->scratch, &t->scratch_bytes, block * sizeof(float), MEMORY_FOR, err));
+    DK_TRY(dk_lane_reserve(NULL, &t->scratch, block * sizeof(float), MEMORY_FOR, err));
+    float *wide = t->scratch.memory;
     for (size_t begin = 0; begin < count; begin += block) {
         size_t part = smaller(block, count - begin);
-        dk_convert_to_f32(t->scratch, data + begin, DK_BF16, (int64_t)part);
-        DK_TRY(reduce_piece(t, t->scratch, onecclFloat32, part, reduction, at, err));
-        dk_convert_from_f32(data + begin, DK_BF16, t->scratch, (int64_t)part);
+        dk_convert_to_f32(wide, data + begin, DK_BF16, (int64_t)part);
+        DK_TRY(reduce_piece(t, wide, onecclFloat32, part, reduction, at, err));
+        dk_convert_from_f32(data + begin, DK_BF16, wide, (int64_t)part);
     }
     return DK_OK;
 }
@@ -111,7 +116,7 @@ dk_status dk_xccl_all_reduce(dk_transport *base, void *data, dk_dtype type, size
     dk_xccl_transport *t = own(base);
     size_t unit = dk_dtype_bytes(type);
     DK_TRY(check_type(type, at, err));
-    if (type == DK_BF16 && !t->family->on_device) {
+    if (type == DK_BF16 && base->lane == NULL) {
         return all_reduce_bf16(t, data, count, reduction, at, err);
     }
     onecclDataType_t as = type == DK_F32    ? onecclFloat32
@@ -162,16 +167,16 @@ dk_status dk_xccl_reduce_scatter(dk_transport *base, void *dst, const void *src,
                                        reduction == DK_REDUCE_SUM ? onecclSum : onecclMax};
         return total > 0 ? dk_xccl_make(t, NULL, &call, at, err) : DK_OK;
     }
-    size_t room = total * unit + SCRATCH_BYTES, before = sum(counts, base->rank);
-    void *whole;
-    DK_TRY(dk_try_alloc(&whole, room, MEMORY_FOR, err));
-    memcpy(whole, src, total * unit);
-    dk_status status = dk_xccl_all_reduce(base, whole, type, total, reduction, at, err);
-    if (status == DK_OK) {
-        memcpy(dst, (char *)whole + before * unit, counts[base->rank] * unit);
-        dk_free(whole); /* after a failure the call that was left behind has it */
-    }
-    return status;
+    dk_lane_memory whole = {0};
+    DK_TRY(dk_lane_reserve(base->lane, &whole, total * unit, MEMORY_FOR, err));
+    dk_lane_copy(base->lane, whole.memory, src, total * unit);
+    /* After a failure the call that was left behind has the memory. */
+    DK_TRY(dk_xccl_all_reduce(base, whole.memory, type, total, reduction, at, err));
+    dk_lane_copy(base->lane, dst, (char *)whole.memory + sum(counts, base->rank) * unit,
+                 counts[base->rank] * unit);
+    DK_TRY(dk_lane_wait(base->lane, at->what, err));
+    dk_lane_release(base->lane, &whole);
+    return DK_OK;
 }
 
 static dk_xccl_call of_bytes(const dk_xccl_transport *t, dk_xccl_kind kind, void *dst,
@@ -199,20 +204,20 @@ dk_status dk_xccl_all_gather(dk_transport *base, void *dst, const void *src,
         most = bytes[i] > most ? bytes[i] : most;
     }
     size_t block = smaller(most, SCRATCH_BYTES / ranks);
-    DK_TRY(
-        dk_try_reserve(&t->scratch, &t->scratch_bytes, (ranks + 1) * block, MEMORY_FOR, err));
-    char *out = (char *)t->scratch + ranks * block;
+    DK_TRY(dk_lane_reserve(base->lane, &t->scratch, (ranks + 1) * block, MEMORY_FOR, err));
+    char *in = t->scratch.memory, *out = in + ranks * block;
     for (size_t begin = 0; begin < most; begin += block) {
         if (mine > begin) {
-            memcpy(out, (const char *)src + begin, smaller(block, mine - begin));
+            dk_lane_copy(base->lane, out, (const char *)src + begin,
+                         smaller(block, mine - begin));
         }
-        const dk_xccl_call call = of_bytes(t, DK_XCCL_ALL_GATHER, t->scratch, out, block);
+        const dk_xccl_call call = of_bytes(t, DK_XCCL_ALL_GATHER, in, out, block);
         DK_TRY(dk_xccl_make(t, NULL, &call, at, err));
         char *place = dst;
         for (size_t i = 0; i < ranks; i++) {
             if (bytes[i] > begin) {
-                memcpy(place + begin, (char *)t->scratch + i * block,
-                       smaller(block, bytes[i] - begin));
+                dk_lane_copy(base->lane, place + begin, in + i * block,
+                             smaller(block, bytes[i] - begin));
             }
             place += bytes[i];
         }
@@ -241,24 +246,24 @@ static dk_status agree_on_sizes(dk_xccl_transport *t, size_t *most, size_t *leas
 }
 
 /* Bytes [begin, begin + block) of each part, between parts of their own sizes and blocks. */
-static void pack(char *blocks, const char *parts, const size_t *bytes, int ranks, size_t begin,
-                 size_t block)
+static void pack(const dk_transport *t, char *blocks, const char *parts, const size_t *bytes,
+                 size_t begin, size_t block)
 {
-    for (int i = 0; i < ranks; i++) {
+    for (int i = 0; i < t->ranks; i++) {
         if (bytes[i] > begin) {
-            memcpy(blocks, parts + begin, smaller(block, bytes[i] - begin));
+            dk_lane_copy(t->lane, blocks, parts + begin, smaller(block, bytes[i] - begin));
         }
         blocks += block;
         parts += bytes[i];
     }
 }
 
-static void unpack(char *parts, const char *blocks, const size_t *bytes, int ranks,
+static void unpack(const dk_transport *t, char *parts, const char *blocks, const size_t *bytes,
                    size_t begin, size_t block)
 {
-    for (int i = 0; i < ranks; i++) {
+    for (int i = 0; i < t->ranks; i++) {
         if (bytes[i] > begin) {
-            memcpy(parts + begin, blocks, smaller(block, bytes[i] - begin));
+            dk_lane_copy(t->lane, parts + begin, blocks, smaller(block, bytes[i] - begin));
         }
         blocks += block;
         parts += bytes[i];
@@ -277,13 +282,13 @@ dk_status dk_xccl_all_to_all(dk_transport *base, void *dst, const size_t *dst_by
         return most > 0 ? dk_xccl_make(t, NULL, &call, at, err) : DK_OK;
     }
     size_t block = smaller(most, SCRATCH_BYTES / ranks);
-    DK_TRY(dk_try_reserve(&t->scratch, &t->scratch_bytes, 2 * ranks * block, MEMORY_FOR, err));
-    char *in = t->scratch, *out = in + ranks * block;
+    DK_TRY(dk_lane_reserve(base->lane, &t->scratch, 2 * ranks * block, MEMORY_FOR, err));
+    char *in = t->scratch.memory, *out = in + ranks * block;
     for (size_t begin = 0; begin < most; begin += block) {
-        pack(out, src, src_bytes, base->ranks, begin, block);
+        pack(base, out, src, src_bytes, begin, block);
         const dk_xccl_call call = of_bytes(t, DK_XCCL_ALL_TO_ALL, in, out, block);
         DK_TRY(dk_xccl_make(t, NULL, &call, at, err));
-        unpack(dst, in, dst_bytes, base->ranks, begin, block);
+        unpack(base, dst, in, dst_bytes, begin, block);
     }
     return DK_OK;
 }

@@ -18,10 +18,11 @@ struct dk_xccl_carrier {
     pthread_mutex_t lock; /* of all that follows, but what the thread has taken */
     pthread_cond_t given, done;
     state state;
-    dk_xccl_queue queue;
+    dk_device_lane *lane; /* borrowed; NULL: host memory */
     dk_xccl_call call;
     onecclComm_t made;
     int result;
+    bool device_failed; /* though oneCCL enqueued the call */
     onecclUniqueId id;
     bool failed;   /* a call has: no more */
     bool left;     /* its owner is gone: the thread frees everything, should it ever return */
@@ -99,11 +100,10 @@ static void *work(void *context)
         }
         onecclComm_t made = NULL;
         pthread_mutex_unlock(&c->lock);
-        int result = make_call(&c->call, &made, c->queue.queue);
-        if (result == onecclSuccess && c->queue.wait != NULL) {
-            c->queue.wait(c->queue.context);
-        }
+        int result = make_call(&c->call, &made, c->lane != NULL ? c->lane->queue : NULL);
+        bool waited = result != onecclSuccess || c->lane == NULL || c->lane->wait(c->lane);
         pthread_mutex_lock(&c->lock);
+        c->device_failed = !waited;
         c->made = made;
         c->result = result;
         c->state = DONE;
@@ -116,12 +116,11 @@ static void *work(void *context)
     }
 }
 
-dk_status dk_xccl_carrier_create(dk_xccl_carrier **out, const dk_xccl_queue *queue,
-                                 dk_error *err)
+dk_status dk_xccl_carrier_create(dk_xccl_carrier **out, dk_device_lane *lane, dk_error *err)
 {
     dk_xccl_carrier *c = dk_alloc(sizeof *c);
     pthread_condattr_t attributes;
-    *c = (dk_xccl_carrier){.queue = *queue, .lost_rank = -1};
+    *c = (dk_xccl_carrier){.lane = lane, .lost_rank = -1};
     pthread_mutex_init(&c->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -201,6 +200,9 @@ static dk_status wait_for(dk_xccl_carrier *c, const dk_comm_at *at, dk_error *er
     if (c->result != onecclSuccess) {
         return dk_fail(err, DK_NETWORK, "%s: oneCCL says: %s", at->what,
                        onecclGetErrorString(c->result));
+    }
+    if (c->device_failed) {
+        return dk_fail(err, DK_DEVICE, "%s: the device does not answer any more", at->what);
     }
     return DK_OK;
 }

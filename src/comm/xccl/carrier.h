@@ -33,19 +33,12 @@ typedef struct dk_xccl_call {
     onecclRedOp_t reduction;
     int root, to, from;
     int color, key;           /* of a split */
-    int rank, ranks, device;  /* of the beginning; device -1: host memory */
+    int rank, ranks, device;  /* of the beginning; device -1: no GPU */
     const onecclUniqueId *id; /* borrowed for the call; on time-out too: see _id */
 } dk_xccl_call;
 
-/* What the calls are enqueued on; all NULL: host memory. wait returns when the queue is empty.
- */
-typedef struct dk_xccl_queue {
-    void *queue;
-    void (*wait)(void *context);
-    void *context;
-} dk_xccl_queue;
-
-DK_MUST_USE dk_status dk_xccl_carrier_create(dk_xccl_carrier **out, const dk_xccl_queue *queue,
+/* lane: what the calls are enqueued on and waited for; borrowed, NULL: host memory. */
+DK_MUST_USE dk_status dk_xccl_carrier_create(dk_xccl_carrier **out, dk_device_lane *lane,
                                              dk_error *err);
 /* Leaves the thread, and the memory that it uses, behind when it is in a call. */
 void dk_xccl_carrier_destroy(dk_xccl_carrier *carrier);

@@ -14,15 +14,16 @@ static void set(const char *name, const char *value, const dk_log *log)
     }
 }
 
-void dk_xccl_set_up(bool has_device, bool cores_are_short, bool one_host, const dk_log *log)
+void dk_xccl_set_up(const dk_device_lane *lane, bool cores_are_short, bool one_host,
+                    const dk_log *log)
 {
     set("CCL_LOG_LEVEL", "error", log);
-    if (has_device) {
+    if (lane != NULL && lane->number >= 0) {
         set("CCL_ALLREDUCE", "ring", log);
         return;
     }
     set("CCL_ATL_TRANSPORT", "ofi", log);
-    set("CCL_PLUGIN", "ONECCL_LEGACY_CPU", log);
+    set("CCL_PLUGIN", lane != NULL ? "ONECCL_LEGACY" : "ONECCL_LEGACY_CPU", log);
     if (cores_are_short) {
         set("CCL_YIELD", "sched_yield", log);
         return;

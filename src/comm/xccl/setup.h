@@ -5,17 +5,20 @@
 #include <stdbool.h>
 
 #include "base/log.h"
+#include "device/lane.h"
 
 /* Before oneCCL is first used in this process; sets what the user has not set.
 
-   On host memory (has_device false): CCL_PLUGIN=ONECCL_LEGACY_CPU, and CCL_ATL_TRANSPORT=ofi,
-   since under mpirun it would look for Intel's MPI. Its workers spin, which a
-   host that has no core for each of them cannot afford: with a core for every rank
+   On host memory (lane NULL): CCL_PLUGIN=ONECCL_LEGACY_CPU, the one that takes no queue, and on
+   SYCL's CPU ONECCL_LEGACY, the GPUs', which it would not choose there; for both
+   CCL_ATL_TRANSPORT=ofi, since under mpirun it would look for Intel's MPI. Its workers spin,
+   which a host that has no core for each of them cannot afford: with a core for every rank
    CCL_WORKER_OFFLOAD=0 and CCL_ATL_SHM=1 (1 MiB is reduced in 0.11 ms, not 8 to 11), with more
    ranks than cores CCL_YIELD=sched_yield (1.2 ms; there the others would take 47).
-   On a device: CCL_ALLREDUCE=ring, since the default one of 2022.x is known to hang.
+   On a GPU: CCL_ALLREDUCE=ring, since the default one of 2022.x is known to hang.
    Always: CCL_LOG_LEVEL=error. What was set is logged at level debug. */
-void dk_xccl_set_up(bool has_device, bool cores_are_short, bool one_host, const dk_log *log);
+void dk_xccl_set_up(const dk_device_lane *lane, bool cores_are_short, bool one_host,
+                    const dk_log *log);
 
 /* oneCCL writes remarks to standard output while it begins, which belongs to the program: from
    _begin to _end they go to standard error, with what other threads print meanwhile. Returns

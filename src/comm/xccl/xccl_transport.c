@@ -1,9 +1,8 @@
 /* The transport over oneCCL: its life, and groups. Sums are made in oneCCL's order: their last
    bits may be others than those of shm and mpi.
 
-   On memory of a device (open_on_queue) the calls are enqueued on its SYCL queue, waited for,
-   and may send messages between two ranks, which crash in the plugin for host memory. That part
-   is compiled, and was not run on a device yet. */
+   With a lane the calls are enqueued on its SYCL queue and waited for, and on a GPU may be
+   messages between two ranks, which crash elsewhere. */
 #include "comm/xccl/xccl_transport.h"
 
 #include <stdio.h>
@@ -19,8 +18,6 @@
 
 static const double END_MS = 1e3, SERVE_MS = 500;
 enum { HOST_BYTES = 65 };
-
-static const dk_transport_ops host_ops, device_ops;
 
 static dk_xccl_transport *own(dk_transport *t)
 {
@@ -110,7 +107,12 @@ static void close_transport(dk_transport *base)
         close_family(f, failed);
     }
     if (!failed) {
-        dk_free(t->scratch);
+        dk_lane_release(base->lane, &t->scratch);
+        dk_lane_release(base->lane, &t->staging.src);
+        dk_lane_release(base->lane, &t->staging.dst);
+        if (t->outermost) {
+            dk_device_lane_close(&base->lane);
+        }
         dk_free(t);
     }
 }
@@ -214,7 +216,7 @@ static dk_xccl_transport *make_group(const dk_xccl_transport *t, const int *memb
                                      int group)
 {
     dk_xccl_transport *made = dk_alloc(sizeof *made);
-    made->base = (dk_transport){.ops = t->base.ops, .ranks = count};
+    made->base = (dk_transport){.ops = t->base.ops, .ranks = count, .lane = t->base.lane};
     made->family = t->family;
     made->group = group;
     for (int i = 0; i < count; i++) {
@@ -260,27 +262,27 @@ static dk_status split(dk_transport **out, dk_transport *base, int color, int ke
     return DK_OK;
 }
 
-static const dk_transport_ops host_ops = {.name = "xccl",
-                                          .all_reduce = dk_xccl_all_reduce,
-                                          .reduce_scatter = dk_xccl_reduce_scatter,
-                                          .all_gather = dk_xccl_all_gather,
-                                          .all_to_all = dk_xccl_all_to_all,
-                                          .broadcast = dk_xccl_broadcast,
-                                          .barrier = dk_xccl_barrier,
-                                          .split = split,
-                                          .abandon = abandon,
-                                          .close = close_transport};
-static const dk_transport_ops device_ops = {.name = "xccl",
+static const dk_transport_ops common_ops = {.name = "xccl",
                                             .all_reduce = dk_xccl_all_reduce,
                                             .reduce_scatter = dk_xccl_reduce_scatter,
                                             .all_gather = dk_xccl_all_gather,
                                             .all_to_all = dk_xccl_all_to_all,
                                             .broadcast = dk_xccl_broadcast,
-                                            .send_receive = dk_xccl_send_receive,
                                             .barrier = dk_xccl_barrier,
                                             .split = split,
                                             .abandon = abandon,
                                             .close = close_transport};
+static const dk_transport_ops gpu_ops = {.name = "xccl",
+                                         .all_reduce = dk_xccl_all_reduce,
+                                         .reduce_scatter = dk_xccl_reduce_scatter,
+                                         .all_gather = dk_xccl_all_gather,
+                                         .all_to_all = dk_xccl_all_to_all,
+                                         .broadcast = dk_xccl_broadcast,
+                                         .send_receive = dk_xccl_send_receive,
+                                         .barrier = dk_xccl_barrier,
+                                         .split = split,
+                                         .abandon = abandon,
+                                         .close = close_transport};
 
 /* Who is on which host; oneCCL is set up by that. */
 static dk_status meet_hosts(dk_xccl_family *f, const dk_transport_options *o, dk_error *err)
@@ -294,7 +296,7 @@ static dk_status meet_hosts(dk_xccl_family *f, const dk_transport_options *o, dk
         here += f->here[i];
     }
     f->one_host = here == o->ranks;
-    dk_xccl_set_up(f->on_device, o->cores_are_short || here > sysconf(_SC_NPROCESSORS_ONLN),
+    dk_xccl_set_up(o->lane, o->cores_are_short || here > sysconf(_SC_NPROCESSORS_ONLN),
                    f->one_host, o->log);
     return DK_OK;
 }
@@ -345,8 +347,7 @@ static void remove_shared(int code, void *context)
     shm_unlink(name);
 }
 
-static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
-                       const dk_transport_queue *queue, dk_error *err)
+static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o, dk_error *err)
 {
     dk_xccl_family *f = t->family;
     const dk_rendezvous_options meeting = {.address = o->address,
@@ -354,17 +355,15 @@ static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
                                            .rank = o->rank,
                                            .ranks = o->ranks,
                                            .deadline_ms = o->deadline_ms};
-    const dk_xccl_queue on = {
-        .queue = queue->queue, .wait = queue->wait, .context = queue->context};
     DK_TRY(dk_rendezvous_open(&f->meeting, &meeting, err));
     DK_TRY(meet_hosts(f, o, err));
-    DK_TRY(dk_xccl_carrier_create(&f->carrier, &on, err));
+    DK_TRY(dk_xccl_carrier_create(&f->carrier, o->lane, err));
     DK_TRY(meet_id(f, o, err));
     DK_TRY(dk_rendezvous_watch(f->meeting, lost, f, err));
     const dk_xccl_call call = {.kind = DK_XCCL_INIT,
                                .rank = o->rank,
                                .ranks = o->ranks,
-                               .device = f->on_device ? queue->device : -1,
+                               .device = o->lane != NULL ? o->lane->number : -1,
                                .id = dk_xccl_carrier_id(f->carrier)};
     const dk_comm_at at = {.what = "starting xccl", .deadline_ms = o->deadline_ms};
     /* oneCCL's own end talks to rank 0, and ends the process by a signal when that is gone. */
@@ -373,26 +372,28 @@ static dk_status begin(dk_xccl_transport *t, const dk_transport_options *o,
     return dk_xccl_make(t, &t->comm, &call, &at, err);
 }
 
-static dk_status open_on_queue(dk_transport **out, const dk_transport_options *o,
-                               const dk_transport_queue *queue, dk_error *err)
+static dk_status open_transport(dk_transport **out, const dk_transport_options *o,
+                                dk_error *err)
 {
+    dk_device_lane *lane = o->lane;
     if (o->ranks < 1 || o->ranks > DK_COMM_MOST_RANKS || o->rank < 0 || o->rank >= o->ranks) {
+        dk_device_lane_close(&lane);
         return dk_fail(err, DK_INVALID, "xccl: rank %d of %d, accepted are up to %d ranks",
                        o->rank, o->ranks, DK_COMM_MOST_RANKS);
     }
     dk_xccl_transport *t = dk_alloc(sizeof *t);
     t->family = dk_alloc(sizeof *t->family);
-    t->family->on_device = queue->queue != NULL;
     t->family->next_group = 1;
-    t->base = (dk_transport){.ops = queue->queue != NULL ? &device_ops : &host_ops,
+    t->base = (dk_transport){.ops = lane != NULL && lane->number >= 0 ? &gpu_ops : &common_ops,
                              .rank = o->rank,
-                             .ranks = o->ranks};
+                             .ranks = o->ranks,
+                             .lane = lane};
     t->outermost = true;
     for (int i = 0; i < o->ranks; i++) {
         t->world[i] = i;
     }
     int kept = dk_xccl_divert_begin();
-    dk_status status = begin(t, o, queue, err);
+    dk_status status = begin(t, o, err);
     dk_xccl_divert_end(kept);
     if (status != DK_OK) {
         close_transport(&t->base);
@@ -402,12 +403,6 @@ static dk_status open_on_queue(dk_transport **out, const dk_transport_options *o
     return DK_OK;
 }
 
-static dk_status open_on_host(dk_transport **out, const dk_transport_options *options,
-                              dk_error *err)
-{
-    return open_on_queue(out, options, &(dk_transport_queue){0}, err);
-}
-
 __attribute__((visibility("default"))) const dk_transport_module *dk_transport_module_get(void);
 
 const dk_transport_module *dk_transport_module_get(void)
@@ -415,7 +410,6 @@ const dk_transport_module *dk_transport_module_get(void)
     static const dk_transport_module module = {.version = DK_TRANSPORT_MODULE_VERSION,
                                                .transport_bytes = sizeof(dk_transport),
                                                .libraries = "oneCCL (C API 2022.1)",
-                                               .open = open_on_host,
-                                               .open_on_queue = open_on_queue};
+                                               .open = open_transport};
     return &module;
 }

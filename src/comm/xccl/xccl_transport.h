@@ -5,6 +5,7 @@
 #include "comm/rendezvous.h"
 #include "comm/xccl/arrivals.h"
 #include "comm/xccl/carrier.h"
+#include "comm/xccl/staging.h"
 
 /* What a group and its sub-groups share. */
 typedef struct dk_xccl_family {
@@ -12,7 +13,7 @@ typedef struct dk_xccl_family {
     dk_xccl_carrier *carrier;
     dk_xccl_board *board;
     bool here[DK_COMM_MOST_RANKS]; /* by outermost rank: on this host, thus on the board */
-    bool one_host, on_device;
+    bool one_host;
     int next_group; /* number of the next one, on the board */
 } dk_xccl_family;
 
@@ -23,8 +24,8 @@ typedef struct dk_xccl_transport {
     onecclComm_t comm;
     int group;                     /* on the board; from DK_XCCL_MOST_GROUPS on: not there */
     int world[DK_COMM_MOST_RANKS]; /* its ranks, as the outermost group numbers them */
-    void *scratch;                 /* owned; grows */
-    size_t scratch_bytes;
+    dk_lane_memory scratch;
+    dk_xccl_staging staging;
     /* What small calls work on: not on the stack, which a call that is left behind would write
        to. */
     int64_t words[4 * DK_COMM_MOST_RANKS];

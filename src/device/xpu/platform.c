@@ -121,13 +121,12 @@ int dk_xpu_list(dk_device_info *out, int most)
     return count;
 }
 
-/* Which GPU, or -1 for the CPU. */
-static dk_status parse(int *index, const char *name, dk_error *err)
+dk_status dk_xpu_number(int *number, const char *name, dk_error *err)
 {
     char *end = "";
     long value = 0;
     if (strcmp(name, "xpu:cpu") == 0) {
-        *index = -1;
+        *number = -1;
         return DK_OK;
     }
     if (strncmp(name, "xpu:", 4) == 0) {
@@ -138,7 +137,7 @@ static dk_status parse(int *index, const char *name, dk_error *err)
                        "device is '%s', accepted are xpu, xpu:N with N from 0 to 1023, xpu:cpu",
                        name);
     }
-    *index = (int)value;
+    *number = (int)value;
     return DK_OK;
 }
 
@@ -171,7 +170,7 @@ dk_status dk_xpu_find(DPCTLSyclDeviceRef *out, const char *name, dk_error *err)
 {
     int index = 0, gpus = 0;
     *out = NULL;
-    DK_TRY(parse(&index, name, err));
+    DK_TRY(dk_xpu_number(&index, name, err));
     name_cpu_driver();
     DPCTLDeviceVectorRef all = DPCTLDeviceMgr_GetDevices(DPCTL_ALL);
     size_t found = all != NULL ? DPCTLDeviceVector_Size(all) : 0;

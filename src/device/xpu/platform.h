@@ -11,6 +11,9 @@
    found. */
 DK_MUST_USE dk_status dk_xpu_find(DPCTLSyclDeviceRef *out, const char *name, dk_error *err);
 
+/* Which GPU a name means; -1: xpu:cpu. */
+DK_MUST_USE dk_status dk_xpu_number(int *number, const char *name, dk_error *err);
+
 int dk_xpu_list(dk_device_info *out, int most);
 
 #define DK_XPU_TEXT_OF(x) #x

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/environment.h"
+#include "device/xpu/lane.h"
 #include "device/xpu/platform.h"
 #include "device/xpu/xpu.h"
 
@@ -80,6 +81,18 @@ static dk_status sync_device(dk_device *device, dk_error *err)
     return DK_OK;
 }
 
+/* The mark is an event of an empty command behind all others. */
+static void *mark_place(dk_device *device)
+{
+    return DPCTLQueue_SubmitBarrier(dk_xpu_of(device)->queue);
+}
+
+static void wait_for_mark(void *mark)
+{
+    DPCTLEvent_Wait(mark);
+    DPCTLEvent_Delete(mark);
+}
+
 static size_t scratch_bytes(const dk_device *device)
 {
     return ((const dk_xpu *)device)->memory.scratch_peak;
@@ -132,6 +145,8 @@ static const dk_device_ops xpu_ops = {
     .kind = "xpu",
     .close = close_device,
     .sync = sync_device,
+    .mark = mark_place,
+    .wait_for = wait_for_mark,
     .scratch_bytes = scratch_bytes,
     .forget_scratch = forget_scratch,
     .rest = dk_xpu_rest,
@@ -296,6 +311,7 @@ static const dk_device_module module = {
     .device_bytes = sizeof(dk_device),
     .libraries = DK_XPU_LIBRARIES,
     .open = dk_xpu_device_open,
+    .open_lane = dk_xpu_lane_open,
     .list = dk_xpu_list,
 };
 
