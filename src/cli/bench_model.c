@@ -358,6 +358,7 @@ static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err
     options.trace_path = flags->trace_path;
     options.device = flags->device;
     DK_TRY(dk_bench_ranks_open(&b->ranks, &options, err));
+    flags->device = options.device; /* each rank has its own */
     flags->trace = b->ranks.trace;
     flags->repeats = b->ranks.ranks != NULL && flags->repeats == 0 ? REPEATS : flags->repeats;
     return DK_OK;

@@ -59,17 +59,20 @@ static double start_seconds(const dk_engine_options *options)
 static dk_device_lane *open_lane(const dk_engine_options *options, const dk_log *log)
 {
     static const char *const names[] = {"xccl", "ccl", "oneccl"};
-    const char *backend = options->distributed_backend;
+    const char *backend = options->distributed_backend, *device = options->device;
     bool chooses = backend == NULL || strcmp(backend, "auto") == 0, wanted = false;
+    if (device == NULL || strcmp(device, "cpu") == 0) {
+        return NULL;
+    }
     dk_device_lane *lane = NULL;
     dk_error err;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         wanted = wanted || (!chooses && strcmp(backend, names[i]) == 0);
     }
     if (chooses) {
-        wanted = strcmp(options->device, "xpu:cpu") != 0;
+        wanted = strcmp(device, "xpu:cpu") != 0;
     }
-    if (wanted && dk_device_lane_open(&lane, options->device, &err) != DK_OK) {
+    if (wanted && dk_device_lane_open(&lane, device, &err) != DK_OK) {
         dk_log_warn(log, "ranks communicate through host memory: %s", err.message);
     }
     return lane;

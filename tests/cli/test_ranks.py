@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """darkroom generate on several ranks: what one rank makes, bit for bit where the arithmetic is the same, and how all of
 them end."""
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,12 @@ class Ranks(CommandTest):
                        *flags)
         for bench in ("linear", "conv2d"):
             self.fails(2, [f"ring_degree is for bench model, not for bench {bench}"], "bench", bench, "--ring-degree", 2)
+
+    def test_a_bench_of_two_ranks(self):
+        report = json.loads(self.passes("bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2,
+                                        "--ring-degree", 2, "--threads", 1, "--repeats", 1, "--json").stdout)
+        self.assertEqual(report["ranks"], {"backend": "shm", "cfg": 1, "ulysses": 1, "ring": 2, "tp": 1})
+        self.assertEqual(report["operations"]["merge"]["calls"] * 3, report["operations"]["attention"]["calls"] * 2)
 
     def test_stop_while_decoding(self):
         """At a size that a rank decodes for seconds: the step is done, so the ranks are decoding."""
