@@ -89,6 +89,7 @@ struct dk_device {
     int64_t direct_rows;   /* up to so many rows linear layers sum in another order; above it, a
                               row's result does not depend on the number of rows */
     dk_attention_backend attention; /* of all attentions */
+    bool adds_parts;                /* attention takes dk_attention_args.sum */
     bool joins_frames; /* convolutions want frames in one piece: see dk_conv_args.room */
     bool waits; /* for measurements: every operation is waited for, seconds are its own */
     char attention_reason[1024]; /* how they are computed, and why */

@@ -18,7 +18,7 @@ typedef struct dk_device_info {
 } dk_device_info;
 
 /* Grows with every change of this interface or of a struct that crosses it. */
-enum { DK_DEVICE_MODULE_VERSION = 7 };
+enum { DK_DEVICE_MODULE_VERSION = 8 };
 
 typedef struct dk_device_module {
     int version;

@@ -312,6 +312,27 @@ static float lost_score(const block *at, const float *mean, int64_t m)
     return sum * args->scale;
 }
 
+/* Row m with what earlier parts of the keys gave: in o, and, but after the last part, in sum.
+   factor: of o alone. Returns o's factor from there on. */
+static float add_part(const block *at, int64_t m, float lse, float factor)
+{
+    const dk_attention_args *args = at->args;
+    int64_t row = at->q0 + m;
+    float *o = at->w.o + m * at->w.o_ld;
+    float *sum = args->sum + (row * args->heads + at->head) * args->head_dim;
+    float old, new;
+    dk_attention_shares(&args->lse[at->head * args->q_len + row], lse, args->first, &old, &new);
+    new *= factor;
+    if (args->last && args->first) {
+        return new;
+    }
+    float *to = args->last ? o : sum;
+    for (int i = 0; i < args->head_dim; i++) {
+        to[i] = args->first ? new *o[i] : old *sum[i] + new *o[i];
+    }
+    return 1.0f;
+}
+
 static void store_block(const block *at, const float *mean)
 {
     const dk_attention_args *args = at->args;
@@ -319,12 +340,18 @@ static void store_block(const block *at, const float *mean)
     size_t width = dk_dtype_bytes(args->type);
     for (int64_t m = 0; m < at->block_rows; m++) {
         int64_t to = (at->q0 + m) * args->dst_stride + at->head * args->head_dim;
-        at->kernels->scale_row((char *)args->dst + (size_t)to * width, args->type,
-                               w->o + m * w->o_ld, w->sum[m] > 0 ? 1.0f / w->sum[m] : 0.0f,
-                               args->head_dim);
+        float factor = w->sum[m] > 0 ? 1.0f / w->sum[m] : 0.0f, lse = 0;
         if (args->lse != NULL) {
-            args->lse[at->head * args->q_len + at->q0 + m] =
-                LN_2 * (w->max[m] + log2f(w->sum[m])) + lost_score(at, mean, m);
+            lse = LN_2 * (w->max[m] + log2f(w->sum[m])) + lost_score(at, mean, m);
+        }
+        if (args->sum != NULL) {
+            factor = add_part(at, m, lse, factor);
+        } else if (args->lse != NULL) {
+            args->lse[at->head * args->q_len + at->q0 + m] = lse;
+        }
+        if (args->sum == NULL || args->last) {
+            at->kernels->scale_row((char *)args->dst + (size_t)to * width, args->type,
+                                   w->o + m * w->o_ld, factor, args->head_dim);
         }
     }
 }

@@ -112,33 +112,33 @@ static dk_nn_transfer send_heads(dk_nn *nn, const layout *l, const dk_tensor *x,
     return dk_nn_start_all_to_all(nn, l->ulysses, arrived, in, packed, out);
 }
 
-/* Projects, norms and rotates all sequences' queries, keys or values. */
-static void project(dk_nn *nn, const layout *l, int which, const dk_tensor *x,
-                    const dk_tensor *h)
+/* Norms and rotates all sequences' queries or keys. */
+static void norm_rope(dk_nn *nn, const layout *l, int which, const dk_tensor *x)
 {
     const dk_nn_self_attention *a = l->a;
-    const dk_nn_linear *const layers[] = {a->to_q, a->to_k, a->to_v};
-    const dk_nn_head_norm *const norms[] = {a->norm_q, a->norm_k, NULL};
-    dk_nn_linear_forward(nn, layers[which], x, h, NULL);
     for (int i = 0; i < a->count && which != V; i++) {
         dk_tensor rows =
             DK_TENSOR(at(nn, x, i * l->rows * l->cols), nn->type, l->rows, l->cols);
-        dk_nn_norm_rope(nn, &rows, a->heads, norms[which], a->rope);
+        dk_nn_norm_rope(nn, &rows, a->heads, which == Q ? a->norm_q : a->norm_k, a->rope);
     }
 }
 
-/* What is attended to: this rank's ring block of all sequences, its heads. Keys and values of a
-   sequence lie one behind the other, so that they travel together. */
+static const dk_nn_linear *projection(const layout *l, int which)
+{
+    return which == Q ? l->a->to_q : which == K ? l->a->to_k : l->a->to_v;
+}
+
+/* What is attended to: this rank's ring block of all sequences, its heads. */
 typedef struct blocks {
-    dk_tensor q;  /* [count], each by groups of heads: [groups][block][heads of the group] */
-    dk_tensor kv; /* [count][2][block][width] */
-    int groups;   /* in which queries arrive and results go back */
+    dk_tensor q;    /* [count], each by groups of heads: [groups][block][heads of the group] */
+    dk_tensor k, v; /* [count][block][width] */
+    int groups;     /* in which queries arrive and results go back */
     dk_nn_transfer queries[MOST_COUNT][HEAD_GROUPS]; /* under way */
 } blocks;
 
-static void *kv_at(const dk_nn *nn, const layout *l, const dk_tensor *kv, int i, int which)
+static void *block_at(const dk_nn *nn, const layout *l, const dk_tensor *x, int i)
 {
-    return at(nn, kv, (2 * i + (which == V)) * l->block * l->width);
+    return at(nn, x, i * l->block * l->width);
 }
 
 static void *q_at(const dk_nn *nn, const layout *l, const blocks *b, int i, int group)
@@ -170,15 +170,16 @@ static void exchange(dk_nn *nn, const layout *l, blocks *b, const dk_tensor *h)
     for (int n = 0; n < 3; n++) {
         int which = order[n];
         dk_tensor packed = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
-        project(nn, l, which, &x, h);
+        dk_nn_linear_forward(nn, projection(l, which), &x, h, NULL);
+        norm_rope(nn, l, which, &x);
         for (int i = 0; i < l->a->count; i++) {
             char *rows = at(nn, &packed, i * l->rows * l->cols);
             int64_t used;
             if (which == Q) {
                 send_queries(nn, l, b, &x, i, rows);
             } else {
-                transfers[count++] =
-                    send_heads(nn, l, &x, i, 0, 1, rows, &used, kv_at(nn, l, &b->kv, i, which));
+                transfers[count++] = send_heads(nn, l, &x, i, 0, 1, rows, &used,
+                                                block_at(nn, l, which == K ? &b->k : &b->v, i));
             }
         }
     }
@@ -187,94 +188,130 @@ static void exchange(dk_nn *nn, const layout *l, blocks *b, const dk_tensor *h)
     }
 }
 
-/* Without Ulysses ranks what is projected is a block already. */
+/* Without Ulysses ranks what is projected is a block already; what is done to h is done once.
+ */
 static void project_blocks(dk_nn *nn, const layout *l, const blocks *b, const dk_tensor *h)
 {
-    size_t mark = dk_nn_mark(nn);
-    dk_tensor k = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
-    dk_tensor v = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
-    project(nn, l, V, &v, h);
-    project(nn, l, K, &k, h);
-    project(nn, l, Q, &b->q, h);
-    int64_t one = l->rows * l->cols;
-    for (int i = 0; i < l->a->count; i++) {
-        dk_device_map(nn->device, kv_at(nn, l, &b->kv, i, K), nn->type, at(nn, &k, i * one),
-                      nn->type, DK_ACT_NONE, one);
-        dk_device_map(nn->device, kv_at(nn, l, &b->kv, i, V), nn->type, at(nn, &v, i * one),
-                      nn->type, DK_ACT_NONE, one);
-    }
-    dk_nn_unwind(nn, mark);
+    const dk_nn_linear_call calls[] = {{projection(l, Q), &b->q, NULL},
+                                       {projection(l, K), &b->k, NULL},
+                                       {projection(l, V), &b->v, NULL}};
+    dk_nn_linear_group(nn, h, calls, 3);
+    norm_rope(nn, l, Q, &b->q);
+    norm_rope(nn, l, K, &b->k);
 }
 
 /* Heads [first, first + heads) of this rank over one block of keys; q: dense, of those heads
    alone, and so is dst. */
-static void attend(dk_nn *nn, const layout *l, void *dst, float *lse, const void *q,
-                   const void *k, const void *v, int64_t keys, int first, int heads)
+static dk_attention_args attention_of(const dk_nn *nn, const layout *l, void *dst,
+                                      const void *q, const void *k, const void *v, int64_t keys,
+                                      int first, int heads)
 {
     size_t skip = bytes_of(nn, (int64_t)first * l->a->head_dim);
-    const dk_attention_args args = {.heads = heads,
-                                    .head_dim = l->a->head_dim,
-                                    .q_len = l->block,
-                                    .kv_len = keys,
-                                    .q = q,
-                                    .k = (const char *)k + skip,
-                                    .v = (const char *)v + skip,
-                                    .type = nn->type,
-                                    .q_stride = (int64_t)heads * l->a->head_dim,
-                                    .k_stride = l->width,
-                                    .v_stride = l->width,
-                                    .dst_stride = (int64_t)heads * l->a->head_dim,
-                                    .scale = l->a->scale,
-                                    .dst = dst,
-                                    .lse = lse};
-    if (l->block > 0 && heads > 0) {
-        dk_device_attention(nn->device, &args);
-    }
+    return (dk_attention_args){.heads = heads,
+                               .head_dim = l->a->head_dim,
+                               .q_len = l->block,
+                               .kv_len = keys,
+                               .q = q,
+                               .k = (const char *)k + skip,
+                               .v = (const char *)v + skip,
+                               .type = nn->type,
+                               .q_stride = (int64_t)heads * l->a->head_dim,
+                               .k_stride = l->width,
+                               .v_stride = l->width,
+                               .dst_stride = (int64_t)heads * l->a->head_dim,
+                               .scale = l->a->scale,
+                               .dst = dst};
 }
 
-/* Every block of keys and values comes by: sum, [block][width], is over all of them. */
-static void attend_ring(dk_nn *nn, const layout *l, const dk_tensor *sum, const blocks *b,
-                        int i)
+/* What blocks of keys that come one after the other are added up in. */
+typedef struct ring_sum {
+    void *dst;      /* [block][width]: the result, after the last one */
+    dk_tensor sum;  /* [block][width], F32 */
+    dk_tensor lse;  /* [2 * heads][block], F32: of the sum, of one block */
+    dk_tensor part; /* [block][width]: of one block, where the device does not add by itself */
+    int left;       /* blocks with keys that are to come */
+    bool first;
+} ring_sum;
+
+static ring_sum begin_sum(dk_nn *nn, const layout *l, void *dst)
+{
+    ring_sum s = {.dst = dst,
+                  .sum = dk_nn_temp(nn, DK_F32, l->block, l->width),
+                  .lse = dk_nn_temp(nn, DK_F32, 2 * l->heads, l->block),
+                  .first = true};
+    if (!nn->device->adds_parts) {
+        s.part = dk_nn_temp(nn, nn->type, l->block, l->width);
+    }
+    for (int r = 0; r < l->rs; r++) {
+        s.left += l->block_of[r] > 0;
+    }
+    return s;
+}
+
+/* The attention to one more block. */
+static void add_block(dk_nn *nn, const layout *l, ring_sum *s, dk_attention_args *attention)
+{
+    s->left--;
+    attention->lse = s->lse.data;
+    if (nn->device->adds_parts) {
+        attention->sum = s->sum.data;
+        attention->first = s->first;
+        attention->last = s->left == 0;
+        dk_device_attention(nn->device, attention);
+    } else {
+        float *part_lse = attention->lse + (int64_t)l->heads * l->block;
+        const dk_attention_merge_args merge = {.heads = l->heads,
+                                               .head_dim = l->a->head_dim,
+                                               .rows = l->block,
+                                               .sum = s->sum.data,
+                                               .sum_lse = attention->lse,
+                                               .part = s->part.data,
+                                               .part_lse = part_lse,
+                                               .type = nn->type,
+                                               .first = s->first};
+        attention->dst = s->part.data;
+        attention->lse = part_lse;
+        dk_device_attention(nn->device, attention);
+        dk_device_merge(nn->device, &merge);
+        if (s->left == 0) {
+            dk_device_map(nn->device, s->dst, nn->type, s->sum.data, DK_F32, DK_ACT_NONE,
+                          l->block * l->width);
+        }
+    }
+    s->first = false;
+}
+
+/* Every block of keys and values comes by; dst: [block][width]. */
+static void attend_ring(dk_nn *nn, const layout *l, void *dst, const blocks *b, int i)
 {
     size_t mark = dk_nn_mark(nn);
     int64_t largest = 0;
     for (int r = 0; r < l->rs; r++) {
         largest = l->block_of[r] > largest ? l->block_of[r] : largest;
     }
-    dk_tensor part = dk_nn_temp(nn, nn->type, l->block, l->width);
-    dk_tensor lse = dk_nn_temp(nn, DK_F32, 2 * l->heads, l->block);
+    ring_sum sum = begin_sum(nn, l, dst);
     dk_tensor travel[2] = {dk_nn_temp(nn, nn->type, 2 * largest, l->width),
                            dk_nn_temp(nn, nn->type, 2 * largest, l->width)};
-    float *sum_lse = lse.data, *part_lse = sum_lse + (int64_t)l->heads * l->block;
-    const void *here = kv_at(nn, l, &b->kv, i, K);
-    bool first = true;
+    const void *k = block_at(nn, l, &b->k, i), *v = block_at(nn, l, &b->v, i);
     for (int step = 0; step < l->rs; step++) {
         int from = (l->r - step + l->rs) % l->rs, next = (from - 1 + l->rs) % l->rs;
-        int64_t keys = l->block_of[from];
-        dk_tensor *into = &travel[step % 2];
-        dk_nn_transfer transfer = {0};
+        size_t bytes = bytes_of(nn, l->block_of[from] * l->width);
+        size_t coming = bytes_of(nn, l->block_of[next] * l->width);
+        char *next_k = travel[step % 2].data, *next_v = next_k + coming;
+        dk_nn_transfer transfers[2] = {{0}};
         if (step + 1 < l->rs) {
-            transfer = dk_nn_start_shift(nn, l->ring, into->data,
-                                         bytes_of(nn, 2 * l->block_of[next] * l->width), here,
-                                         bytes_of(nn, 2 * keys * l->width));
+            transfers[0] = dk_nn_start_shift(nn, l->ring, next_k, coming, k, bytes);
+            transfers[1] = dk_nn_start_shift(nn, l->ring, next_v, coming, v, bytes);
         }
-        if (keys > 0) {
-            attend(nn, l, part.data, part_lse, q_at(nn, l, b, i, 0), here,
-                   (const char *)here + bytes_of(nn, keys * l->width), keys, 0, l->heads);
-            const dk_attention_merge_args merge = {.heads = l->heads,
-                                                   .head_dim = l->a->head_dim,
-                                                   .rows = l->block,
-                                                   .sum = sum->data,
-                                                   .sum_lse = sum_lse,
-                                                   .part = part.data,
-                                                   .part_lse = part_lse,
-                                                   .type = nn->type,
-                                                   .first = first};
-            dk_device_merge(nn->device, &merge);
-            first = false;
+        if (l->block_of[from] > 0 && l->block > 0 && l->heads > 0) {
+            dk_attention_args attention = attention_of(nn, l, dst, q_at(nn, l, b, i, 0), k, v,
+                                                       l->block_of[from], 0, l->heads);
+            add_block(nn, l, &sum, &attention);
         }
-        dk_nn_finish(nn, &transfer);
-        here = into->data;
+        dk_nn_finish(nn, &transfers[0]);
+        dk_nn_finish(nn, &transfers[1]);
+        k = next_k;
+        v = next_v;
     }
     dk_nn_unwind(nn, mark);
 }
@@ -328,12 +365,14 @@ static void attend_ulysses(dk_nn *nn, const layout *l, char *dst, blocks *b, int
         }
         dk_nn_finish(nn, &b->queries[i][g]);
         if (l->ring == NULL) {
-            attend(nn, l, result, NULL, q_at(nn, l, b, i, g), kv_at(nn, l, &b->kv, i, K),
-                   kv_at(nn, l, &b->kv, i, V), l->block, (int)heads.begin, (int)heads.count);
+            const dk_attention_args attention = attention_of(
+                nn, l, result, q_at(nn, l, b, i, g), block_at(nn, l, &b->k, i),
+                block_at(nn, l, &b->v, i), l->block, (int)heads.begin, (int)heads.count);
+            if (l->block > 0 && heads.count > 0) {
+                dk_device_attention(nn->device, &attention);
+            }
         } else {
-            dk_tensor sum = dk_nn_temp(nn, DK_F32, l->block, l->width);
-            attend_ring(nn, l, &sum, b, i);
-            dk_nn_map(nn, &results, &sum, DK_ACT_NONE);
+            attend_ring(nn, l, result, b, i);
         }
         transfers[g] = send_back(nn, l, g, groups, result, (int)heads.count, place);
         places[g] = place;
@@ -353,7 +392,8 @@ static void forward_split(dk_nn *nn, const dk_nn_self_attention *a, const dk_ten
     const layout l = layout_of(nn, a);
     blocks b = {
         .q = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
-        .kv = dk_nn_temp(nn, nn->type, 2 * a->count * l.block, l.width),
+        .k = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
+        .v = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
         .groups = l.ulysses != NULL && l.ring == NULL ? HEAD_GROUPS : 1,
     };
     if (l.ulysses != NULL) {
@@ -366,12 +406,7 @@ static void forward_split(dk_nn *nn, const dk_nn_self_attention *a, const dk_ten
         if (l.ulysses != NULL) {
             attend_ulysses(nn, &l, rows, &b, i);
         } else {
-            size_t mark = dk_nn_mark(nn);
-            dk_tensor sum = dk_nn_temp(nn, DK_F32, l.block, l.width);
-            attend_ring(nn, &l, &sum, &b, i);
-            dk_device_map(nn->device, rows, nn->type, sum.data, DK_F32, DK_ACT_NONE,
-                          l.block * l.width);
-            dk_nn_unwind(nn, mark);
+            attend_ring(nn, &l, rows, &b, i);
         }
     }
 }

@@ -54,7 +54,8 @@ class Ranks(CommandTest):
         report = json.loads(self.passes("bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2,
                                         "--ring-degree", 2, "--threads", 1, "--repeats", 1, "--json").stdout)
         self.assertEqual(report["ranks"], {"backend": "shm", "cfg": 1, "ulysses": 1, "ring": 2, "tp": 1})
-        self.assertEqual(report["operations"]["merge"]["calls"] * 3, report["operations"]["attention"]["calls"] * 2)
+        self.assertEqual(report["operations"]["attention"]["calls"], 3 * 3)  # a layer: two blocks of a ring, and the text
+        self.assertGreaterEqual(report["communication"]["shift"]["calls"], 2 * 3)
 
     def test_stop_while_decoding(self):
         """At a size that a rank decodes for seconds: the step is done, so the ranks are decoding."""

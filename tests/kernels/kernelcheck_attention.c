@@ -271,6 +271,7 @@ typedef struct attention_data {
     double *q, *k, *v; /* as the panels hold them */
     double *lost; /* [q_len][heads] of each score, where the mean was taken from the keys */
     size_t dst_bytes, lse_count;
+    int parts;           /* of the keys, attended to one after the other */
     const float *biases; /* [bias_count], args.bias points into it */
     int64_t bias_count;
     const void *dst_before;
@@ -346,6 +347,7 @@ static void set_operands(kc *k, attention_data *data, const attention_case *c, d
     data->lse_count = (size_t)(c->heads * c->q_len);
     a->lse = kc_alloc(k, data->lse_count * sizeof(float));
     data->lost = NULL;
+    data->parts = 1;
     set_bias(k, data, c->bias);
 }
 
@@ -423,7 +425,8 @@ static double row_scores(const attention_data *data, int h, int64_t q, double *s
 
 /* Row q of head h against the definition. Errors: scores err by e (their sums' rounding), so
    probabilities by the factor 2 e; the panels' type rounds them once more; sums over keys and
-   the repeated shrinking add their growth; dst rounds. */
+   the repeated shrinking add their growth; dst rounds. Parts are weighted by exponentials of
+   their log-sum-exps, whose errors add up. */
 static void expect_row(kc *k, const attention_data *data, dk_dtype panels, int h, int64_t q,
                        double *scores)
 {
@@ -441,6 +444,9 @@ static void expect_row(kc *k, const attention_data *data, dk_dtype panels, int h
                4.0 * KC_U32 * (blind ? 0 : fabs(max) + 1.0);
     double relative = 2.0 * e + kc_growth(a->kv_len) * KC_U32;
     double lse = blind ? max : max + log(sum);
+    for (int i = 1; i < data->parts; i++) {
+        relative += relative + 6.0 * KC_U32 * (fabs(lse) + most + 1.0);
+    }
     lse += data->lost != NULL ? data->lost[q * a->heads + h] : 0;
     kc_expect(k, h * a->q_len + q, (double)a->lse[h * a->q_len + q], lse,
               blind ? 0 : relative + 2.0 * KC_U32 * (fabs(lse) + 1.0));
@@ -523,6 +529,44 @@ static void attention_rounds(kc *k, const dk_attention_kernels *kernels,
     }
 }
 
+/* The same keys in uneven parts, one after the other. */
+static void parts_rounds(kc *k, const dk_attention_kernels *kernels, const attention_case *c,
+                         dk_dtype type, dk_attention_backend backend)
+{
+    const dk_gemm_kernel *gemm =
+        backend == DK_ATTENTION_REFERENCE ? &kernels->gemm.f32 : &kernels->gemm.bf16;
+    enum { MOST_PARTS = 3 };
+    int parts = c->kv_len < MOST_PARTS ? c->kv_len : MOST_PARTS;
+    kc_case(k, 2, "%d heads of %d, %d x %d, %s, in %d parts, %s", c->heads, c->head_dim,
+            c->q_len, c->kv_len, dk_dtype_name(type), parts, gemm->name);
+    while (kc_next_round(k)) {
+        attention_data data;
+        set_operands(k, &data, c, type, gemm->type);
+        dk_attention_args part = data.args;
+        size_t width = dk_dtype_bytes(type);
+        data.parts = parts;
+        part.sum = kc_alloc(k, (size_t)(c->q_len * c->heads * c->head_dim) * sizeof *part.sum);
+        int64_t begin = 0;
+        for (int i = 0; i < parts; i++) {
+            dk_attention_plan plan;
+            int64_t end = begin + 1 + (c->kv_len - parts) / (i + 2);
+            end = i + 1 == parts ? c->kv_len : end;
+            part.k = (const char *)data.args.k + (size_t)(begin * part.k_stride) * width;
+            part.v = (const char *)data.args.v + (size_t)(begin * part.v_stride) * width;
+            part.kv_len = end - begin;
+            part.first = i == 0;
+            part.last = i + 1 == parts;
+            dk_attention_plan_init(&plan, kernels, &part, backend);
+            if (memcmp(part.dst, data.dst_before, data.dst_bytes) != 0) {
+                kc_fail(k, "dst is touched before the last part");
+            }
+            run_attention(k, kernels, &plan, &part);
+            begin = end;
+        }
+        expect_attention(k, &data, gemm->type);
+    }
+}
+
 static void attention_of_device(kc *k, const attention_case *c, dk_dtype type)
 {
     dk_dtype panels = type == DK_BF16 ? k->panels : DK_F32;
@@ -553,6 +597,11 @@ static void check_attention(kc *k)
         attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_REFERENCE);
         attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_FLASH);
         attention_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_SAGE);
+        if (cases[i].bias == NO_BIAS && !cases[i].causal) {
+            parts_rounds(k, &kernels, &cases[i], DK_F32, DK_ATTENTION_REFERENCE);
+            parts_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_REFERENCE);
+            parts_rounds(k, &kernels, &cases[i], DK_BF16, DK_ATTENTION_FLASH);
+        }
     }
 }
 

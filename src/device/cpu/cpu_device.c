@@ -136,6 +136,7 @@ dk_status dk_cpu_device_open(dk_device **out, const dk_device_options *options, 
     cpu->head.ops = &cpu_ops;
     cpu->head.exact = options->exact;
     cpu->head.host_memory = true;
+    cpu->head.adds_parts = true;
     set_attention(&cpu->head, options);
     cpu->head.level = dk_cpu_flags_name(flags);
     dk_linear_kernels_init(&cpu->linear, flags);
