@@ -36,7 +36,7 @@ void dk_shm_life_end(dk_shm_life *life, int rank, const char *why)
     pthread_mutex_lock(&life->mutex);
     if (!atomic_load(&life->is_over)) {
         life->rank = rank;
-        snprintf(life->why, sizeof life->why, "%s", why);
+        snprintf(life->why, sizeof life->why, "%.*s", DK_SHM_WHY_BYTES - 1, why);
         atomic_store(&life->is_over, true);
     }
     pthread_mutex_unlock(&life->mutex);
