@@ -2,6 +2,7 @@
 #include "server/wire/link.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,9 +65,9 @@ dk_status dk_link_check(const char *endpoint, const dk_link_keys *keys, dk_error
                          endpoint);
 }
 
-static dk_status open_link(dk_link **out, int type, dk_error *err)
+static dk_status open_link(dk_link **out, int type, const char *endpoint, dk_error *err)
 {
-    int water = HIGH_WATER, linger = 0;
+    int water = HIGH_WATER, linger = 0, six = strchr(endpoint, '[') != NULL;
     int64_t longest = (int64_t)DK_MESSAGE_BLOB_BYTES;
     dk_link *link = dk_alloc(sizeof *link);
     link->listens = type == ZMQ_ROUTER;
@@ -80,6 +81,7 @@ static dk_status open_link(dk_link **out, int type, dk_error *err)
     zmq_setsockopt(link->socket, ZMQ_RCVHWM, &water, sizeof water);
     zmq_setsockopt(link->socket, ZMQ_LINGER, &linger, sizeof linger);
     zmq_setsockopt(link->socket, ZMQ_MAXMSGSIZE, &longest, sizeof longest);
+    zmq_setsockopt(link->socket, ZMQ_IPV6, &six, sizeof six);
     *out = link;
     return DK_OK;
 }
@@ -124,7 +126,7 @@ dk_status dk_link_listen(dk_link **out, const char *endpoint, const dk_link_keys
 {
     dk_link *link;
     DK_TRY(dk_link_check(endpoint, keys, err));
-    DK_TRY(open_link(&link, ZMQ_ROUTER, err));
+    DK_TRY(open_link(&link, ZMQ_ROUTER, endpoint, err));
     dk_status status = DK_OK;
     if (keys != NULL && keys->secret != NULL) {
         status = set_listener_keys(link, keys, err);
@@ -145,7 +147,7 @@ dk_status dk_link_connect(dk_link **out, const char *endpoint, const dk_link_key
 {
     dk_link *link;
     DK_TRY(dk_link_check(endpoint, keys, err));
-    DK_TRY(open_link(&link, ZMQ_DEALER, err));
+    DK_TRY(open_link(&link, ZMQ_DEALER, endpoint, err));
     dk_status status = DK_OK;
     if (keys != NULL && keys->secret != NULL) {
         status = set_client_keys(link, keys, err);
@@ -161,6 +163,16 @@ dk_status dk_link_connect(dk_link **out, const char *endpoint, const dk_link_key
     return DK_OK;
 }
 
+int dk_link_port(const dk_link *link)
+{
+    char endpoint[256] = "";
+    size_t size = sizeof endpoint;
+    const char *colon = zmq_getsockopt(link->socket, ZMQ_LAST_ENDPOINT, endpoint, &size) == 0
+                            ? strrchr(endpoint, ':')
+                            : NULL;
+    return colon != NULL ? (int)strtol(colon + 1, NULL, 10) : 0;
+}
+
 void dk_link_close(dk_link **link)
 {
     if (*link != NULL) {
@@ -174,6 +186,14 @@ void dk_link_close(dk_link **link)
         }
         dk_free(l);
         *link = NULL;
+    }
+}
+
+void dk_link_finish(dk_link **link, int ms)
+{
+    if (*link != NULL) {
+        zmq_setsockopt((*link)->socket, ZMQ_LINGER, &ms, sizeof ms);
+        dk_link_close(link);
     }
 }
 

@@ -40,6 +40,12 @@ DK_MUST_USE dk_status dk_link_connect(dk_link **out, const char *endpoint,
                                       const dk_link_keys *keys, dk_error *err);
 void dk_link_close(dk_link **link); /* what is not yet sent is dropped */
 
+/* The same, but what is not yet sent has up to `ms`. */
+void dk_link_finish(dk_link **link, int ms);
+
+/* Of a listener, where it was asked for any port ("tcp://10.0.0.1:*"): the one it has. */
+int dk_link_port(const dk_link *link);
+
 void *dk_link_socket(const dk_link *link); /* for zmq_poll; borrowed */
 
 /* Sends; a listener names the peer, others pass NULL. A peer that is gone is no failure: the

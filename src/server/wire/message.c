@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -59,6 +61,54 @@ double dk_message_number(const dk_message *message, const char *key, double othe
 void dk_message_add_blob(dk_message *message, void *data, size_t size)
 {
     message->blobs[message->blob_count++] = (dk_blob){.data = data, .size = size};
+}
+
+dk_status dk_message_take_in(dk_message *message, dk_error *err)
+{
+    struct stat info;
+    void *frames = NULL;
+    dk_status status = fstat(message->fd, &info) == 0
+                           ? dk_try_alloc(&frames, (size_t)info.st_size, "frames", err)
+                           : dk_fail(err, DK_INTERNAL, "the frames have no size");
+    for (off_t at = 0; status == DK_OK && at < info.st_size;) {
+        ssize_t got = pread(message->fd, (char *)frames + at, (size_t)(info.st_size - at), at);
+        at += got > 0 ? got : 0;
+        status = got > 0 ? DK_OK : dk_fail(err, DK_INTERNAL, "the frames cannot be read");
+    }
+    if (status != DK_OK) {
+        dk_free(frames);
+        return status;
+    }
+    dk_message_add_blob(message, frames, (size_t)info.st_size);
+    close(message->fd);
+    message->fd = -1;
+    return DK_OK;
+}
+
+dk_status dk_message_put_out(dk_message *message, dk_error *err)
+{
+    if (message->blob_count != 1 || message->fd >= 0) {
+        return dk_fail(err, DK_FORMAT, "message: frames are one binary part");
+    }
+    const dk_blob *frames = &message->blobs[0];
+    int fd = memfd_create("darkroom-frames", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    for (size_t done = 0; fd >= 0 && done < frames->size;) {
+        ssize_t wrote = write(fd, (const char *)frames->data + done, frames->size - done);
+        done += wrote > 0 ? (size_t)wrote : 0;
+        if (wrote <= 0) {
+            close(fd);
+            fd = -1;
+        }
+    }
+    if (fd < 0) {
+        return dk_fail(err, DK_MEMORY, "no shared memory for %zu bytes of frames",
+                       frames->size);
+    }
+    dk_free(frames->data);
+    message->blob_count = 0;
+    message->fd = fd;
+    json_object_del(message->header, "blobs");
+    return DK_OK;
 }
 
 dk_status dk_message_encode(const dk_message *message, char **text, size_t *size, dk_error *err)

@@ -46,6 +46,11 @@ double dk_message_number(const dk_message *message, const char *key, double othe
 /* Adds a binary part. */
 void dk_message_add_blob(dk_message *message, void *data /* taken, dk_free */, size_t size);
 
+/* The file behind fd becomes a binary part: for whoever is on another host; fd becomes -1. */
+DK_MUST_USE dk_status dk_message_take_in(dk_message *message, dk_error *err);
+/* The other way round: the only binary part becomes memory behind fd. */
+DK_MUST_USE dk_status dk_message_put_out(dk_message *message, dk_error *err);
+
 /* The header as text, "blobs" included. Owned (dk_free). */
 DK_MUST_USE dk_status dk_message_encode(const dk_message *message, char **text, size_t *size,
                                         dk_error *err);

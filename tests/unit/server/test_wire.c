@@ -536,6 +536,26 @@ static void test_prepare(void **state)
     json_decref(request);
 }
 
+/* As frames go to another host, and become a file there. */
+static void test_frames_as_bytes(void **state)
+{
+    (void)state;
+    dk_error err = {0};
+    dk_message message;
+    dk_message_pack(&message, "result", "{}");
+    assert_int_equal(dk_message_put_out(&message, &err), DK_FORMAT);
+    dk_message_add_blob(&message, memset(dk_alloc(70000), 'f', 70000), 70000);
+    assert_ok(dk_message_put_out(&message, &err), err);
+    assert_int_equal(message.blob_count, 0);
+    assert_true(message.fd >= 0);
+    assert_ok(dk_message_take_in(&message, &err), err);
+    assert_int_equal(message.fd, -1);
+    assert_int_equal(message.blob_count, 1);
+    assert_int_equal(message.blobs[0].size, 70000);
+    assert_int_equal(((const char *)message.blobs[0].data)[69999], 'f');
+    dk_message_release(&message);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,6 +573,7 @@ int main(void)
         cmocka_unit_test(test_descriptors_do_not_leak),
         cmocka_unit_test(test_the_other_end_is_gone),
         cmocka_unit_test(test_many_senders),
+        cmocka_unit_test(test_frames_as_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
