@@ -182,7 +182,7 @@ static dk_status open_device(dk_engine *engine, const dk_engine_options *options
     note_offload(engine, &device.residency);
     dk_nn_init(&engine->nn, engine->device, exact ? DK_F32 : DK_BF16,
                &engine->cancel->requested);
-    engine->nn.parallel = engine->ranks != NULL ? &engine->ranks->parallel : NULL;
+    engine->nn.parallel = dk_ranks_are_several(engine->ranks) ? &engine->ranks->parallel : NULL;
     return open_text_device(engine, options, device, err);
 }
 
@@ -191,7 +191,7 @@ static dk_status open_pipeline(dk_engine *engine, dk_error *err)
     dk_model_folder *folder;
     const dk_pipeline_options options = {
         .text_device = engine->text_device,
-        .groups = engine->ranks != NULL ? &engine->ranks->groups : NULL,
+        .groups = dk_ranks_are_several(engine->ranks) ? &engine->ranks->groups : NULL,
         .quantization = engine->quantization,
         .max_error = engine->max_error,
         .cancel = &engine->cancel->requested,
@@ -307,6 +307,11 @@ void dk_engine_close(dk_engine **engine)
 bool dk_engine_leads(const dk_engine *engine)
 {
     return dk_ranks_lead(engine->ranks);
+}
+
+dk_status dk_engine_announce(dk_engine *engine, const char *mine, char **told, dk_error *err)
+{
+    return dk_ranks_announce(engine->ranks, mine, told, err);
 }
 
 const char *dk_engine_device(const dk_engine *engine)

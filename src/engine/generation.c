@@ -124,7 +124,7 @@ static void note_loss(const dk_engine *engine, dk_job *job)
 static dk_status announce(dk_engine *engine, const dk_generation *generations, int count,
                           dk_error *err)
 {
-    if (engine->ranks == NULL) {
+    if (!dk_ranks_are_several(engine->ranks)) {
         return DK_OK;
     }
     json_t *requests = json_array();

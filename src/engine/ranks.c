@@ -93,6 +93,13 @@ static dk_status form(dk_ranks *ranks, const dk_layout *layout, int shards, dk_e
         0) { /* the next order comes when it comes; whoever gives it finds who hangs */
         dk_comm_set_deadline(ranks->orders, INFINITY);
     }
+    if (layout->dp > 1) {
+        int leads = dk_comm_rank(ranks->orders) == 0 ? 0 : -1;
+        DK_TRY(dk_comm_split(&ranks->leaders, all, leads, rank, "leaders", err));
+    }
+    if (ranks->leaders != NULL) {
+        dk_comm_set_deadline(ranks->leaders, INFINITY);
+    }
     ranks->parallel = (dk_nn_parallel){
         .groups = &ranks->groups, .control = ranks->control, .orders = ranks->orders};
     return DK_OK;
@@ -177,6 +184,11 @@ bool dk_ranks_lead(const dk_ranks *ranks)
     return ranks == NULL || dk_comm_rank(ranks->groups.replica) == 0;
 }
 
+bool dk_ranks_are_several(const dk_ranks *ranks)
+{
+    return ranks != NULL && dk_comm_ranks(ranks->groups.replica) > 1;
+}
+
 bool dk_ranks_are_busy(const dk_ranks *ranks)
 {
     return dk_comm_is_busy(ranks->world) ||
@@ -193,34 +205,29 @@ void dk_ranks_set_trace(dk_ranks *ranks, dk_trace *trace)
 }
 
 /* A length, then the text; length 0: the end. */
-static dk_status tell(dk_ranks *ranks, const char *text, uint64_t length, dk_error *err)
+static dk_status tell(dk_comm *comm, const char *text, uint64_t length, dk_error *err)
 {
-    DK_TRY(dk_comm_broadcast(ranks->orders, &length, sizeof length, 0, err));
-    return length > 0
-               ? dk_comm_broadcast(ranks->orders, (void *)(uintptr_t)text, length, 0, err)
-               : DK_OK;
+    DK_TRY(dk_comm_broadcast(comm, &length, sizeof length, 0, err));
+    return length > 0 ? dk_comm_broadcast(comm, (void *)(uintptr_t)text, length, 0, err)
+                      : DK_OK;
 }
 
-dk_status dk_ranks_tell(dk_ranks *ranks, const char *text, dk_error *err)
-{
-    return tell(ranks, text, strlen(text), err);
-}
-
-dk_status dk_ranks_listen(dk_ranks *ranks, char **text, dk_error *err)
+/* *text: owned; NULL: the end. */
+static dk_status listen_to(dk_comm *comm, char **text, dk_error *err)
 {
     uint64_t length = 0;
     void *copy;
     *text = NULL;
-    DK_TRY(dk_comm_broadcast(ranks->orders, &length, sizeof length, 0, err));
+    DK_TRY(dk_comm_broadcast(comm, &length, sizeof length, 0, err));
     if (length == 0) {
         return DK_OK;
     }
     if (length > MOST_TEXT_BYTES) {
-        return dk_fail(err, DK_INTERNAL, "an order of %llu bytes from the leader",
-                       (unsigned long long)length);
+        return dk_fail(err, DK_INTERNAL, "%s: a text of %llu bytes from the leader",
+                       dk_comm_name(comm), (unsigned long long)length);
     }
     DK_TRY(dk_try_alloc(&copy, length + 1, "an order", err));
-    dk_status status = dk_comm_broadcast(ranks->orders, copy, length, 0, err);
+    dk_status status = dk_comm_broadcast(comm, copy, length, 0, err);
     if (status != DK_OK) {
         dk_free(copy);
         return status;
@@ -228,6 +235,26 @@ dk_status dk_ranks_listen(dk_ranks *ranks, char **text, dk_error *err)
     ((char *)copy)[length] = '\0';
     *text = copy;
     return DK_OK;
+}
+
+dk_status dk_ranks_tell(dk_ranks *ranks, const char *text, dk_error *err)
+{
+    return tell(ranks->orders, text, strlen(text), err);
+}
+
+dk_status dk_ranks_listen(dk_ranks *ranks, char **text, dk_error *err)
+{
+    return listen_to(ranks->orders, text, err);
+}
+
+dk_status dk_ranks_announce(dk_ranks *ranks, const char *mine, char **told, dk_error *err)
+{
+    *told = NULL;
+    if (ranks == NULL || ranks->leaders == NULL) {
+        return DK_OK;
+    }
+    return dk_comm_rank(ranks->leaders) == 0 ? tell(ranks->leaders, mine, strlen(mine), err)
+                                             : listen_to(ranks->leaders, told, err);
 }
 
 dk_status dk_ranks_agree(dk_ranks *ranks, dk_status mine, dk_error *err)
@@ -251,9 +278,10 @@ void dk_ranks_close(dk_ranks **ranks)
         return;
     }
     if (r->orders != NULL && dk_ranks_lead(r)) {
-        dk_status ended = tell(r, "", 0, NULL); /* those that are lost need no word */
+        dk_status ended = tell(r->orders, "", 0, NULL); /* those that are lost need no word */
         (void)ended;
     }
+    dk_comm_close(&r->leaders);
     dk_comm_close(&r->orders);
     dk_comm_close(&r->control);
     dk_comm_close(&r->quiet);
