@@ -9,13 +9,19 @@
 #include "server/scheduler/state.h"
 #include "server/wire/request.h"
 
-void dk_scheduler_send(dk_scheduler *s, const dk_link_peer *peer, dk_message *message)
+void dk_scheduler_send_to(dk_scheduler *s, dk_link *link, const dk_link_peer *peer,
+                          dk_message *message)
 {
     dk_error error;
-    if (dk_link_send(s->link, peer, message, &error) != DK_OK) {
+    if (dk_link_send(link, peer, message, &error) != DK_OK) {
         dk_log_warn(s->setup->log, "%s", error.message);
     }
     dk_message_release(message);
+}
+
+void dk_scheduler_send(dk_scheduler *s, const dk_link_peer *peer, dk_message *message)
+{
+    dk_scheduler_send_to(s, s->link, peer, message);
 }
 
 void dk_scheduler_reply_error(dk_scheduler *s, const dk_task *task, dk_status status,
@@ -135,7 +141,8 @@ static void let_go(dk_scheduler *s, const char *id)
     }
 }
 
-/* Any worker that is up can plan; its answer carries the peer's name back. */
+/* Any worker that is up can plan, and read what the request names; its answer carries the
+   peer's name back. */
 static void plan(dk_scheduler *s, const dk_link_peer *peer, const dk_message *message)
 {
     dk_error error = {0};
@@ -143,14 +150,16 @@ static void plan(dk_scheduler *s, const dk_link_peer *peer, const dk_message *me
     for (size_t i = 0; i < peer->size; i++) {
         snprintf(name + 2 * i, 3, "%02x", peer->name[i]);
     }
+    bool with_files = dk_scheduler_names_files(json_object_get(message->header, "request"));
     for (int i = 0; i < s->slot_count; i++) {
         dk_slot *slot = &s->slots[i];
-        if (slot->state == DK_SLOT_IDLE || slot->state == DK_SLOT_BUSY) {
+        bool reads = slot->relay.link == NULL || !with_files;
+        if (reads && (slot->state == DK_SLOT_IDLE || slot->state == DK_SLOT_BUSY)) {
             dk_message ask;
             dk_message_pack(&ask, "plan", "{s:{s:s, s:O*}, s:O*}", "call", "peer", name,
                             "number", json_object_get(message->header, "call"), "request",
                             json_object_get(message->header, "request"));
-            dk_status status = dk_pipe_send(slot->pipe, &ask, &error);
+            dk_status status = dk_slot_send(slot, &ask, &error);
             dk_message_release(&ask);
             if (status == DK_OK) {
                 return;

@@ -15,7 +15,7 @@ static int count_told(const dk_slot *slot, dk_task *const *tasks, int count)
 {
     int told = 0;
     for (int i = 0; i < count; i++) {
-        told += tasks[i]->prepared_by == slot->pid;
+        told += tasks[i]->prepared_by == slot->life;
     }
     return told;
 }
@@ -24,19 +24,19 @@ static bool is_told(const dk_scheduler *s, const dk_task *task)
 {
     bool told = false;
     for (int i = 0; i < s->slot_count; i++) {
-        told = told || (prepares(&s->slots[i]) && s->slots[i].pid == task->prepared_by);
+        told = told || (prepares(&s->slots[i]) && s->slots[i].life == task->prepared_by);
     }
     return told;
 }
 
 /* The worker that will probably be free first among those that know of fewest tasks; NULL: all
    know of a whole batch. */
-static const dk_slot *slot_for(const dk_scheduler *s, dk_task *const *tasks, int count)
+static dk_slot *slot_for(dk_scheduler *s, dk_task *const *tasks, int count)
 {
-    const dk_slot *found = NULL;
+    dk_slot *found = NULL;
     int fewest = s->options->batching_max_size;
     for (int i = 0; i < s->slot_count; i++) {
-        const dk_slot *slot = &s->slots[i];
+        dk_slot *slot = &s->slots[i];
         int told = prepares(slot) ? count_told(slot, tasks, count) : fewest;
         if (told < fewest || (told == fewest && found != NULL && prepares(slot) &&
                               slot->batch_ms < found->batch_ms)) {
@@ -48,12 +48,12 @@ static const dk_slot *slot_for(const dk_scheduler *s, dk_task *const *tasks, int
 }
 
 /* What does not arrive costs nothing but time; that a worker is gone is found by reading. */
-static void tell(const dk_slot *slot, const dk_task *task)
+static void tell(dk_slot *slot, const dk_task *task)
 {
     dk_message message;
     if (dk_prepare_pack(&message, task->request)) {
         dk_error ignored;
-        dk_status status = dk_pipe_send(slot->pipe, &message, &ignored);
+        dk_status status = dk_slot_send(slot, &message, &ignored);
         (void)status;
         dk_message_release(&message);
     }
@@ -68,9 +68,9 @@ void dk_scheduler_prepare(dk_scheduler *s)
     }
     int count = any && !s->on_hold ? dk_queue_next(s->queue, tasks, FORESIGHT) : 0;
     for (int i = 0; i < count; i++) {
-        const dk_slot *slot = is_told(s, tasks[i]) ? NULL : slot_for(s, tasks, count);
+        dk_slot *slot = is_told(s, tasks[i]) ? NULL : slot_for(s, tasks, count);
         if (slot != NULL) {
-            tasks[i]->prepared_by = slot->pid;
+            tasks[i]->prepared_by = slot->life;
             tell(slot, tasks[i]);
         }
     }

@@ -22,7 +22,7 @@ typedef struct dk_task {
     double queued_ms;    /* dk_now_ms */
     long order;          /* of arrival; kept when it comes back */
     bool cancelled, late;
-    long prepared_by; /* pid of the worker that was told of it early; 0: none */
+    json_int_t prepared_by; /* life of the worker that was told of it early; 0: none */
     struct dk_task *next;
 } dk_task;
 
@@ -39,9 +39,10 @@ dk_task *dk_queue_find(const dk_queue *queue, const char *id); /* borrowed, NULL
 
 /* Up to `most` tasks for one worker: the next one and those that may share its batch; owned by
    the caller. None, and *wait_ms > 0, while a batch that is not full may still wait delay_ms
-   for others. */
+   for others. suits: which ones that worker can do; NULL: all. */
+typedef bool dk_queue_suits_fn(const dk_task *task);
 int dk_queue_take(dk_queue *queue, dk_task **out, int most, double delay_ms, double now_ms,
-                  double *wait_ms);
+                  double *wait_ms, dk_queue_suits_fn *suits);
 
 /* The tasks that would go next, up to `most`, which wait on; borrowed. Returns their number. */
 int dk_queue_next(const dk_queue *queue, dk_task **out, int most);

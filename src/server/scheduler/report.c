@@ -15,11 +15,12 @@ static json_t *slot_report(const dk_slot *slot)
         json_array_append_new(tasks, json_string(slot->running[i]->id));
     }
     return json_pack(
-        "{s:i, s:i, s:s, s:o, s:f, s:f, s:I, s:I, s:O*, s:O*}", "index", slot->index, "pid",
-        (int)slot->pid, "state", dk_slot_state_name(slot->state), "tasks", tasks,
-        "busy_seconds", busy / 1000.0, "seconds", (now - slot->born_ms) / 1000.0, "restarts",
-        (json_int_t)slot->restarts, "watchdog_kills", (json_int_t)slot->watchdog_kills, "ready",
-        slot->ready, "alive", slot->alive);
+        "{s:i, s:i, s:s*, s:s, s:o, s:f, s:f, s:I, s:I, s:O*, s:O*}", "index", slot->index,
+        "pid", dk_slot_pid(slot), "host", slot->relay.link != NULL ? slot->relay.host : NULL,
+        "state", dk_slot_state_name(slot->state), "tasks", tasks, "busy_seconds", busy / 1000.0,
+        "seconds", (now - slot->born_ms) / 1000.0, "restarts", (json_int_t)slot->restarts,
+        "watchdog_kills", (json_int_t)slot->watchdog_kills, "ready", slot->ready, "alive",
+        slot->alive);
 }
 
 void dk_scheduler_report(dk_scheduler *s, const dk_link_peer *to)

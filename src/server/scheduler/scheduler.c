@@ -11,7 +11,7 @@
 #include "base/process.h"
 #include "server/scheduler/state.h"
 
-enum { TICK_MS = 50, END_MS = 1000, LOOK_MS = 2 };
+enum { TICK_MS = 50, END_MS = 1000, LOOK_MS = 2, OTHERS = 3 /* than workers, waited for */ };
 
 static dk_status watch_signals(int *fd, dk_error *err)
 {
@@ -69,25 +69,30 @@ static void wait_and_read(dk_scheduler *s, int signals, zmq_pollitem_t *items, b
 {
     items[0] = (zmq_pollitem_t){.socket = dk_link_socket(s->link), .events = ZMQ_POLLIN};
     items[1] = (zmq_pollitem_t){.fd = signals, .events = ZMQ_POLLIN};
+    items[2] = (zmq_pollitem_t){.fd = signals};
+    if (s->relays != NULL) {
+        items[2] = (zmq_pollitem_t){.socket = dk_link_socket(s->relays), .events = ZMQ_POLLIN};
+    }
     for (int i = 0; i < s->slot_count; i++) {
         const dk_pipe *pipe = s->slots[i].pipe;
         short events = ZMQ_POLLIN;
         if (pipe != NULL && dk_pipe_wants_write(pipe)) {
             events |= ZMQ_POLLOUT;
         }
-        items[2 + i] = (zmq_pollitem_t){.fd = pipe != NULL ? dk_pipe_fd(pipe) : signals,
-                                        .events = pipe != NULL ? events : 0};
+        items[OTHERS + i] = (zmq_pollitem_t){.fd = pipe != NULL ? dk_pipe_fd(pipe) : signals,
+                                             .events = pipe != NULL ? events : 0};
     }
     double wait = s->wake_ms > 0 ? s->wake_ms - dk_now_ms() : TICK_MS;
     wait = wait < 0 ? 0 : wait < TICK_MS ? wait : TICK_MS;
-    zmq_poll(items, 2 + s->slot_count, (long)wait);
+    zmq_poll(items, OTHERS + s->slot_count, (long)wait);
     read_clients(s);
+    dk_scheduler_read_remotes(s);
     *stop = (items[1].revents & ZMQ_POLLIN) != 0;
     for (int i = 0; i < s->slot_count; i++) {
-        if (s->slots[i].pipe != NULL && (items[2 + i].revents & ZMQ_POLLOUT) != 0) {
+        if (s->slots[i].pipe != NULL && (items[OTHERS + i].revents & ZMQ_POLLOUT) != 0) {
             write_worker(s, &s->slots[i]);
         }
-        if (s->slots[i].pipe != NULL && items[2 + i].revents != 0) {
+        if (s->slots[i].pipe != NULL && items[OTHERS + i].revents != 0) {
             read_worker(s, &s->slots[i]);
         }
     }
@@ -95,7 +100,7 @@ static void wait_and_read(dk_scheduler *s, int signals, zmq_pollitem_t *items, b
 
 static void loop(dk_scheduler *s, int signals)
 {
-    size_t count = 2 + (size_t)s->slot_count;
+    size_t count = OTHERS + (size_t)s->slot_count;
     zmq_pollitem_t *items = dk_alloc(count * sizeof *items);
     for (bool stop = false; !stop;) {
         wait_and_read(s, signals, items, &stop);
@@ -115,6 +120,7 @@ static void end_workers(dk_scheduler *s)
     for (int i = 0; i < s->slot_count; i++) {
         dk_slot_ask_to_end(&s->slots[i]);
     }
+    dk_scheduler_end_remotes(s, start + END_MS);
     for (int i = 0; i < s->slot_count; i++) {
         while (s->slots[i].state == DK_SLOT_IDLE && !dk_process_has_ended(&s->slots[i].pid) &&
                dk_now_ms() - start < END_MS) {
@@ -138,7 +144,23 @@ static void close_all(dk_scheduler *s)
     }
     dk_free(s->slots);
     dk_queue_destroy(&s->queue);
+    dk_link_close(&s->relays);
     dk_link_close(&s->link);
+}
+
+static dk_status open_all(dk_scheduler *s, dk_error *err)
+{
+    const dk_scheduler_setup *setup = s->setup;
+    DK_TRY(dk_link_listen(&s->link, setup->endpoint, setup->keys, err));
+    s->queue = dk_queue_create();
+    s->slot_count = setup->options->replicas;
+    s->slots = dk_alloc((size_t)s->slot_count * sizeof *s->slots);
+    for (int i = 0; i < s->slot_count; i++) {
+        s->slots[i] = (dk_slot){.index = i,
+                                .of = setup->cores_of > 0 ? setup->cores_of : s->slot_count,
+                                .born_ms = dk_now_ms()};
+    }
+    return dk_scheduler_open_remotes(s, err);
 }
 
 dk_status dk_scheduler_run(const dk_scheduler_setup *setup, dk_error *err)
@@ -146,17 +168,11 @@ dk_status dk_scheduler_run(const dk_scheduler_setup *setup, dk_error *err)
     int signals = -1;
     dk_scheduler s = {.setup = setup, .options = setup->options};
     DK_TRY(watch_signals(&signals, err));
-    dk_status status = dk_link_listen(&s.link, setup->endpoint, setup->keys, err);
+    dk_status status = open_all(&s, err);
     if (status == DK_OK) {
-        s.queue = dk_queue_create();
-        s.slot_count = setup->options->replicas;
-        s.slots = dk_alloc((size_t)s.slot_count * sizeof *s.slots);
-        for (int i = 0; i < s.slot_count; i++) {
-            s.slots[i] = (dk_slot){.index = i, .of = s.slot_count, .born_ms = dk_now_ms()};
-        }
         loop(&s, signals);
-        close_all(&s);
     }
+    close_all(&s);
     close(signals);
     return status;
 }

@@ -27,8 +27,13 @@ typedef struct dk_scheduler_setup {
     const dk_link_keys *keys;       /* may be NULL */
     const char *const *worker_argv; /* program and arguments, NULL-ended; the worker's socket is
                                        file descriptor 3 */
-    bool once; /* the worker's other ranks were started by a launcher: when it is lost, all ends
-                */
+    bool once; /* other ranks were started by a launcher, and end with any worker: when one is
+                  lost, all ends */
+    /* Replicas that a launcher started elsewhere, all but the first. A file of mode 0600, in
+       which a scheduler finds what the one before it wrote (wire/introduction.h), and where it
+       listens to them: "host:port", either may be "*". NULL: all workers are its own. */
+    const char *introduction, *workers_address;
+    int cores_of; /* that the first worker's host is shared by; 0: as many as replicas */
     const dk_log *log;
 } dk_scheduler_setup;
 

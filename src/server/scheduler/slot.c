@@ -10,8 +10,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/process.h"
+#include "server/scheduler/state.h"
 
-enum { MAX_WORDS = 128 };
+enum { MAX_WORDS = 128, MOST_SLOTS = 1024 };
 
 const char *dk_slot_state_name(dk_slot_state state)
 {
@@ -40,7 +41,36 @@ static void name_child(dk_command_words *out, const dk_slot *slot, const char *c
     out->words[count] = NULL;
 }
 
-dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
+bool dk_slot_may_start(const dk_slot *slot)
+{
+    return slot->relay.link == NULL || slot->relay.peer.size > 0;
+}
+
+dk_status dk_slot_send(dk_slot *slot, dk_message *message, dk_error *err)
+{
+    if (slot->relay.link == NULL) {
+        return slot->pipe != NULL ? dk_pipe_send(slot->pipe, message, err)
+                                  : dk_fail(err, DK_IO, "worker %d is down", slot->index);
+    }
+    if (!dk_slot_may_start(slot)) {
+        return dk_fail(err, DK_IO, "worker %d is down", slot->index);
+    }
+    json_object_set_new(message->header, "life", json_integer(slot->life));
+    return dk_link_send(slot->relay.link, &slot->relay.peer, message, err);
+}
+
+/* A message that is a word. What does not arrive is found out by the silence that follows. */
+static void say(dk_slot *slot, const char *word)
+{
+    dk_message message;
+    dk_error ignored;
+    dk_message_init(&message, word);
+    dk_status status = dk_slot_send(slot, &message, &ignored);
+    (void)status;
+    dk_message_release(&message);
+}
+
+static dk_status start_process(dk_slot *slot, const char *const *argv, dk_error *err)
 {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -55,6 +85,17 @@ dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
         return status;
     }
     slot->pipe = dk_pipe_create(ends[0], false);
+    return DK_OK;
+}
+
+dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
+{
+    slot->life = (json_int_t)dk_unix_ms() * MOST_SLOTS + slot->index;
+    if (slot->relay.link != NULL) {
+        say(slot, "start");
+    } else {
+        DK_TRY(start_process(slot, argv, err));
+    }
     slot->state = DK_SLOT_LOADING;
     slot->sign_ms = dk_now_ms();
     slot->pulse = 0;
@@ -63,6 +104,9 @@ dk_status dk_slot_start(dk_slot *slot, const char *const *argv, dk_error *err)
 
 void dk_slot_kill(dk_slot *slot)
 {
+    if (slot->relay.link != NULL && slot->state != DK_SLOT_DOWN) {
+        say(slot, "kill");
+    }
     dk_process_kill(&slot->pid);
     if (slot->state == DK_SLOT_BUSY) {
         slot->busy_ms += dk_now_ms() - slot->batch_ms;
@@ -86,7 +130,9 @@ void dk_slot_release(dk_slot *slot)
 void dk_slot_ask_to_end(dk_slot *slot)
 {
     dk_message message;
-    if (slot->state == DK_SLOT_IDLE) {
+    if (slot->relay.link != NULL) {
+        say(slot, "end");
+    } else if (slot->state == DK_SLOT_IDLE) {
         dk_error ignored;
         dk_message_pack(&message, "stop", "{}");
         if (dk_pipe_send(slot->pipe, &message, &ignored) != DK_OK) {
@@ -110,7 +156,7 @@ dk_status dk_slot_run(dk_slot *slot, dk_task *const *tasks, int count, dk_error 
     slot->state = DK_SLOT_BUSY;
     slot->batch_ms = slot->sign_ms = dk_now_ms();
     dk_message_pack(&message, "run", "{s:o}", "tasks", list);
-    dk_status status = dk_pipe_send(slot->pipe, &message, err);
+    dk_status status = dk_slot_send(slot, &message, err);
     dk_message_release(&message);
     return status;
 }
@@ -120,7 +166,7 @@ void dk_slot_cancel(dk_slot *slot, const char *id)
     dk_message message;
     dk_error ignored;
     dk_message_pack(&message, "cancel", "{s:s}", "task", id);
-    if (slot->pipe != NULL && dk_pipe_send(slot->pipe, &message, &ignored) != DK_OK) {
+    if (slot->state != DK_SLOT_DOWN && dk_slot_send(slot, &message, &ignored) != DK_OK) {
         slot->sign_ms = 0; /* gone: the watchdog finds it at once */
     }
     dk_message_release(&message);

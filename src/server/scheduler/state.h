@@ -18,12 +18,14 @@ typedef struct dk_scheduler {
     const dk_scheduler_setup *setup;
     const dk_scheduler_options *options;
     dk_link *link;
+    dk_link *relays; /* of workers elsewhere; NULL: there are none */
     dk_queue *queue;
     dk_slot *slots; /* [slot_count] */
     int slot_count;
     dk_link_peer peers[DK_SCHEDULER_MAX_PEERS]; /* that said hello */
     int peer_count;
     dk_held_frames *held;
+    bool ends;        /* who leaves now is no loss */
     bool on_hold;     /* nothing is dispatched */
     bool was_ready;   /* some worker opened the model once */
     dk_error fatal;   /* why no worker will ever be ready; status DK_OK: they may */
@@ -38,18 +40,31 @@ typedef struct dk_scheduler {
 void dk_scheduler_take_client_message(dk_scheduler *s, const dk_link_peer *peer,
                                       dk_message *message);
 void dk_scheduler_send(dk_scheduler *s, const dk_link_peer *peer, dk_message *message);
+void dk_scheduler_send_to(dk_scheduler *s, dk_link *link, const dk_link_peer *peer,
+                          dk_message *message);
 void dk_scheduler_reply_error(dk_scheduler *s, const dk_task *task, dk_status status,
                               const char *text);
 
 /* workers.c */
 void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message *message);
 void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why);
+/* A batch that a worker cannot begin, since it does not see this host's files: it waits again,
+   for one that does. */
+void dk_scheduler_take_back(dk_scheduler *s, dk_slot *slot);
 void dk_scheduler_dispatch(dk_scheduler *s);
 /* Deadlines, the watchdog, workers that come back. */
 void dk_scheduler_look_around(dk_scheduler *s);
 
 /* prepare.c: tells busy workers of the requests that come next */
 void dk_scheduler_prepare(dk_scheduler *s);
+
+/* remotes.c: all slots but the first, when the setup has an introduction */
+DK_MUST_USE dk_status dk_scheduler_open_remotes(dk_scheduler *s, dk_error *err);
+void dk_scheduler_read_remotes(dk_scheduler *s);
+void dk_scheduler_look_at_remotes(dk_scheduler *s);
+void dk_scheduler_end_remotes(dk_scheduler *s, double until_ms);
+/* Whether a request begins with pictures, which lie in files of this host. */
+bool dk_scheduler_names_files(const json_t *request);
 
 /* report.c */
 void dk_scheduler_report(dk_scheduler *s, const dk_link_peer *to);

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,29 +39,6 @@ static dk_task *take_off(dk_scheduler *s, dk_slot *slot, const char *id)
     return task;
 }
 
-/* The frames as a part of the message: for peers on other hosts. */
-static dk_status put_frames_in(dk_message *message, dk_error *err)
-{
-    struct stat info;
-    void *frames = NULL;
-    dk_status status = fstat(message->fd, &info) == 0
-                           ? dk_try_alloc(&frames, (size_t)info.st_size, "frames", err)
-                           : dk_fail(err, DK_INTERNAL, "the frames have no size");
-    for (off_t at = 0; status == DK_OK && at < info.st_size;) {
-        ssize_t got = pread(message->fd, (char *)frames + at, (size_t)(info.st_size - at), at);
-        at += got > 0 ? got : 0;
-        status = got > 0 ? DK_OK : dk_fail(err, DK_INTERNAL, "the frames cannot be read");
-    }
-    if (status != DK_OK) {
-        dk_free(frames);
-        return status;
-    }
-    dk_message_add_blob(message, frames, (size_t)info.st_size);
-    close(message->fd);
-    message->fd = -1;
-    return DK_OK;
-}
-
 static void hold_frames(dk_scheduler *s, const dk_task *task, dk_message *message)
 {
     dk_held_frames *held = dk_alloc(sizeof *held);
@@ -88,7 +64,7 @@ static void forward_result(dk_scheduler *s, dk_slot *slot, dk_message *message)
     dk_error error;
     if (!dk_starts_with(s->setup->endpoint, "tcp://")) {
         hold_frames(s, task, message);
-    } else if (put_frames_in(message, &error) != DK_OK) {
+    } else if (dk_message_take_in(message, &error) != DK_OK) {
         dk_scheduler_reply_error(s, task, error.status, error.message);
         dk_task_destroy(&task);
         return;
@@ -138,8 +114,8 @@ static void become_ready(dk_scheduler *s, dk_slot *slot, const dk_message *messa
     slot->failures = 0;
     s->was_ready = true;
     become_idle(s, slot);
-    dk_log_info(s->setup->log, "worker %d (pid %d) is ready: %s", slot->index, (int)slot->pid,
-                dk_message_text(message, "device"));
+    dk_log_info(s->setup->log, "worker %d (pid %d) is ready: %s", slot->index,
+                dk_slot_pid(slot), dk_message_text(message, "device"));
 }
 
 static void note_fatal(dk_scheduler *s, dk_status status, const char *text)
@@ -183,18 +159,20 @@ static void answer_plan(dk_scheduler *s, dk_message *message)
 }
 
 /* A worker is about to end. What is wrong with a model or a device stays wrong; ranks that were
-   lost, and networks, come again: those workers are started again, so often. */
+   lost, and networks, come again: those workers are started again, so often. So are those of
+   other hosts, since what is wrong with one is not wrong with all. */
 static void take_failure(dk_scheduler *s, const dk_slot *slot, const dk_message *message)
 {
     dk_status status = (dk_status)dk_message_number(message, "status", DK_INTERNAL);
     const char *text = dk_message_text(message, "message");
-    if (!s->was_ready && status != DK_TIMEOUT && status != DK_NETWORK) {
+    bool comes_again = status == DK_TIMEOUT || status == DK_NETWORK;
+    if (!s->was_ready && !comes_again && (slot->relay.link == NULL || s->setup->once)) {
         note_fatal(s, status, text);
         return;
     }
     s->failure.status = status;
     snprintf(s->failure.message, sizeof s->failure.message, "%s", text);
-    dk_log_warn(s->setup->log, "worker %d (pid %d): %s", slot->index, (int)slot->pid, text);
+    dk_log_warn(s->setup->log, "worker %d (pid %d): %s", slot->index, dk_slot_pid(slot), text);
 }
 
 void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message *message)
@@ -268,14 +246,15 @@ static void give_up(dk_scheduler *s, const char *why)
 
 void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why)
 {
-    dk_log_warn(s->setup->log, "worker %d (pid %d) %s", slot->index, (int)slot->pid, why);
+    dk_log_warn(s->setup->log, "worker %d (pid %d) %s", slot->index, dk_slot_pid(slot), why);
     bool loading = slot->state == DK_SLOT_LOADING;
     dk_slot_kill(slot);
     slot->restarts++;
     slot->failures = loading ? slot->failures + 1 : 0;
     double pause = FIRST_PAUSE_MS * (double)(1 << (slot->failures < 9 ? slot->failures : 9));
     slot->restart_ms = dk_now_ms() + (pause < LONGEST_PAUSE_MS ? pause : LONGEST_PAUSE_MS);
-    if (!s->was_ready && slot->failures >= HOPELESS && s->fatal.status == DK_OK) {
+    if (!s->was_ready && slot->failures >= HOPELESS && slot->relay.link == NULL &&
+        s->fatal.status == DK_OK) {
         bool told = s->failure.status != DK_OK;
         note_fatal(s, told ? s->failure.status : DK_DEVICE,
                    told ? s->failure.message : "the workers end while they open the model");
@@ -287,6 +266,21 @@ void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why)
         give_up(s, why);
     }
     s->changed = true;
+}
+
+void dk_scheduler_take_back(dk_scheduler *s, dk_slot *slot)
+{
+    slot->relay.blind = true;
+    while (slot->running_count > 0) {
+        dk_task *task = take_off(s, slot, slot->running[0]->id);
+        if (task->cancelled) {
+            dk_scheduler_reply_error(s, task, DK_CANCELLED, "cancelled while it was queued");
+            dk_task_destroy(&task);
+        } else {
+            dk_queue_add(s->queue, task);
+        }
+    }
+    become_idle(s, slot);
 }
 
 static void start_batch(dk_scheduler *s, dk_slot *slot, dk_task *const *tasks, int count)
@@ -301,6 +295,11 @@ static void start_batch(dk_scheduler *s, dk_slot *slot, dk_task *const *tasks, i
     s->changed = true;
 }
 
+static bool names_no_files(const dk_task *task)
+{
+    return !dk_scheduler_names_files(task->request);
+}
+
 void dk_scheduler_dispatch(dk_scheduler *s)
 {
     s->wake_ms = 0;
@@ -312,7 +311,8 @@ void dk_scheduler_dispatch(dk_scheduler *s)
         dk_task *tasks[DK_SLOT_MAX_BATCH];
         double wait;
         int count = dk_queue_take(s->queue, tasks, s->options->batching_max_size,
-                                  s->options->batching_delay_ms, dk_now_ms(), &wait);
+                                  s->options->batching_delay_ms, dk_now_ms(), &wait,
+                                  slot->relay.blind ? names_no_files : NULL);
         if (count > 0) {
             start_batch(s, slot, tasks, count);
         } else if (wait > 0) {
@@ -343,7 +343,8 @@ static void look_at_slot(dk_scheduler *s, dk_slot *slot)
 {
     dk_error error;
     double now = dk_now_ms();
-    if (slot->state == DK_SLOT_DOWN && now >= slot->restart_ms && s->fatal.status == DK_OK) {
+    if (slot->state == DK_SLOT_DOWN && now >= slot->restart_ms && dk_slot_may_start(slot) &&
+        s->fatal.status == DK_OK) {
         if (dk_slot_start(slot, s->setup->worker_argv, &error) != DK_OK) {
             dk_log_warn(s->setup->log, "%s", error.message);
             slot->restart_ms = now + LONGEST_PAUSE_MS;
@@ -361,6 +362,7 @@ static void look_at_slot(dk_scheduler *s, dk_slot *slot)
 void dk_scheduler_look_around(dk_scheduler *s)
 {
     look_at_deadlines(s);
+    dk_scheduler_look_at_remotes(s);
     for (int i = 0; i < s->slot_count; i++) {
         look_at_slot(s, &s->slots[i]);
     }

@@ -32,6 +32,13 @@ void dk_tell_ready(dk_pipe *pipe, const dk_engine *engine, const char *model)
     tell(pipe, &message);
 }
 
+void dk_tell_introduction(dk_pipe *pipe, const char *text)
+{
+    dk_message message;
+    dk_message_pack(&message, "introduction", "{s:s}", "text", text);
+    tell(pipe, &message);
+}
+
 static void pack_error(dk_message *message, const char *type, const dk_error *error)
 {
     dk_message_pack(message, type, "{s:i, s:s}", "status", (int)error->status, "message",

@@ -7,6 +7,8 @@
 #include "server/wire/pipe.h"
 
 void dk_tell_ready(dk_pipe *pipe, const dk_engine *engine, const char *model);
+/* To a relay: where the scheduler is. */
+void dk_tell_introduction(dk_pipe *pipe, const char *text);
 void dk_tell_failed(dk_pipe *pipe, const dk_error *error);
 /* engine may be NULL: still loading. */
 void dk_tell_alive(dk_pipe *pipe, const dk_engine *engine);

@@ -148,6 +148,9 @@ static dk_status open_engine(worker *w)
         return status;
     }
     atomic_store(&w->engine, engine);
+    if (w->options->introduction != NULL && *w->options->introduction != NULL) {
+        dk_tell_introduction(w->pipe, *w->options->introduction);
+    }
     dk_tell_ready(w->pipe, engine, w->options->model_name);
     return DK_OK;
 }

@@ -12,6 +12,8 @@ typedef struct dk_worker_options {
     /* Opens the engine, in the computing thread. Owned by the worker. */
     dk_status (*open)(void *context, dk_engine **out, dk_error *err);
     void *context;
+    const char *const *introduction; /* what `open` learnt of where the scheduler is, told to a
+                                        relay; NULL, or of NULL: nothing */
     const char *model_name;
 } dk_worker_options;
 
