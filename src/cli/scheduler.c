@@ -6,15 +6,15 @@
 #include "base/process.h"
 #include "base/trace.h"
 #include "cli/arguments.h"
-#include "cli/launchers.h"
 #include "cli/models.h"
 #include "cli/processes.h"
+#include "cli/replicas.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
 
 typedef struct scheduler_flags {
-    const char *endpoint, *curve_keys;
+    const char *endpoint, *curve_keys, *introduction, *workers_address;
     int parent_pid;
 } scheduler_flags;
 
@@ -34,6 +34,21 @@ static const dk_parameter parameters[] = {
      .unit = "FILE",
      .default_text = "none",
      .help = "lines secret=KEY and allowed=KEY KEY…, mode 0600"},
+    {.name = "introduction",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(scheduler_flags, introduction),
+     .max = 4096,
+     .unit = "FILE",
+     .default_text = "none: all workers are started here",
+     .help = "all replicas but the first were started by a launcher: a file of mode 0600 for "
+             "what they are told, which serve hands over"},
+    {.name = "workers_address",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(scheduler_flags, workers_address),
+     .max = 319,
+     .unit = "ADDRESS",
+     .default_text = "any port of any network",
+     .help = "where to listen to those replicas: host:port, either may be *"},
     {.name = "parent_pid",
      .type = DK_PARAMETER_INT,
      .offset = offsetof(scheduler_flags, parent_pid),
@@ -82,29 +97,38 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
 
 static dk_status schedule(run_state *r, dk_error *err)
 {
-    char every[64];
-    int rank, ranks;
+    dk_launch launch;
+    dk_launch_read(&launch);
     const dk_log log = {
         .write = dk_progress_log, .context = &r->progress, .level = r->setup.options.log_level};
-    snprintf(every, sizeof every, "--checkpoint-every-s=%.17g", r->options.checkpoint_every_s);
-    dk_command_line_init(&r->worker, "worker");
-    dk_command_line_add(&r->worker, every);
-    dk_command_line_add_fields(&r->worker, &dk_option_parameters, &r->setup.options);
+    bool apart = r->flags.introduction != NULL;
+    bool one_world = apart && dk_replicas_by_mpi(&r->setup.options);
+    dk_worker_command_line(&r->worker, &r->options, &r->setup.options, &r->layout, one_world);
+    if (one_world) {
+        dk_string word = DK_STRING_EMPTY;
+        dk_string_printf(&word, "--introduction=%s", r->flags.introduction);
+        dk_command_line_add(&r->worker, word.data);
+        dk_string_release(&word);
+    }
     r->options.replicas = r->layout.dp;
-    dk_ranks_replica_options(&r->setup.options, &r->layout);
-    dk_command_line_add_fields(&r->worker, &dk_rank_parameters, &r->setup.options);
     const dk_scheduler_setup setup = {.options = &r->options,
                                       .endpoint = r->flags.endpoint,
                                       .keys = &r->keys,
                                       .worker_argv = (const char *const *)r->worker.words,
-                                      .once = dk_launcher_rank(&rank, &ranks),
+                                      .once = launch.is_rank && launch.ranks > 1 &&
+                                              (one_world || !apart),
+                                      .introduction = r->flags.introduction,
+                                      .workers_address = r->flags.workers_address,
+                                      .cores_of = !apart                   ? 0
+                                                  : launch.local_ranks > 0 ? launch.local_ranks
+                                                                           : 1,
                                       .log = &log};
     return dk_scheduler_run(&setup, err);
 }
 
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
-    run_state r = {0};
+    run_state r = {.flags.workers_address = "*:*"};
     dk_scheduler_options_init(&r.options);
     dk_engine_setup_init(&r.setup);
     dk_status status = read_arguments(&r, arguments, err);

@@ -10,6 +10,7 @@
 #include "cli/launchers.h"
 #include "cli/models.h"
 #include "cli/processes.h"
+#include "cli/replicas.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
@@ -21,6 +22,8 @@ typedef struct run_state {
     dk_engine_setup setup;
     dk_layout layout;
     int rank, ranks; /* as a launcher started them */
+    bool replicas_are_launched;
+    dk_replicas replicas; /* then */
     dk_progress progress;
     dk_command_line line;
     char *store;
@@ -61,7 +64,7 @@ static void on_ready(void *context, const char *model, const char *device)
     fflush(stdout);
 }
 
-/* Under mpirun, srun and their like rank 0 serves and the others follow it. */
+/* Under mpirun, srun and their like rank 0 serves, and the others compute for it. */
 static dk_status take_launcher(run_state *r, dk_error *err)
 {
     if (!dk_launcher_rank(&r->rank, &r->ranks)) {
@@ -74,12 +77,7 @@ static dk_status take_launcher(run_state *r, dk_error *err)
     }
     options->num_gpus = r->ranks;
     options->dp_size = options->dp_size > 0 ? options->dp_size : 1;
-    return options->dp_size == 1
-               ? DK_OK
-               : dk_fail(err, DK_INVALID,
-                         "dp_size is %d, but a launcher started the ranks, accepted is 1: a "
-                         "server for each replica",
-                         options->dp_size);
+    return DK_OK;
 }
 
 static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_error *err)
@@ -90,6 +88,13 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
     DK_TRY(dk_arguments_apply(arguments, &dk_rank_parameters, &r->setup.options, err));
     DK_TRY(take_launcher(r, err));
     DK_TRY(dk_ranks_serving_layout(&r->layout, &r->setup.options, err));
+    r->replicas_are_launched = dk_replicas_are_launched(&r->layout);
+    if (r->replicas_are_launched && r->serve.scheduler_endpoint != NULL) {
+        return dk_fail(err, DK_INVALID,
+                       "scheduler_endpoint is '%s', but a launcher started %d replicas, which "
+                       "take requests from this server's own scheduler; accepted is none",
+                       r->serve.scheduler_endpoint, r->layout.dp);
+    }
     if (r->setup.options.trace_path != NULL) {
         DK_TRY(dk_trace_path_check(r->setup.options.trace_path, err));
     }
@@ -99,15 +104,23 @@ static dk_status read_arguments(run_state *r, const dk_arguments *arguments, dk_
     return DK_OK;
 }
 
+static dk_log log_of(run_state *r)
+{
+    return (dk_log){
+        .write = dk_progress_log, .context = &r->progress, .level = r->setup.options.log_level};
+}
+
 static dk_status serve(run_state *r, dk_error *err)
 {
-    const dk_log log = {
-        .write = dk_progress_log, .context = &r->progress, .level = r->setup.options.log_level};
+    const dk_log log = log_of(r);
     r->store = r->serve.store_path != NULL ? dk_strdup(r->serve.store_path) : default_store();
     dk_command_line_init(&r->line, "scheduler");
     dk_command_line_add_fields(&r->line, &dk_scheduler_parameters, &r->scheduler);
     dk_command_line_add_fields(&r->line, &dk_option_parameters, &r->setup.options);
     dk_command_line_add_fields(&r->line, &dk_rank_parameters, &r->setup.options);
+    if (r->replicas_are_launched) {
+        dk_replicas_add_words(&r->replicas, &r->line);
+    }
     const dk_serve_setup setup = {.options = &r->serve,
                                   .store_path = r->store,
                                   .run_folder_base = run_folder_base(),
@@ -117,6 +130,21 @@ static dk_status serve(run_state *r, dk_error *err)
                                   .listening = on_listening,
                                   .ready = on_ready};
     return dk_serve_run(&setup, err);
+}
+
+/* What this process is: the server, the leader of a further replica, or a rank that follows
+   its replica's leader. */
+static dk_status take_part(run_state *r, dk_error *err)
+{
+    int rank = r->rank;
+    if (r->replicas_are_launched) {
+        const dk_log log = log_of(r);
+        DK_TRY(dk_replicas_meet(&r->replicas, &r->layout, &r->setup, err));
+        if (dk_replicas_place(&r->replicas, &rank).dp > 0 && rank == 0) {
+            return dk_replicas_lead(&r->replicas, &r->scheduler, &log, err);
+        }
+    }
+    return rank > 0 ? dk_engine_setup_follow(&r->setup, err) : serve(r, err);
 }
 
 static dk_status run(const dk_arguments *arguments, dk_error *err)
@@ -132,7 +160,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     }
     if (status == DK_OK && !drawn) {
         dk_progress_init(&r.progress, r.setup.options.log_level);
-        status = r.rank > 0 ? dk_engine_setup_follow(&r.setup, err) : serve(&r, err);
+        status = take_part(&r, err);
     }
     dk_command_line_release(&r.line);
     dk_engine_setup_release(&r.setup);
@@ -153,7 +181,9 @@ const dk_command dk_command_serve = {
         "Open http://127.0.0.1:30000 in a browser, or use any OpenAI client with base_url\n"
         "http://127.0.0.1:30000/v1. Accepted jobs survive a restart. SIGTERM drains: running\n"
         "jobs end first (--drain-timeout); a second one ends the server at once. Under mpirun\n"
-        "and srun the first rank serves, and the others compute with it.",
+        "and srun the first rank serves, and the others compute with it, or with --dp-size "
+        "for\n"
+        "it: replicas of their own.",
     .examples = "darkroom serve\n"
                 "darkroom serve --num-gpus 2 --port 8000 --api-key-file keys.txt\n"
                 "darkroom serve --model-path Wan-AI/Wan2.1-T2V-1.3B-Diffusers --host 0.0.0.0 "

@@ -1,18 +1,23 @@
-/* darkroom worker: one device's process, started by the scheduler. */
+/* darkroom worker: one device's process, started by the scheduler, or by a relay for one that
+   is elsewhere. */
 #include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
 
+#include "base/alloc.h"
 #include "base/process.h"
 #include "cli/arguments.h"
 #include "cli/models.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
+#include "engine/ranks.h"
+#include "server/wire/introduction.h"
 #include "server/worker/worker.h"
 
 typedef struct worker_flags {
     int fd, parent_pid, worker_index, worker_count;
     double checkpoint_every_s;
+    const char *introduction;
 } worker_flags;
 
 static const dk_parameter parameters[] = {
@@ -49,6 +54,13 @@ static const dk_parameter parameters[] = {
      .unit = "S",
      .default_text = "10",
      .help = "work that is lost at most when the process is killed"},
+    {.name = "introduction",
+     .type = DK_PARAMETER_TEXT,
+     .offset = offsetof(worker_flags, introduction),
+     .max = 4096,
+     .unit = "FILE",
+     .default_text = "none",
+     .help = "what the other replicas of MPI's world are told, see darkroom scheduler"},
 };
 static const dk_parameter_table worker_parameters = {.title = "Worker",
                                                      .parameters = parameters,
@@ -58,12 +70,38 @@ static const dk_parameter_table worker_parameters = {.title = "Worker",
 typedef struct opening {
     dk_engine_setup setup;
     dk_progress progress;
+    const char *introduction; /* borrowed */
+    char *told;               /* owned; NULL: nothing */
 } opening;
+
+/* Where MPI connects several replicas, their leaders learn where the first one's scheduler is.
+ */
+static dk_status announce(opening *o, dk_engine *engine, dk_error *err)
+{
+    dk_introduction i = {0};
+    bool is_empty = true;
+    dk_string text = DK_STRING_EMPTY;
+    if (o->introduction != NULL) {
+        DK_TRY(dk_introduction_load(&i, &is_empty, o->introduction, err));
+        dk_introduction_write(&text, &i, false);
+    }
+    dk_status status = dk_engine_announce(engine, dk_string_text(&text), &o->told, err);
+    dk_string_release(&text);
+    return status;
+}
 
 static dk_status open_engine(void *context, dk_engine **out, dk_error *err)
 {
     opening *o = context;
-    return dk_engine_setup_open(out, &o->setup, &o->progress, err);
+    dk_engine *engine;
+    DK_TRY(dk_engine_setup_open(&engine, &o->setup, &o->progress, err));
+    dk_status status = announce(o, engine, err);
+    if (status != DK_OK) {
+        dk_engine_close(&engine);
+        return status;
+    }
+    *out = engine;
+    return DK_OK;
 }
 
 /* Replicas share the cores, and each replica's ranks its part. */
@@ -78,7 +116,7 @@ static dk_status settle(opening *o, const worker_flags *flags, dk_error *err)
 
 static dk_status run(const dk_arguments *arguments, dk_error *err)
 {
-    opening o;
+    opening o = {.told = NULL};
     worker_flags flags = {.fd = DK_PROCESS_FD, .worker_count = 1, .checkpoint_every_s = 10};
     dk_engine_setup_init(&o.setup);
     dk_status status = dk_arguments_apply(arguments, &worker_parameters, &flags, err);
@@ -103,14 +141,17 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     if (status == DK_OK) {
         dk_progress_init(&o.progress, o.setup.options.log_level);
         const char *path = o.setup.options.model_path;
+        o.introduction = flags.introduction;
         const dk_worker_options options = {.fd = flags.fd,
                                            .checkpoint_every_s = flags.checkpoint_every_s,
                                            .open = open_engine,
                                            .context = &o,
+                                           .introduction = (const char *const *)&o.told,
                                            .model_name =
                                                path != NULL ? path : DK_EMBEDDED_MODEL};
         status = dk_worker_run(&options, err);
     }
+    dk_free(o.told);
     dk_engine_setup_release(&o.setup);
     return status;
 }

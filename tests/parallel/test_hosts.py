@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Two hosts: network namespaces joined by a veth pair, a rank in each. SP 2 across them gives one rank's latents; a link that is pulled
-in mid-step is an error within the deadline that names the call, its group and the rank, and the job goes on when the link is back."""
+in mid-step is an error within the deadline that names the call, its group and the rank, and the job goes on when the link is back. Replicas
+on both take the requests of one server."""
+import base64
 import contextlib
 import json
 import os
@@ -14,7 +16,8 @@ import threading
 import time
 import unittest
 
-from ranks import PROGRAM, ROOT_MAY, SMALL, generate, has, largest_difference, main, needs_mpi, one_rank
+from ranks import PICTURE, PROGRAM, ROOT_MAY, SMALL, generate, has, largest_difference, main, needs_mpi, one_rank
+from serving import Server, frames_of
 
 ADDRESSES = ("10.99.7.1", "10.99.7.2")
 NET = "10.99.7.0/24"
@@ -171,6 +174,9 @@ class Service:
             time.sleep(0.02)
         return found
 
+    def workers(self):
+        return (self.ask("/server_info")[1] or {}).get("workers")
+
     def wait_ready(self, seconds=60):
         self.wait(lambda: self.ask("/health")[0] == 200, seconds, "ready")
 
@@ -184,10 +190,6 @@ class Service:
         self.ending = True
         for thread in self.threads:
             thread.join(30)
-
-
-def frames_of(job):
-    return [output["recipe"]["frames_sha256"] for output in job["outputs"]]
 
 
 @unittest.skipIf(REASON is not None, REASON)
@@ -269,12 +271,48 @@ class TwoHosts(unittest.TestCase):
         self.addCleanup(service.stop)
         self.check_link(service, DEADLINE_S, r"\w+ of (ulysses|control|orders|replica): .*rank [01].*")
 
-    def test_replicas_are_refused(self):
-        env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": "0"}
-        done = subprocess.run([PROGRAM, "serve", "--port", "0", "--store-path", self.hosts.path("x"), "--dp-size", "2"], capture_output=True,
-                              text=True, timeout=20, env=dict(os.environ, **env), check=False)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("accepted is 1: a server for each replica", done.stderr)
+    def check_replicas(self, service):
+        """Each host computes for the server, and what it makes is what a server of one host makes."""
+        bodies = [{**CLIP, "seed": seed, "num_inference_steps": 20} for seed in range(4)]
+        with Server("--batching-max-size", "1") as alone:
+            calm = [frames_of(alone.wait_job(alone.json("/v1/videos", body))) for body in bodies]
+        workers = service.wait(lambda: (found := service.workers()) and all(w["state"] == "idle" for w in found) and found, 60, "two replicas")
+        self.assertEqual(workers[1]["host"], f"host-{self.hosts.names[1]}")
+        done = [service.ended(job) for job in [service.ask("/v1/videos", body)[1] for body in bodies]]
+        self.assertEqual([(job["status"], frames_of(job)) for job in done], [("completed", frames) for frames in calm], service.text())
+        self.assertTrue(all(worker["busy_seconds"] > 0 for worker in service.workers()))
+
+    def serve_replicas(self):
+        return [PROGRAM, "serve", "--store-path", self.hosts.path("store"), "--host", ADDRESSES[0], "--port", "8080", "--dp-size", "2",
+                "--batching-max-size", "1"]
+
+    def test_replicas_by_environment(self):
+        """A replica on each host. The second one has the store's path, but not what is in it: pictures of edits go to the first."""
+        env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29502", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+        os.mkdir(self.hosts.path("store"))
+        hides = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', self.hosts.path("store")]
+        commands = [([*self.hosts.inside(0), *self.serve_replicas()], dict(env, RANK="0")),
+                    ([*self.hosts.inside(1), *hides, *self.serve_replicas()], dict(env, RANK="1"))]
+        service = Service(self.hosts, commands, 8080)
+        self.addCleanup(service.stop)
+        self.check_replicas(service)
+        with open(PICTURE, "rb") as file:
+            picture = base64.b64encode(file.read()).decode()
+        edits = [service.ask("/v1/videos", {**CLIP, "seed": seed, "num_inference_steps": 20, "input_reference": picture})[1] for seed in range(4)]
+        self.assertEqual([service.ended(job)["status"] for job in edits], ["completed"] * 4, service.text())
+        self.hosts.link("down")  # the server loses that replica, and the replica its server
+        service.wait(lambda: service.workers()[1]["state"] == "down", 60, "the loss of a replica")
+        job = service.ended(service.ask("/v1/videos", CLIP)[1])
+        self.assertEqual(job["status"], "completed", service.text())
+        self.hosts.link("up")
+        service.wait(lambda: service.workers()[1]["state"] == "idle", 60, "its return")
+
+    @needs_mpi
+    def test_replicas_by_mpirun(self):
+        """Nobody says where rank 0 is: MPI's ranks tell each other, and the second host takes the address that it can reach."""
+        service = Service(self.hosts, [([*self.hosts.mpirun(), *self.serve_replicas()], {})], 8080)
+        self.addCleanup(service.stop)
+        self.check_replicas(service)
 
 
 main()
