@@ -20,15 +20,6 @@ enum {
     SLOWEST_BYTES_PER_MS = 5000, /* of a link on which frames are under way */
 };
 
-/* A host as it stands in an endpoint. */
-static void print_endpoint(char out[DK_INTRODUCTION_ENDPOINT_BYTES], const char *host,
-                           const char *port)
-{
-    bool six = strchr(host, ':') != NULL;
-    snprintf(out, DK_INTRODUCTION_ENDPOINT_BYTES, "tcp://%s%.255s%s:%.31s", six ? "[" : "",
-             host, six ? "]" : "", port);
-}
-
 /* "host:port", whose port may be "*", in its parts; host in brackets loses them. */
 static dk_status take_apart(char host[NI_MAXHOST], char port[NI_MAXSERV], const char *address,
                             dk_error *err)
@@ -78,7 +69,7 @@ static void add_networks(dk_introduction *i, const char *port)
             getnameinfo(at->ifa_addr, sizeof(struct sockaddr_in), host, sizeof host, NULL, 0,
                         NI_NUMERICHOST) == 0 &&
             !dk_starts_with(host, "127.")) {
-            print_endpoint(endpoint, host, port);
+            dk_introduction_print(endpoint, host, port);
             dk_introduction_add(i, endpoint);
         }
     }
@@ -100,13 +91,13 @@ static dk_status listen_anew(dk_scheduler *s, dk_introduction *i, dk_error *err)
     DK_TRY(take_apart(host, port, s->setup->workers_address, err));
     DK_TRY(look_up(number, host, err));
     DK_TRY(dk_introduction_make(i, err));
-    print_endpoint(endpoint, number, port);
+    dk_introduction_print(endpoint, number, port);
     DK_TRY(listen_at(s, endpoint, i, err));
     snprintf(port, sizeof port, "%d", dk_link_port(s->relays));
     if (strcmp(host, "*") == 0) {
         add_networks(i, port);
     } else {
-        print_endpoint(endpoint, host, port);
+        dk_introduction_print(endpoint, host, port);
         dk_introduction_add(i, endpoint);
     }
     return i->endpoint_count > 0
@@ -121,7 +112,7 @@ static dk_status listen_again(dk_scheduler *s, const dk_introduction *i, dk_erro
     char endpoint[DK_INTRODUCTION_ENDPOINT_BYTES];
     DK_TRY(take_apart(host, port, s->setup->workers_address, err));
     DK_TRY(look_up(number, host, err));
-    print_endpoint(endpoint, number, strrchr(i->endpoints[0], ':') + 1);
+    dk_introduction_print(endpoint, number, strrchr(i->endpoints[0], ':') + 1);
     return listen_at(s, endpoint, i, err);
 }
 

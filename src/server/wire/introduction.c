@@ -139,9 +139,18 @@ static bool answers(const struct addrinfo *to)
     return connected;
 }
 
-static bool endpoint_answers(const char *endpoint)
+void dk_introduction_print(char endpoint[DK_INTRODUCTION_ENDPOINT_BYTES], const char *host,
+                           const char *port)
 {
-    char host[DK_INTRODUCTION_ENDPOINT_BYTES];
+    bool six = strchr(host, ':') != NULL;
+    snprintf(endpoint, DK_INTRODUCTION_ENDPOINT_BYTES, "tcp://%s%.255s%s:%.31s", six ? "[" : "",
+             host, six ? "]" : "", port);
+}
+
+/* Writes the endpoint with the number that answers. */
+static bool find_at(char out[DK_INTRODUCTION_ENDPOINT_BYTES], const char *endpoint)
+{
+    char host[DK_INTRODUCTION_ENDPOINT_BYTES], number[NI_MAXHOST];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list;
     if (!dk_starts_with(endpoint, "tcp://")) {
         return false;
@@ -161,19 +170,23 @@ static bool endpoint_answers(const char *endpoint)
     }
     bool found = false;
     for (const struct addrinfo *to = list; to != NULL && !found; to = to->ai_next) {
-        found = answers(to);
+        found = answers(to) && getnameinfo(to->ai_addr, to->ai_addrlen, number, sizeof number,
+                                           NULL, 0, NI_NUMERICHOST) == 0;
     }
     freeaddrinfo(list);
+    if (found) {
+        dk_introduction_print(out, number, colon + 1);
+    }
     return found;
 }
 
-dk_status dk_introduction_find(const char **endpoint, const dk_introduction *i, dk_error *err)
+dk_status dk_introduction_find(char endpoint[DK_INTRODUCTION_ENDPOINT_BYTES],
+                               const dk_introduction *i, dk_error *err)
 {
     dk_string tried = DK_STRING_EMPTY;
     for (int e = 0; e < i->endpoint_count; e++) {
-        if (endpoint_answers(i->endpoints[e])) {
+        if (find_at(endpoint, i->endpoints[e])) {
             dk_string_release(&tried);
-            *endpoint = i->endpoints[e];
             return DK_OK;
         }
         dk_string_printf(&tried, "%s%s", e > 0 ? ", " : "", i->endpoints[e]);

@@ -41,9 +41,13 @@ DK_MUST_USE dk_status dk_introduction_load(dk_introduction *out, bool *is_empty,
 DK_MUST_USE dk_status dk_introduction_save(const dk_introduction *i, const char *path,
                                            dk_error *err);
 
-/* The first endpoint that somebody listens at; the others are tried for a moment each.
-   Borrowed. DK_NETWORK: none. */
-DK_MUST_USE dk_status dk_introduction_find(const char **endpoint, const dk_introduction *i,
-                                           dk_error *err);
+/* The first endpoint that somebody listens at, with the number of its host: a name may have
+   several, of which ZeroMQ would take one unseen. Each is tried for a moment. DK_NETWORK: none.
+ */
+DK_MUST_USE dk_status dk_introduction_find(char endpoint[DK_INTRODUCTION_ENDPOINT_BYTES],
+                                           const dk_introduction *i, dk_error *err);
+/* "tcp://host:port", a host of colons in brackets. */
+void dk_introduction_print(char endpoint[DK_INTRODUCTION_ENDPOINT_BYTES], const char *host,
+                           const char *port);
 
 #endif

@@ -219,10 +219,10 @@ static void read_scheduler(relay *r)
 static dk_status connect_by(relay *r, const dk_introduction *i, dk_error *err)
 {
     const dk_link_keys keys = {.secret = i->secret, .server_public = i->server};
-    const char *endpoint = NULL;
+    char endpoint[DK_INTRODUCTION_ENDPOINT_BYTES];
     double until_ms = dk_now_ms() + FIND_MS;
     dk_status status;
-    while ((status = dk_introduction_find(&endpoint, i, err)) != DK_OK &&
+    while ((status = dk_introduction_find(endpoint, i, err)) != DK_OK &&
            dk_now_ms() < until_ms) {
         usleep(AGAIN_MS * 1000);
     }

@@ -100,7 +100,7 @@ static void test_the_endpoint_that_answers_is_found(void **state)
     (void)state;
     dk_error err = {0};
     dk_introduction i;
-    const char *found = NULL;
+    char found[DK_INTRODUCTION_ENDPOINT_BYTES];
     char endpoint[64];
     struct sockaddr_in own = {.sin_family = AF_INET,
                               .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
@@ -112,7 +112,7 @@ static void test_the_endpoint_that_answers_is_found(void **state)
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", ntohs(own.sin_port));
     dk_introduction_add(&i, endpoint);
     dk_introduction_add(&i, "ipc:///nowhere");
-    assert_int_equal(dk_introduction_find(&found, &i, &err), DK_NETWORK);
+    assert_int_equal(dk_introduction_find(found, &i, &err), DK_NETWORK);
     assert_non_null(strstr(err.message, "ipc:///nowhere"));
     own.sin_port = 0;
     assert_int_equal(bind(open, (struct sockaddr *)&own, sizeof own), 0);
@@ -120,7 +120,13 @@ static void test_the_endpoint_that_answers_is_found(void **state)
     assert_int_equal(getsockname(open, (struct sockaddr *)&own, &size), 0);
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", ntohs(own.sin_port));
     dk_introduction_add(&i, endpoint);
-    assert_ok(dk_introduction_find(&found, &i, &err), err);
+    assert_ok(dk_introduction_find(found, &i, &err), err);
+    assert_string_equal(found, endpoint);
+    i.endpoint_count = 0; /* a name of two numbers, one of which nobody listens at */
+    char named[64];
+    snprintf(named, sizeof named, "tcp://localhost:%d", ntohs(own.sin_port));
+    dk_introduction_add(&i, named);
+    assert_ok(dk_introduction_find(found, &i, &err), err);
     assert_string_equal(found, endpoint);
     close(open);
     close(closed);
