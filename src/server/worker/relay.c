@@ -104,7 +104,6 @@ static void lose_worker(relay *r)
     say(r, "ended");
     r->life = 0;
     if (r->options->once) {
-        say(r, "leaving");
         end_with(r, dk_fail(&r->error, DK_DEVICE,
                             "the worker of replica %d has ended: whoever started the ranks has "
                             "to start them again",
