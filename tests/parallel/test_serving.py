@@ -2,12 +2,17 @@
 """Servers whose replicas have several ranks: everything that a client may ask for, and two replicas of which one loses a rank."""
 import base64
 import io
+import json
+import os
+import struct
 import threading
 import unittest
+from array import array
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from ranks import SMALL, main, rank_flags
+from ranks import BUILT_IN, SMALL, largest_difference, main, rank_flags
 from serving import Server, children, frames_of, is_alive, ranks_of, send, signal, time, wait_for
 
 LONG = {"prompt": "a blue square", "seed": 3, "width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 60, "output_format": "gif"}
@@ -91,8 +96,51 @@ class Requests(unittest.TestCase):
             self.assertEqual((done["status"], frames_of(done)), ("completed", calm))
 
 
+def last_latents(server, job, steps):
+    """Those that are decoded: the checkpoint after the last step, which is there while the frames are made."""
+    path = os.path.join(server.store, "store/jobs", job["id"], "checkpoint-0")
+    found = []
+
+    def look():
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return False
+        size = struct.unpack("<Q", data[:8])[0]
+        tensors = json.loads(data[8:8 + size])
+
+        def numbers(name, kind):
+            begin, end = tensors[name]["data_offsets"]
+            return array(kind, data[8 + size + begin:8 + size + end])
+        if numbers("position", "i")[2] < steps:
+            return False
+        found.append(numbers("latent", "f"))
+        return True
+    wait_for(look, 120, every=0.001)
+    return found[0]
+
+
 class Replicas(unittest.TestCase):
     """dp 2 x sp 2: four processes that compute."""
+
+    def test_latents_are_those_of_one_rank(self):
+        """At sizes whose frames take a while, so that the last checkpoint can be read."""
+        replicas = ("--num-gpus", 4, "--sp-degree", 2, "--dp-size", 2)
+        for model, size in ((SMALL, {"width": 832, "height": 480, "num_frames": 9}), (BUILT_IN, {"width": 128, "height": 96, "num_frames": 17})):
+            made = []
+            for flags in (replicas, ()):
+                with Server("--model-path", model, "--dtype", "f32", "--checkpoint-every-s", 0, "--batching-max-size", 1, *flags) as server:
+                    jobs = [server.json("/v1/videos", {**LONG, **size, "seed": seed, "num_inference_steps": 3}) for seed in (1, 2)]
+                    with ThreadPoolExecutor(2) as pool:
+                        made.append(list(pool.map(lambda job, at=server: last_latents(at, job, 3), jobs)))
+                    if flags:
+                        busy = [worker["busy_seconds"] for worker in server.json("/server_info")["workers"]]
+                        self.assertEqual([seconds > 0 for seconds in busy], [True, True], "both replicas computed")
+            for ours, one in zip(*made):
+                difference = largest_difference(ours, one)
+                print(f"dp 2 x sp 2, {os.path.basename(model)}: {difference:.1e} of the range", flush=True)
+                self.assertLess(difference, 1e-4)
 
     def test_one_loses_a_rank(self):
         flags = ("--num-gpus", 4, "--sp-degree", 2, "--dp-size", 2, "--checkpoint-every-s", 0, "--batching-max-size", 1, "--dist-timeout", 3)
