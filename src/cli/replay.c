@@ -10,6 +10,8 @@
 #include "cli/output.h"
 #include "cli/report.h"
 #include "engine/option_parameters.h"
+#include "engine/rank_parameters.h"
+#include "engine/ranks.h"
 #include "engine/recipe.h"
 #include "media/image.h"
 #include "media/media.h"
@@ -80,6 +82,37 @@ static void warn(replay *r, const char *format, const char *a, const char *b)
     dk_string_release(&line);
 }
 
+static const char *const rank_names[] = {"num_gpus", "ulysses_degree",      "ring_degree",
+                                         "tp_size",  "enable_cfg_parallel", NULL};
+
+/* As many ranks as made the file, as they shared it out, unless the command line names others.
+ */
+static dk_status choose_ranks(replay *r, dk_error *err)
+{
+    const dk_layout *made = &r->recipe.layout;
+    dk_engine_options *options = &r->setup.options;
+    dk_layout ours;
+    bool named = false;
+    for (int i = 0; rank_names[i] != NULL; i++) {
+        named = named || dk_arguments_has(r->arguments, rank_names[i]);
+    }
+    if (!named) {
+        options->num_gpus = dk_layout_replica_ranks(made);
+        options->ulysses_degree = made->ulysses;
+        options->ring_degree = made->ring;
+        options->tp_size = made->tp;
+        options->enable_cfg_parallel = made->cfg > 1;
+        return DK_OK;
+    }
+    DK_TRY(dk_arguments_apply(r->arguments, &dk_rank_parameters, options, err));
+    DK_TRY(dk_ranks_layout(&ours, options, err));
+    if (ours.tp != made->tp || ours.ulysses != made->ulysses || ours.ring != made->ring ||
+        ours.cfg != made->cfg) {
+        warn(r, "%s%s", "the file was made by ranks in another layout: pixels may differ", "");
+    }
+    return DK_OK;
+}
+
 /* The recipe's model, type, instruction set, attention and quantisation, unless the command
  * line says otherwise. */
 static dk_status open_engine(replay *r, dk_error *err)
@@ -94,6 +127,7 @@ static dk_status open_engine(replay *r, dk_error *err)
         options->quantization_max_error = r->recipe.quantization_max_error;
     }
     DK_TRY(dk_arguments_apply(r->arguments, &dk_option_parameters, options, err));
+    DK_TRY(choose_ranks(r, err));
     dk_status status = dk_engine_setup_open(&r->engine, &r->setup, &r->progress, err);
     if (status == DK_NOT_FOUND && !dk_arguments_has(r->arguments, "model_path")) {
         return dk_fail_in(err, status, "the recipe's model (--model-path names another place)");
@@ -269,6 +303,7 @@ static const char *const option_names[] = {
 static const dk_flag_group groups[] = {
     {&table, NULL},
     {&dk_option_parameters, option_names},
+    {&dk_rank_parameters, rank_names},
     {0},
 };
 
@@ -277,9 +312,10 @@ const dk_command dk_command_replay = {
     .usage = "FILE [flags]",
     .summary =
         "Makes a file again from the recipe inside it and tells whether the pixels are equal.",
-    .text = "The weights' checksums must be those of the recipe. Model, dtype and cpu default "
-            "to the "
-            "recipe's. Prints 'equal', or how much differs and exits with 12.",
+    .text =
+        "The weights' checksums must be those of the recipe. Model, dtype, cpu and the ranks "
+        "that share the work (--num-gpus 1: one) default to the recipe's. Prints 'equal', or "
+        "how much differs and exits with 12.",
     .examples = "  darkroom replay outputs/a-red-star-1.png\n"
                 "  darkroom replay clip.mp4 --output-path again --threads 8\n"
                 "  darkroom replay old.png --model-path ./wan-1.3b --allow-other-weights\n",

@@ -39,6 +39,8 @@ static dk_status write_recipes(dk_engine *engine, const dk_job *job, dk_result *
             .dtype = engine->dtype,
             .cpu_level = dk_engine_cpu_level(engine),
             .attention = dk_attention_backend_name(engine->device->attention),
+            .layout =
+                dk_ranks_are_several(engine->ranks) ? &engine->ranks->groups.layout : NULL,
             .weights = weights,
             .sums = &sums,
             .output = i,

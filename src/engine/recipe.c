@@ -136,6 +136,16 @@ static void set_sum(json_t *recipe, const char *key, const char *sum)
     }
 }
 
+/* Sums are rounded in another order on other ranks. */
+static void set_layout(json_t *recipe, const dk_layout *l)
+{
+    if (l != NULL) {
+        json_object_set_new(recipe, "ranks",
+                            json_pack("{s:i, s:i, s:i, s:i}", "cfg", l->cfg, "ring", l->ring,
+                                      "ulysses", l->ulysses, "tp", l->tp));
+    }
+}
+
 dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err)
 {
     char hex[DK_SHA256_HEX_BYTES];
@@ -152,6 +162,7 @@ dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, dk_error *err
         json_object_set_new(recipe, "quantization_max_error",
                             json_real(facts->quantization_max_error));
     }
+    set_layout(recipe, facts->layout);
     set_request(recipe, facts);
     set_sum(recipe, "initial_latents_sha256", facts->sums->latents);
     set_sum(recipe, "image_sha256", facts->sums->image);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "comm/groups.h"
 #include "darkroom/darkroom.h"
 
 /* SHA-256 of every weight file, as an object path -> digits, paths relative to `folder`. A file
@@ -30,6 +31,7 @@ typedef struct dk_recipe_facts {
     const dk_request *request; /* validated */
     const char *model, *pipeline, *dtype, *cpu_level, *attention, *quantization;
     double quantization_max_error; /* told with int8 */
+    const dk_layout *layout;       /* of the ranks that made it together; NULL: one did */
     const json_t *weights;
     const dk_file_sums *sums; /* of the files that the request names */
     int output;               /* its seed is the request's plus this */
@@ -44,10 +46,11 @@ DK_MUST_USE dk_status dk_recipe_text(char **out, const dk_recipe_facts *facts, d
 typedef struct dk_recipe {
     json_t *json; /* owned; every text below is borrowed from it */
     dk_request request;
-    const char *engine, *model, *pipeline, *dtype;           /* "darkroom 0.1.0", … */
-    const char *cpu_level, *attention, *quantization;        /* NULL: not told */
-    double quantization_max_error;                           /* 0: not told */
-    const json_t *weights;                                   /* path -> SHA-256 */
+    const char *engine, *model, *pipeline, *dtype;    /* "darkroom 0.1.0", … */
+    const char *cpu_level, *attention, *quantization; /* NULL: not told */
+    double quantization_max_error;                    /* 0: not told */
+    dk_layout layout;      /* of the ranks that made it together; dp is 0 */
+    const json_t *weights; /* path -> SHA-256 */
     const char *latents_sha256, *image_sha256, *mask_sha256; /* NULL: none */
     const char *frames_sha256;
 } dk_recipe;

@@ -38,6 +38,30 @@ static dk_status read_request(dk_recipe *recipe, const char *where, dk_error *er
     return DK_OK;
 }
 
+/* A recipe without it was made by one rank, or before ranks were told. */
+static dk_status read_layout(dk_recipe *recipe, const char *where, dk_error *err)
+{
+    dk_layout *l = &recipe->layout;
+    const struct {
+        const char *key;
+        int *to;
+    } degrees[] = {
+        {"cfg", &l->cfg}, {"ring", &l->ring}, {"ulysses", &l->ulysses}, {"tp", &l->tp}};
+    const json_t *ranks = json_object_get(recipe->json, "ranks");
+    *l = (dk_layout){.cfg = 1, .ring = 1, .ulysses = 1, .tp = 1};
+    if (ranks != NULL && !json_is_object(ranks)) {
+        return dk_fail(err, DK_FORMAT, "%s: ranks is %s, expected an object", where,
+                       dk_json_type_name(ranks));
+    }
+    for (size_t i = 0; ranks != NULL && i < sizeof degrees / sizeof *degrees; i++) {
+        int64_t degree = 1;
+        DK_TRY(
+            dk_json_int(ranks, degrees[i].key, 1, DK_COMM_MOST_RANKS, 0, &degree, where, err));
+        *degrees[i].to = (int)degree;
+    }
+    return DK_OK;
+}
+
 static dk_status read_facts(dk_recipe *recipe, const char *where, dk_error *err)
 {
     const struct {
@@ -63,6 +87,7 @@ static dk_status read_facts(dk_recipe *recipe, const char *where, dk_error *err)
     }
     DK_TRY(dk_json_double(recipe->json, "quantization_max_error", 0, 1, DK_JSON_NULL_IS_ABSENT,
                           &recipe->quantization_max_error, where, err));
+    DK_TRY(read_layout(recipe, where, err));
     recipe->weights = json_object_get(recipe->json, "weights_sha256");
     if (!json_is_object(recipe->weights)) {
         return dk_fail(err, DK_FORMAT, "%s: weights_sha256 is %s, expected an object", where,

@@ -6,7 +6,7 @@ import re
 import shutil
 import zlib
 
-from command import ROOT, SMALL, SMALL_FLAGS, TINY, CommandTest, main, png_chunks, read_safetensors, write_png, write_safetensors
+from command import ROOT, SMALL, SMALL_FLAGS, TINY, CommandTest, main, png_chunks, read_safetensors, run, write_png, write_safetensors
 
 
 def edit_recipe(path, change):
@@ -40,7 +40,6 @@ class Replay(CommandTest):
         if code == 0:
             done = self.passes("replay", path, *args)
         else:
-            from command import run
             done = run("replay", path, *args)
             self.assertEqual(done.returncode, code, done.stderr)
         if last is not None:
@@ -67,8 +66,23 @@ class Replay(CommandTest):
         self.replay(path, last="^equal$")
         self.replay(path, "--quantization", "none", "--attention-backend", "flash", code=12, last="^differs: ")
 
+    def test_ranks_are_in_the_recipe(self):
+        for flags, ranks in (((), None), (("--num-gpus", 2, "--sp-degree", 2), {"cfg": 1, "ring": 1, "ulysses": 2, "tp": 1}),
+                             (("--num-gpus", 4, "--ring-degree", 2, "--enable-cfg-parallel"), {"cfg": 2, "ring": 2, "ulysses": 1, "tp": 1})):
+            path = self.make(*flags)[0]
+            told = []
+            edit_recipe(path, lambda text, told=told: told.append(json.loads(text)) or text)
+            self.assertEqual(told[0].get("ranks"), ranks)
+            self.assertNotIn("another layout", self.replay(path, last="^equal$").stderr)
+        one = run("replay", path, "--num-gpus", 1)
+        self.assertIn("another layout: pixels may differ", one.stderr)
+        self.assertRegex(one.stdout, r"^(equal|differs: \d+ of 1024 pixels, largest difference \d+)\n$")
+        edit_recipe(path, set_value("ranks", {"cfg": 0, "ring": 1, "ulysses": 1, "tp": 1}))
+        self.fails(4, ["'cfg'", "0"], "replay", path)
+        edit_recipe(path, set_value("ranks", 2))
+        self.fails(4, ["ranks is", "expected an object"], "replay", path)
+
     def test_int8_and_f32_exclude_each_other(self):
-        from command import run
         for flag, value in (("--quantization", "int8"), ("--attention-backend", "sage")):
             done = run("generate", "--prompt", "x", "--dtype", "f32", flag, value)
             self.assertEqual(done.returncode, 2, done.stderr)
@@ -171,7 +185,6 @@ class Selftest(CommandTest):
         dtype, shape, frames = tensors["frames"]
         tensors["frames"] = (dtype, shape, bytes([(frames[0] + 2) % 256]) + frames[1:])
         write_safetensors(os.path.join(models, "tiny-wan/selftest.safetensors"), tensors, metadata)
-        from command import run
         done = run("selftest", env={"DARKROOM_MODELS": models})
         self.assertEqual(done.returncode, 12, done.stderr)
         self.assertRegex(done.stdout, r"f32 +FAILED")
