@@ -131,7 +131,8 @@ static bool is_embedded(const char *model)
 dk_status dk_engine_setup_join(dk_engine_setup *setup, dk_error *err)
 {
     if (!setup->joined) {
-        DK_TRY(dk_rank_team_start(&setup->team, &setup->options, setup->cores, err));
+        DK_TRY(dk_rank_team_start(&setup->team, &setup->options, setup->cores,
+                                  setup->takes_requests, err));
         setup->joined = true;
     }
     return DK_OK;

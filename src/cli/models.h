@@ -20,7 +20,8 @@ typedef struct dk_engine_setup {
     char *cache, *embedded; /* owned */
     dk_core_share cores;    /* of the replica's ranks; {0, 1}: nobody else's */
     dk_rank_team team;
-    bool joined; /* the options hold this rank's place */
+    bool takes_requests; /* different ones in every replica: dp_size may be above 1 */
+    bool joined;         /* the options hold this rank's place */
 } dk_engine_setup;
 
 /* Environment and built-in values; the caller applies its arguments on top. */

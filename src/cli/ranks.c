@@ -139,7 +139,7 @@ static dk_status start_ranks(dk_rank_team *team, const dk_engine_options *option
 }
 
 dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
-                             dk_core_share cores, dk_error *err)
+                             dk_core_share cores, bool takes_requests, dk_error *err)
 {
     dk_layout layout;
     bool launched;
@@ -149,7 +149,7 @@ dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
     DK_TRY(dk_ranks_layout(&layout, options, err));
     DK_TRY(dk_ranks_check_shards(&shards, &layout, options, err));
     int ranks = dk_layout_replica_ranks(&layout);
-    if (ranks * layout.dp == 1 || launched) {
+    if (ranks * layout.dp == 1 || (launched && (layout.dp == 1 || takes_requests))) {
         dk_rank_settle(team, options, cores);
         return DK_OK;
     }

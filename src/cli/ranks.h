@@ -41,9 +41,11 @@ void dk_ranks_replica_options(dk_engine_options *options, const dk_layout *layou
 
 /* Gives the options this process's place (texts are borrowed from the team): from the
    launcher's environment, or as the first rank of a replica whose others it starts. cores:
-   those of the whole replica, of.index counting ranks. */
+   those of the whole replica, of.index counting ranks. takes_requests: different ones in every
+   replica, of which a launcher may have started several. */
 DK_MUST_USE dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
-                                         dk_core_share cores, dk_error *err);
+                                         dk_core_share cores, bool takes_requests,
+                                         dk_error *err);
 /* After the engine was closed: waits a moment for the others, then ends them. */
 void dk_rank_team_end(dk_rank_team *team);
 

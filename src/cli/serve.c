@@ -153,6 +153,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     dk_serve_options_init(&r.serve);
     dk_scheduler_options_init(&r.scheduler);
     dk_engine_setup_init(&r.setup);
+    r.setup.takes_requests = true;
     bool drawn = false;
     dk_status status = read_arguments(&r, arguments, err);
     if (status == DK_OK) {

@@ -119,6 +119,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     opening o = {.told = NULL};
     worker_flags flags = {.fd = DK_PROCESS_FD, .worker_count = 1, .checkpoint_every_s = 10};
     dk_engine_setup_init(&o.setup);
+    o.setup.takes_requests = true;
     dk_status status = dk_arguments_apply(arguments, &worker_parameters, &flags, err);
     if (status == DK_OK) {
         status = dk_arguments_apply(arguments, &dk_option_parameters, &o.setup.options, err);

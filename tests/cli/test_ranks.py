@@ -50,6 +50,12 @@ class Ranks(CommandTest):
         for bench in ("linear", "conv2d"):
             self.fails(2, [f"ring_degree is for bench model, not for bench {bench}"], "bench", bench, "--ring-degree", 2)
 
+    def test_replicas_are_for_requests(self):
+        """Also where a launcher started them: each would make the same."""
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+        for env in ({}, place):
+            self.fails(2, ["dp_size is 2", "darkroom serve"], "generate", "--prompt", "x", "--num-gpus", 2, "--dp-size", 2, env=env)
+
     def test_a_bench_of_two_ranks(self):
         report = json.loads(self.passes("bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2,
                                         "--ring-degree", 2, "--threads", 1, "--repeats", 1, "--json").stdout)
