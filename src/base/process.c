@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/topology.h"
 
 dk_status dk_process_start(pid_t *out, const char *const *argv, int fd, bool own_group,
                            dk_error *err)
@@ -102,20 +103,18 @@ double dk_process_resident_bytes(void)
 
 void dk_process_share_cores(int index, int of)
 {
-    cpu_set_t all, mine;
+    dk_topology topology;
+    unsigned char share[DK_MOST_CPUS];
+    cpu_set_t mine;
     CPU_ZERO(&mine);
-    if (of < 2 || sched_getaffinity(0, sizeof all, &all) != 0) {
+    dk_topology_read(&topology, "/sys/devices/system", NULL);
+    if (of < 2 || topology.count == 0) {
         return;
     }
-    int cores = CPU_COUNT(&all), seen = 0;
-    int first = cores >= of ? index * cores / of : index % cores;
-    int last = cores >= of ? (index + 1) * cores / of : first + 1;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &all)) {
-            if (seen >= first && seen < last) {
-                CPU_SET(cpu, &mine);
-            }
-            seen++;
+    dk_topology_share(&topology, index, of, share);
+    for (size_t cpu = 0; cpu < DK_MOST_CPUS && cpu < CPU_SETSIZE; cpu++) {
+        if (share[cpu]) {
+            CPU_SET(cpu, &mine);
         }
     }
     sched_setaffinity(0, sizeof mine, &mine);

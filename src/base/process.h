@@ -36,7 +36,8 @@ double dk_process_resident_bytes(void);
    stopped what it works on. What is registered with on_exit later is done before. */
 void dk_process_skip_ends(void);
 
-/* In the child `index` of `of`: runs on its share of the cores that it may use. */
+/* In the child `index` of `of`: runs on its share (dk_topology_share) of the cores that it may
+   use. */
 void dk_process_share_cores(int index, int of);
 
 #endif

@@ -43,6 +43,7 @@ typedef struct cpus {
     int node_at_work;
     int node[DK_MOST_CPUS];
     int rank[DK_MOST_CPUS]; /* among the allowed CPUs of its physical core */
+    int core[DK_MOST_CPUS]; /* the first of those */
 } cpus;
 
 static void mark_node(void *context, int cpu)
@@ -55,13 +56,16 @@ static void mark_node(void *context, int cpu)
 
 typedef struct siblings {
     const cpus *all;
-    int cpu, before;
+    int cpu, before, first;
 } siblings;
 
 static void count_sibling(void *context, int cpu)
 {
     siblings *s = context;
-    s->before += cpu < s->cpu && s->all->node[cpu] >= 0;
+    if (cpu < s->cpu && s->all->node[cpu] >= 0) {
+        s->before++;
+        s->first = cpu < s->first ? cpu : s->first;
+    }
 }
 
 static void mark_allowed(cpus *all, const unsigned char *allowed)
@@ -101,7 +105,7 @@ static void order(dk_topology *out, const cpus *all)
             for (int node = 0; node < MOST_NODES; node++) {
                 int cpu = next_cpu(all, node, rank, &from[node]);
                 if (cpu >= 0) {
-                    out->places[out->count++] = (dk_cpu_place){cpu, node};
+                    out->places[out->count++] = (dk_cpu_place){cpu, node, all->core[cpu]};
                     used[node] = found = true;
                 }
             }
@@ -127,16 +131,105 @@ void dk_topology_read(dk_topology *out, const char *system, const unsigned char 
         read_list(path, DK_MOST_CPUS, mark_node, &all);
     }
     for (int cpu = 0; cpu < DK_MOST_CPUS; cpu++) {
-        siblings s = {.all = &all, .cpu = cpu};
+        siblings s = {.all = &all, .cpu = cpu, .first = cpu};
         if (all.node[cpu] >= 0) {
             snprintf(path, sizeof path, sibling_list, system, cpu);
             read_list(path, DK_MOST_CPUS, count_sibling, &s);
         }
         all.rank[cpu] = s.before;
+        all.core[cpu] = s.first;
     }
     *out = (dk_topology){0};
     order(out, &all);
     out->nodes = out->nodes > 0 ? out->nodes : 1;
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    const dk_cpu_place *x = a, *y = b;
+    return x->node != y->node   ? x->node - y->node
+           : x->core != y->core ? x->core - y->core
+                                : x->cpu - y->cpu;
+}
+
+/* A run of places: one node's. */
+typedef struct domain {
+    int first, count, processes;
+} domain;
+
+static int list_domains(domain *out, const dk_cpu_place *sorted, int count)
+{
+    int domains = 0;
+    for (int i = 0; i < count; i++) {
+        if (i == 0 || sorted[i].node != sorted[i - 1].node) {
+            out[domains++] = (domain){.first = i};
+        }
+        out[domains - 1].count++;
+    }
+    return domains;
+}
+
+/* One process each; every further one goes where it has most CPUs then. */
+static void share_out(domain *domains, int count, int processes)
+{
+    for (int i = 0; i < count; i++) {
+        domains[i].processes = 1;
+    }
+    for (; processes > count; processes--) {
+        domain *best = &domains[0];
+        for (int i = 1; i < count; i++) {
+            if (domains[i].count * (best->processes + 1) >
+                best->count * (domains[i].processes + 1)) {
+                best = &domains[i];
+            }
+        }
+        best->processes++;
+    }
+}
+
+/* Part `index` of `of` of a domain: whole physical cores where there are enough. */
+static void take_part(unsigned char *mine, const dk_cpu_place *places, int count, int index,
+                      int of)
+{
+    int cores = 0, core = -1;
+    for (int i = 0; i < count; i++) {
+        cores += i == 0 || places[i].core != places[i - 1].core;
+    }
+    bool whole = cores >= of;
+    int units = whole ? cores : count;
+    int first = units >= of ? index * units / of : index % units;
+    int last = units >= of ? (index + 1) * units / of : first + 1;
+    for (int i = 0; i < count; i++) {
+        core += i == 0 || places[i].core != places[i - 1].core;
+        int unit = whole ? core : i;
+        if (unit >= first && unit < last) {
+            mine[places[i].cpu] = 1;
+        }
+    }
+}
+
+void dk_topology_share(const dk_topology *topology, int index, int of,
+                       unsigned char mine[DK_MOST_CPUS])
+{
+    dk_cpu_place sorted[DK_MOST_CPUS];
+    domain domains[MOST_NODES] = {{0}};
+    memset(mine, 0, DK_MOST_CPUS);
+    memcpy(sorted, topology->places, sizeof sorted);
+    qsort(sorted, (size_t)topology->count, sizeof *sorted, compare_places);
+    int count = list_domains(domains, sorted, topology->count);
+    if (of <= count) {
+        for (int i = index * count / of; i < (index + 1) * count / of; i++) {
+            take_part(mine, sorted + domains[i].first, domains[i].count, 0, 1);
+        }
+        return;
+    }
+    share_out(domains, count, of);
+    int at = 0;
+    while (index >= domains[at].processes) {
+        index -= domains[at++].processes;
+    }
+    take_part(mine, sorted + domains[at].first, domains[at].count, index,
+              domains[at].processes);
 }
 
 void dk_topology_interleave(const dk_topology *topology, void *memory, size_t bytes)

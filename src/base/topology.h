@@ -10,6 +10,7 @@ enum { DK_MOST_CPUS = 1024 };
 
 typedef struct dk_cpu_place {
     int cpu, node; /* as Linux numbers them */
+    int core;      /* the first CPU of the same physical core that the process may run on */
 } dk_cpu_place;
 
 /* The CPUs that this process may run on, in the order in which threads should take them: nodes
@@ -22,6 +23,13 @@ typedef struct dk_topology {
 /* system: "/sys/devices/system"; what is missing there counts as one node of single cores.
    allowed[cpu]: whether the process may run there; NULL asks Linux. */
 void dk_topology_read(dk_topology *out, const char *system, const unsigned char *allowed);
+
+/* What process `index` of `of` gets of the CPUs: mine[cpu] is 1 for those, else 0. With as many
+   processes as nodes or fewer, whole nodes; with more, a part of one node, so that nobody's
+   memory is on two; physical cores stay whole while there are enough. Neighbours are on the
+   same node where they can be. With more processes than CPUs they share them in turn. */
+void dk_topology_share(const dk_topology *topology, int index, int of,
+                       unsigned char mine[DK_MOST_CPUS]);
 
 /* Spreads pages that nobody touched yet over all nodes. Only a wish: memory on one node works
    as well, slower. Does nothing on machines with one node. */

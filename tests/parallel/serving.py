@@ -80,6 +80,13 @@ class Stages:
     def wait(self, stage, step=0, seconds=60):
         wait_for(lambda: any(s == stage and n >= step for s, n in list(self.seen)), seconds, every=0.001)
 
+    def comes_to(self, stage, step=0):
+        """False: the job has ended, and nobody saw it there."""
+        def look():
+            return any(s == stage and n >= step for s, n in list(self.seen)) or not self.thread.is_alive()
+        wait_for(look, 60, every=0.001)
+        return any(s == stage and n >= step for s, n in list(self.seen))
+
 
 def send(pid, number):
     os.kill(pid, number)

@@ -88,6 +88,46 @@ static void unknown_machines_are_one_node(void **state)
     assert_int_equal(topology.count, dk_available_cores());
 }
 
+/* "0,4 1,5": who of `of` gets which CPUs. */
+static void expect_shares(const dk_topology *topology, int of, const char *expected)
+{
+    char text[256];
+    size_t used = 0;
+    for (int index = 0; index < of; index++) {
+        unsigned char mine[DK_MOST_CPUS];
+        const char *between = index > 0 ? " " : "";
+        dk_topology_share(topology, index, of, mine);
+        for (int cpu = 0; cpu < DK_MOST_CPUS; cpu++) {
+            if (mine[cpu]) {
+                used += (size_t)snprintf(text + used, sizeof text - used, "%s%d", between, cpu);
+                between = ",";
+            }
+        }
+    }
+    assert_string_equal(text, expected);
+}
+
+static void processes_share_nodes_and_cores(void **state)
+{
+    (void)state;
+    unsigned char allowed[DK_MOST_CPUS] = {1, 1, 1, 1, 1, 1, 1, 1};
+    dk_topology topology;
+    dk_topology_read(&topology, folder, allowed);
+    expect_shares(&topology, 1, "0,1,2,3,4,5,6,7");
+    expect_shares(&topology, 2, "0,1,4,5 2,3,6,7"); /* a node each */
+    expect_shares(&topology, 3, "0,4 1,5 2,3,6,7"); /* nobody has parts of two */
+    expect_shares(&topology, 4, "0,4 1,5 2,6 3,7"); /* a physical core each */
+    expect_shares(&topology, 5, "0 4 1,5 2,6 3,7");
+    expect_shares(&topology, 8, "0 4 1 5 2 6 3 7");
+    expect_shares(&topology, 10, "0 4 1 5 0 2 6 3 7 2"); /* in turn */
+    allowed[1] = allowed[5] = allowed[4] = 0;            /* node 0 has CPU 0 alone */
+    dk_topology_read(&topology, folder, allowed);
+    expect_shares(&topology, 2, "0 2,3,6,7");
+    expect_shares(&topology, 3, "0 2,6 3,7");
+    dk_topology_read(&topology, "/nonexistent", allowed);
+    expect_shares(&topology, 2, "0,2 3,6,7");
+}
+
 static void where_threads_run(void *context, int task, int thread)
 {
     (void)task;
@@ -135,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cores_before_siblings_and_nodes_in_turn),
         cmocka_unit_test(unknown_machines_are_one_node),
+        cmocka_unit_test(processes_share_nodes_and_cores),
         cmocka_unit_test(teams_are_bound),
         cmocka_unit_test(names),
     };
