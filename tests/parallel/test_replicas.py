@@ -48,7 +48,7 @@ class Launched(Server):
                 *map(str, self.flags)]
 
     def place_of(self, rank):
-        return dict(os.environ, **ROOT_MAY, **self.place, WORLD_SIZE=str(self.ranks), RANK=str(rank))
+        return dict(os.environ, **ROOT_MAY, **self.place, XDG_RUNTIME_DIR=self.folder.name, WORLD_SIZE=str(self.ranks), RANK=str(rank))
 
     def start_rank(self, rank):
         with open(os.path.join(self.folder.name, f"rank-{rank}"), "ab") as log:

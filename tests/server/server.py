@@ -63,7 +63,8 @@ class Server:
         self.log = open(os.path.join(tempfile.gettempdir(), f"darkroom-test-{os.getpid()}-{id(self)}.log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [self.program, "serve", "--store-path", os.path.join(self.store, "store"), "--port", str(port), *map(str, self.flags)],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=None if self.env is None else dict(os.environ, **self.env))
+            stdout=subprocess.PIPE, stderr=self.log, text=True,
+            env={**os.environ, "XDG_RUNTIME_DIR": self.store, **(self.env or {})})  # its sockets go with the store, even after kill -9
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
             self.process.wait()
