@@ -7,6 +7,7 @@
 #ifndef DK_COMM_RENDEZVOUS_H
 #define DK_COMM_RENDEZVOUS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -30,6 +31,9 @@ DK_MUST_USE dk_status dk_rendezvous_open(dk_rendezvous **out,
 /* all[ranks][bytes] = what every rank brought; up to DK_RENDEZVOUS_MOST_BYTES. Collective. */
 DK_MUST_USE dk_status dk_rendezvous_exchange(dk_rendezvous *r, void *all, const void *mine,
                                              size_t bytes, double deadline_ms, dk_error *err);
+/* The name of the network interface, of several, through which ranks of other hosts are
+   connected with this one: "eth0". false: there is none. */
+bool dk_rendezvous_interface(const dk_rendezvous *r, char *out, size_t bytes);
 /* Called once, in a thread of the rendezvous, when a rank is gone or has left with a reason. */
 typedef void dk_rendezvous_lost_fn(void *context, int rank, const char *why);
 /* From here on no exchange is possible. */

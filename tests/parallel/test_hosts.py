@@ -210,7 +210,7 @@ class TwoHosts(unittest.TestCase):
 
     @unittest.skipUnless(has("xccl"), "this build has no module for oneCCL")
     def test_latents_by_environment(self):
-        """FI_TCP_IFACE: oneCCL's TCP takes the wrong one of two interfaces, lo, by itself."""
+        """oneCCL's TCP takes the wrong one of two interfaces, lo, when it is not told."""
         env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
         words = [PROGRAM, "generate", "--prompt", "a red circle", "--seed", "1", "--save-output=false", "--model-path", SMALL, "--dtype", "f32",
                  "--num-inference-steps", "3", "--width", "32", "--height", "32", "--num-gpus", "2", "--distributed-backend", "xccl"]
@@ -218,10 +218,10 @@ class TwoHosts(unittest.TestCase):
         # again then, and so are the ranks here.
         for attempt in range(3):
             env["MASTER_PORT"] = str(29500 + attempt)
-            with subprocess.Popen([*self.hosts.inside(1), *words], env=dict(os.environ, **env, RANK="1", FI_TCP_IFACE=self.hosts.names[1])) as other:
+            with subprocess.Popen([*self.hosts.inside(1), *words], env=dict(os.environ, **env, RANK="1")) as other:
                 try:
                     self.compare("ulysses 2", backend="xccl", words_before=self.hosts.inside(0),
-                                 env=dict(env, RANK="0", FI_TCP_IFACE=self.hosts.names[0]))
+                                 env=dict(env, RANK="0"))
                     self.assertEqual(other.wait(30), 0)
                     return
                 except AssertionError as error:
@@ -260,7 +260,7 @@ class TwoHosts(unittest.TestCase):
         keep-alive has given them up, which takes five seconds."""
         env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29501", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
         commands = [([*self.hosts.inside(rank), *self.serve_words(8, "--distributed-backend", "xccl")],
-                     dict(env, RANK=str(rank), FI_TCP_IFACE=self.hosts.names[rank])) for rank in (0, 1)]
+                     dict(env, RANK=str(rank))) for rank in (0, 1)]
         service = Service(self.hosts, commands, 8080)
         self.addCleanup(service.stop)
         self.check_link(service, 8, r"\w+ of (ulysses|control|orders|replica): .*rank [01].*")

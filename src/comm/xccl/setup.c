@@ -34,6 +34,11 @@ void dk_xccl_set_up(const dk_device_lane *lane, bool cores_are_short, bool one_h
     }
 }
 
+void dk_xccl_set_interface(const char *name, const dk_log *log)
+{
+    set("FI_TCP_IFACE", name, log);
+}
+
 int dk_xccl_divert_begin(void)
 {
     fflush(stdout);

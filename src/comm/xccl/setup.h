@@ -19,6 +19,9 @@
    Always: CCL_LOG_LEVEL=error. What was set is logged at level debug. */
 void dk_xccl_set_up(const dk_device_lane *lane, bool cores_are_short, bool one_host,
                     const dk_log *log);
+/* Between hosts: FI_TCP_IFACE, since oneCCL's TCP takes any of several interfaces by itself,
+   also one that leads to no other host. */
+void dk_xccl_set_interface(const char *name, const dk_log *log);
 
 /* oneCCL writes remarks to standard output while it begins, which belongs to the program: from
    _begin to _end they go to standard error, with what other threads print meanwhile. Returns

@@ -287,7 +287,7 @@ static const dk_transport_ops gpu_ops = {.name = "xccl",
 /* Who is on which host; oneCCL is set up by that. */
 static dk_status meet_hosts(dk_xccl_family *f, const dk_transport_options *o, dk_error *err)
 {
-    char mine[HOST_BYTES] = "", all[DK_COMM_MOST_RANKS][HOST_BYTES];
+    char interface[HOST_BYTES], mine[HOST_BYTES] = "", all[DK_COMM_MOST_RANKS][HOST_BYTES];
     int here = 0;
     gethostname(mine, sizeof mine - 1);
     DK_TRY(dk_rendezvous_exchange(f->meeting, all, mine, sizeof mine, o->deadline_ms, err));
@@ -298,6 +298,9 @@ static dk_status meet_hosts(dk_xccl_family *f, const dk_transport_options *o, dk
     f->one_host = here == o->ranks;
     dk_xccl_set_up(o->lane, o->cores_are_short || here > sysconf(_SC_NPROCESSORS_ONLN),
                    f->one_host, o->log);
+    if (!f->one_host && dk_rendezvous_interface(f->meeting, interface, sizeof interface)) {
+        dk_xccl_set_interface(interface, o->log);
+    }
     return DK_OK;
 }
 
