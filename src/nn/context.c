@@ -97,20 +97,22 @@ static uint64_t wishes(const dk_nn *nn)
     return stopped;
 }
 
-/* A rank's word at a check, and what all make of the largest: a failure, the leader's wish to
-   stop everything, its wishes to stop parts. */
-enum { ALL = 32, FAILURE = 33 };
-
-static uint64_t own_word(const dk_nn *nn, bool stops)
+/* What all ranks make of it: their failures, and the leader's wishes, as one word of which the
+   largest counts. A dry run, which tells nobody, hears no wish either. */
+static dk_status check_together(dk_nn *nn, bool stops, dk_error *err)
 {
+    enum { ALL = 32, FAILURE = 33 };
+    uint64_t mine = 0;
     if (nn->device->failed != DK_OK) {
-        return (uint64_t)nn->device->failed << FAILURE;
+        mine = (uint64_t)nn->device->failed << FAILURE;
+    } else if (dk_nn_leads(nn)) {
+        mine = (stops ? (uint64_t)1 << ALL : 0) | wishes(nn);
     }
-    return dk_nn_leads(nn) ? (stops ? (uint64_t)1 << ALL : 0) | wishes(nn) : 0;
-}
-
-static dk_status obey(dk_nn *nn, uint64_t most, dk_error *err)
-{
+    uint64_t most = nn->device->dry ? mine >> FAILURE << FAILURE : dk_nn_agree_most(nn, mine);
+    nn->agreed = !nn->device->dry && !nn->cut_off;
+    if (nn->device->failed != DK_OK) {
+        return dk_device_sync(nn->device, err);
+    }
     nn->stopped = most & UINT32_MAX;
     if (most >> FAILURE != 0) {
         return dk_fail(err, (dk_status)(most >> FAILURE), DK_NN_ANOTHER_RANK);
@@ -118,41 +120,9 @@ static dk_status obey(dk_nn *nn, uint64_t most, dk_error *err)
     return most >> ALL != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }
 
-/* A dry run, which tells nobody, hears no wish either. */
-static dk_status check_together(dk_nn *nn, bool stops, dk_error *err)
-{
-    uint64_t before = dk_nn_poll_end(nn), mine = own_word(nn, stops);
-    uint64_t most = nn->device->dry ? mine >> FAILURE << FAILURE : dk_nn_agree_most(nn, mine);
-    nn->agreed = !nn->device->dry && !nn->cut_off;
-    if (nn->device->failed != DK_OK) {
-        return dk_device_sync(nn->device, err);
-    }
-    return obey(nn, before > most ? before : most, err);
-}
-
-static bool is_stopped(const dk_nn *nn)
-{
-    return dk_nn_stops(nn->cancel) || dk_nn_stops(nn->own_cancel);
-}
-
-dk_status dk_nn_check_loop(dk_nn *nn, dk_error *err)
-{
-    if (nn->parallel == NULL || nn->device->dry) {
-        return dk_nn_check(nn, err);
-    }
-    uint64_t most = dk_nn_poll_end(nn);
-    nn->agreed = !nn->cut_off;
-    if (nn->cut_off || (most >> FAILURE != 0 && nn->device->failed != DK_OK)) {
-        return dk_device_sync(nn->device, err);
-    }
-    DK_TRY(obey(nn, most, err));
-    dk_nn_poll_begin(nn, own_word(nn, is_stopped(nn)));
-    return DK_OK;
-}
-
 dk_status dk_nn_check(dk_nn *nn, dk_error *err)
 {
-    bool stops = is_stopped(nn);
+    bool stops = dk_nn_stops(nn->cancel) || dk_nn_stops(nn->own_cancel);
     if (nn->parallel != NULL) {
         return check_together(nn, stops, err);
     }

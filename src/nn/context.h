@@ -28,13 +28,7 @@ typedef void dk_nn_tap_fn(void *context, const char *name, const dk_tensor *tens
 
 typedef struct dk_nn_parallel dk_nn_parallel;
 
-enum { DK_NN_MOST_WISHES = 32, DK_NN_MOST_RANKS = 64 };
-
-/* What the ranks tell each other at a check, while it is under way. */
-typedef struct dk_nn_poll {
-    uint64_t mine, all[DK_NN_MOST_RANKS];
-    uint64_t ticket; /* of the call; 0: none is under way */
-} dk_nn_poll;
+enum { DK_NN_MOST_WISHES = 32 };
 
 typedef struct dk_nn {
     dk_device *device;              /* borrowed */
@@ -50,7 +44,6 @@ typedef struct dk_nn {
     const atomic_bool *wishes[DK_NN_MOST_WISHES];
     int wish_count;
     uint64_t stopped;
-    dk_nn_poll poll;
     dk_nn_tap_fn *tap; /* may be NULL */
     void *tap_context;
     dk_nn_stack temp, keep;
@@ -89,9 +82,6 @@ static inline bool dk_nn_stops(const atomic_bool *cancel)
 /* Called between blocks: DK_CANCELLED when asked to stop, or the device's failure. On several
    ranks the leader's wishes count, and reach all of them at the same block. */
 DK_MUST_USE dk_status dk_nn_check(dk_nn *nn, dk_error *err);
-/* The same between the blocks of a loop, behind which a dk_nn_check stands: on several ranks
-   what was told at the check before counts, so that none of them waits here for another. */
-DK_MUST_USE dk_status dk_nn_check_loop(dk_nn *nn, dk_error *err);
 /* Waits for the device, of all ranks: what failed on one of them has failed on all. */
 DK_MUST_USE dk_status dk_nn_sync(dk_nn *nn, dk_error *err);
 

@@ -281,38 +281,6 @@ uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine)
     return most;
 }
 
-_Static_assert((int)DK_NN_MOST_RANKS == (int)DK_COMM_MOST_RANKS, "a word of every rank");
-
-void dk_nn_poll_begin(dk_nn *nn, uint64_t mine)
-{
-    size_t bytes[DK_COMM_MOST_RANKS];
-    dk_nn_poll *poll = &nn->poll;
-    if (nn->parallel == NULL || !dk_nn_calls(nn)) {
-        return;
-    }
-    for (int i = 0; i < DK_COMM_MOST_RANKS; i++) {
-        bytes[i] = sizeof mine;
-    }
-    poll->mine = mine;
-    poll->ticket =
-        dk_comm_start_all_gather(nn->parallel->control, poll->all, &poll->mine, 1, bytes);
-}
-
-uint64_t dk_nn_poll_end(dk_nn *nn)
-{
-    dk_error err;
-    uint64_t most = 0;
-    if (nn->poll.ticket == 0) {
-        return 0;
-    }
-    dk_nn_note_call(nn, dk_comm_wait(nn->parallel->control, nn->poll.ticket, &err), &err);
-    nn->poll.ticket = 0;
-    for (int i = 0; i < dk_comm_ranks(nn->parallel->control) && !nn->cut_off; i++) {
-        most = nn->poll.all[i] > most ? nn->poll.all[i] : most;
-    }
-    return most;
-}
-
 dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
 {
     dk_status most = (dk_status)dk_nn_agree_most(nn, (uint64_t)mine);

@@ -61,9 +61,6 @@ uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine);
    is kept by the device, and what comes back is `mine`. */
 uint64_t dk_nn_agree(dk_nn *nn, uint64_t mine);
 uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine);
-/* The same, begun; and its end: the largest word. Nothing is under way: 0. */
-void dk_nn_poll_begin(dk_nn *nn, uint64_t mine);
-uint64_t dk_nn_poll_end(dk_nn *nn);
 /* What was local and may have failed on some ranks alone, has failed on all. */
 DK_MUST_USE dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err);
 /* The leader's bytes of host memory on all ranks. */

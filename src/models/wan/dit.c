@@ -349,7 +349,7 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
         if (b.count > 0) {
             dk_nn_tap(nn, "block", (int)i, &x);
         }
-        status = dk_nn_check_loop(nn, err);
+        status = dk_nn_check(nn, err);
         drop_stopped(nn, &b, &x);
     }
     if (status == DK_OK && b.count > 0) {
