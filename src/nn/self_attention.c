@@ -128,17 +128,18 @@ static const dk_nn_linear *projection(const layout *l, int which)
     return which == Q ? l->a->to_q : which == K ? l->a->to_k : l->a->to_v;
 }
 
-/* What is attended to: this rank's ring block of all sequences, its heads. */
+/* What is attended to: this rank's ring block of all sequences, its heads. Keys and values of a
+   sequence lie one behind the other, so that they travel together. */
 typedef struct blocks {
-    dk_tensor q;    /* [count], each by groups of heads: [groups][block][heads of the group] */
-    dk_tensor k, v; /* [count][block][width] */
-    int groups;     /* in which queries arrive and results go back */
+    dk_tensor q;  /* [count], each by groups of heads: [groups][block][heads of the group] */
+    dk_tensor kv; /* [count][2][block][width] */
+    int groups;   /* in which queries arrive and results go back */
     dk_nn_transfer queries[MOST_COUNT][HEAD_GROUPS]; /* under way */
 } blocks;
 
-static void *block_at(const dk_nn *nn, const layout *l, const dk_tensor *x, int i)
+static void *kv_at(const dk_nn *nn, const layout *l, const blocks *b, int i, int which)
 {
-    return at(nn, x, i * l->block * l->width);
+    return at(nn, &b->kv, (2 * i + (which == V)) * l->block * l->width);
 }
 
 static void *q_at(const dk_nn *nn, const layout *l, const blocks *b, int i, int group)
@@ -178,8 +179,8 @@ static void exchange(dk_nn *nn, const layout *l, blocks *b, const dk_tensor *h)
             if (which == Q) {
                 send_queries(nn, l, b, &x, i, rows);
             } else {
-                transfers[count++] = send_heads(nn, l, &x, i, 0, 1, rows, &used,
-                                                block_at(nn, l, which == K ? &b->k : &b->v, i));
+                transfers[count++] =
+                    send_heads(nn, l, &x, i, 0, 1, rows, &used, kv_at(nn, l, b, i, which));
             }
         }
     }
@@ -188,16 +189,26 @@ static void exchange(dk_nn *nn, const layout *l, blocks *b, const dk_tensor *h)
     }
 }
 
-/* Without Ulysses ranks what is projected is a block already; what is done to h is done once.
- */
+/* Without Ulysses ranks what is projected is a block already; what is done to a sequence's rows
+   is done once. */
 static void project_blocks(dk_nn *nn, const layout *l, const blocks *b, const dk_tensor *h)
 {
-    const dk_nn_linear_call calls[] = {{projection(l, Q), &b->q, NULL},
-                                       {projection(l, K), &b->k, NULL},
-                                       {projection(l, V), &b->v, NULL}};
-    dk_nn_linear_group(nn, h, calls, 3);
-    norm_rope(nn, l, Q, &b->q);
-    norm_rope(nn, l, K, &b->k);
+    const dk_nn_self_attention *a = l->a;
+    int64_t in = h->shape[1];
+    size_t part = (size_t)(l->rows * in) * dk_dtype_bytes(h->dtype);
+    for (int i = 0; i < a->count; i++) {
+        void *places[] = {q_at(nn, l, b, i, 0), kv_at(nn, l, b, i, K), kv_at(nn, l, b, i, V)};
+        dk_tensor rows = DK_TENSOR((char *)h->data + (size_t)i * part, h->dtype, l->rows, in);
+        dk_tensor out[3];
+        dk_nn_linear_call calls[3];
+        for (int which = 0; which < 3; which++) {
+            out[which] = DK_TENSOR(places[which], nn->type, l->rows, l->cols);
+            calls[which] = (dk_nn_linear_call){projection(l, which), &out[which], NULL};
+        }
+        dk_nn_linear_group(nn, &rows, calls, 3);
+        dk_nn_norm_rope(nn, &out[Q], a->heads, a->norm_q, a->rope);
+        dk_nn_norm_rope(nn, &out[K], a->heads, a->norm_k, a->rope);
+    }
 }
 
 /* Heads [first, first + heads) of this rank over one block of keys; q: dense, of those heads
@@ -292,26 +303,24 @@ static void attend_ring(dk_nn *nn, const layout *l, void *dst, const blocks *b, 
     ring_sum sum = begin_sum(nn, l, dst);
     dk_tensor travel[2] = {dk_nn_temp(nn, nn->type, 2 * largest, l->width),
                            dk_nn_temp(nn, nn->type, 2 * largest, l->width)};
-    const void *k = block_at(nn, l, &b->k, i), *v = block_at(nn, l, &b->v, i);
+    const char *here = kv_at(nn, l, b, i, K);
     for (int step = 0; step < l->rs; step++) {
         int from = (l->r - step + l->rs) % l->rs, next = (from - 1 + l->rs) % l->rs;
         size_t bytes = bytes_of(nn, l->block_of[from] * l->width);
         size_t coming = bytes_of(nn, l->block_of[next] * l->width);
-        char *next_k = travel[step % 2].data, *next_v = next_k + coming;
-        dk_nn_transfer transfers[2] = {{0}};
+        void *into = travel[step % 2].data;
+        dk_nn_transfer transfer = {0};
         if (step + 1 < l->rs) {
-            transfers[0] = dk_nn_start_shift(nn, l->ring, next_k, coming, k, bytes);
-            transfers[1] = dk_nn_start_shift(nn, l->ring, next_v, coming, v, bytes);
+            transfer = dk_nn_start_shift(nn, l->ring, into, 2 * coming, here, 2 * bytes);
         }
         if (l->block_of[from] > 0 && l->block > 0 && l->heads > 0) {
-            dk_attention_args attention = attention_of(nn, l, dst, q_at(nn, l, b, i, 0), k, v,
-                                                       l->block_of[from], 0, l->heads);
+            dk_attention_args attention =
+                attention_of(nn, l, dst, q_at(nn, l, b, i, 0), here, here + bytes,
+                             l->block_of[from], 0, l->heads);
             add_block(nn, l, &sum, &attention);
         }
-        dk_nn_finish(nn, &transfers[0]);
-        dk_nn_finish(nn, &transfers[1]);
-        k = next_k;
-        v = next_v;
+        dk_nn_finish(nn, &transfer);
+        here = into;
     }
     dk_nn_unwind(nn, mark);
 }
@@ -366,8 +375,8 @@ static void attend_ulysses(dk_nn *nn, const layout *l, char *dst, blocks *b, int
         dk_nn_finish(nn, &b->queries[i][g]);
         if (l->ring == NULL) {
             const dk_attention_args attention = attention_of(
-                nn, l, result, q_at(nn, l, b, i, g), block_at(nn, l, &b->k, i),
-                block_at(nn, l, &b->v, i), l->block, (int)heads.begin, (int)heads.count);
+                nn, l, result, q_at(nn, l, b, i, g), kv_at(nn, l, b, i, K),
+                kv_at(nn, l, b, i, V), l->block, (int)heads.begin, (int)heads.count);
             if (l->block > 0 && heads.count > 0) {
                 dk_device_attention(nn->device, &attention);
             }
@@ -392,8 +401,7 @@ static void forward_split(dk_nn *nn, const dk_nn_self_attention *a, const dk_ten
     const layout l = layout_of(nn, a);
     blocks b = {
         .q = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
-        .k = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
-        .v = dk_nn_temp(nn, nn->type, a->count * l.block, l.width),
+        .kv = dk_nn_temp(nn, nn->type, 2 * a->count * l.block, l.width),
         .groups = l.ulysses != NULL && l.ring == NULL ? HEAD_GROUPS : 1,
     };
     if (l.ulysses != NULL) {
