@@ -20,8 +20,8 @@
 enum { PASSED = 0, FAILED = 1, USAGE = 2, SKIPPED = 77, SHOWN_FAILURES = 4 };
 
 static const kc_family *const families[] = {
-    &kc_decode,    &kc_gemm, &kc_gemm_int8, &kc_quantize,    &kc_linear,
-    &kc_attention, &kc_conv, &kc_norm,      &kc_elementwise, &kc_memory};
+    &kc_decode, &kc_gemm, &kc_gemm_int8, &kc_quantize,    &kc_linear, &kc_attention,
+    &kc_merge,  &kc_conv, &kc_norm,      &kc_elementwise, &kc_memory};
 
 static sigjmp_buf after_fault; /* a handler has no argument to carry it */
 

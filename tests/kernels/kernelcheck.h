@@ -66,7 +66,7 @@ typedef struct kc_family {
 } kc_family;
 
 extern const kc_family kc_decode, kc_gemm, kc_gemm_int8, kc_quantize, kc_linear, kc_attention,
-    kc_conv, kc_norm, kc_elementwise, kc_memory;
+    kc_merge, kc_conv, kc_norm, kc_elementwise, kc_memory;
 
 /* --- cases -------------------------------------------------------------------------------- */
 
