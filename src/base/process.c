@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -99,6 +100,17 @@ double dk_process_resident_bytes(void)
         fclose(file);
     }
     return read ? (double)resident * (double)sysconf(_SC_PAGESIZE) : 0;
+}
+
+dk_status dk_process_watch_ends(int *fd, dk_error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    *fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return *fd >= 0 ? DK_OK : dk_fail(err, DK_IO, "signals cannot be watched");
 }
 
 void dk_process_share_cores(int index, int of)

@@ -36,6 +36,9 @@ double dk_process_resident_bytes(void);
    stopped what it works on. What is registered with on_exit later is done before. */
 void dk_process_skip_ends(void);
 
+/* SIGTERM and SIGINT end nothing from here on, but make *fd readable; owned. */
+DK_MUST_USE dk_status dk_process_watch_ends(int *fd, dk_error *err);
+
 /* In the child `index` of `of`: runs on its share (dk_topology_share) of the cores that it may
    use. */
 void dk_process_share_cores(int index, int of);

@@ -1,8 +1,6 @@
 /* The scheduler's loop: messages of clients and workers, and the passing of time. */
 #include "server/scheduler/scheduler.h"
 
-#include <signal.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -12,17 +10,6 @@
 #include "server/scheduler/state.h"
 
 enum { TICK_MS = 50, END_MS = 1000, LOOK_MS = 2, OTHERS = 3 /* than workers, waited for */ };
-
-static dk_status watch_signals(int *fd, dk_error *err)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    *fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return *fd >= 0 ? DK_OK : dk_fail(err, DK_IO, "signals cannot be watched");
-}
 
 static void read_clients(dk_scheduler *s)
 {
@@ -167,7 +154,7 @@ dk_status dk_scheduler_run(const dk_scheduler_setup *setup, dk_error *err)
 {
     int signals = -1;
     dk_scheduler s = {.setup = setup, .options = setup->options};
-    DK_TRY(watch_signals(&signals, err));
+    DK_TRY(dk_process_watch_ends(&signals, err));
     dk_status status = open_all(&s, err);
     if (status == DK_OK) {
         loop(&s, signals);

@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -368,22 +366,11 @@ static void stop_worker(relay *r)
     kill_worker(r);
 }
 
-static dk_status watch_signals(int *fd, dk_error *err)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    *fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return *fd >= 0 ? DK_OK : dk_fail(err, DK_IO, "signals cannot be watched");
-}
-
 dk_status dk_relay_run(const dk_relay_options *options, dk_error *err)
 {
     int signals = -1;
     relay r = {.options = options};
-    DK_TRY(watch_signals(&signals, err));
+    DK_TRY(dk_process_watch_ends(&signals, err));
     dk_status status = options->introduction != NULL
                            ? connect_by(&r, options->introduction, err)
                            : start_worker(&r, err);
