@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/string.h"
 #include "cli/comm_test.h"
+#include "cli/ranks.h"
 #include "comm/check.h"
 
 enum { FAULT_AFTER_CHECKS = 20 };
@@ -211,14 +212,11 @@ static void print_warning(void *context, dk_log_level level, const char *line)
 static dk_status open_lane(dk_device_lane **out, const dk_comm_test_flags *flags,
                            const dk_launch *launch, dk_error *err)
 {
-    char own[32];
-    const char *name = flags->device;
-    if (strcmp(name, "xpu") == 0) {
-        snprintf(own, sizeof own, "xpu:%d", launch->local_rank);
-        name = own;
-    }
-    if (strcmp(name, "cpu") != 0 && strcmp(flags->backend, "xccl") != 0 &&
-        strcmp(flags->backend, "auto") != 0) {
+    char own[DK_RANK_DEVICE_BYTES];
+    const char *name = dk_rank_device(own, flags->device, launch->local_rank);
+    const char *backend = dk_comm_spell_backend(flags->backend);
+    if (strcmp(name, "cpu") != 0 && strcmp(backend, "xccl") != 0 &&
+        strcmp(backend, "auto") != 0) {
         return dk_fail(err, DK_INVALID,
                        "--device is '%s' and --backend '%s', which sends memory of the host: "
                        "accepted are --backend xccl or auto, or --device cpu",

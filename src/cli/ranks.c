@@ -65,11 +65,19 @@ void dk_ranks_replica_options(dk_engine_options *options, const dk_layout *layou
     options->tp_size = layout->tp;
 }
 
+const char *dk_rank_device(char out[DK_RANK_DEVICE_BYTES], const char *asked, int index)
+{
+    if (asked == NULL || strcmp(asked, "xpu") != 0 || index < 0) {
+        return asked;
+    }
+    snprintf(out, DK_RANK_DEVICE_BYTES, "xpu:%d", index);
+    return out;
+}
+
 void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_share cores)
 {
-    if (cores.of > 1 && options->device != NULL && strcmp(options->device, "xpu") == 0) {
-        snprintf(team->device, sizeof team->device, "xpu:%d", cores.index);
-        options->device = team->device;
+    if (cores.of > 1) {
+        options->device = dk_rank_device(team->device, options->device, cores.index);
     }
     if (cores.of > 1 && options->trace_path != NULL) {
         team->trace = dk_trace_path_of_rank(options->trace_path, cores.index);

@@ -16,10 +16,12 @@ typedef struct dk_core_share {
     int index, of;
 } dk_core_share;
 
+enum { DK_RANK_DEVICE_BYTES = 32 };
+
 typedef struct dk_rank_team {
     pid_t pids[DK_COMM_MOST_RANKS]; /* of the ranks that this process started */
     int count;
-    char address[256], key[128], device[32];
+    char address[256], key[128], device[DK_RANK_DEVICE_BYTES];
     char *trace; /* owned; NULL: none */
 } dk_rank_team;
 
@@ -48,6 +50,10 @@ DK_MUST_USE dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *
                                          dk_error *err);
 /* After the engine was closed: waits a moment for the others, then ends them. */
 void dk_rank_team_end(dk_rank_team *team);
+
+/* Of "xpu" the device of the host's rank `index`, "xpu:N"; other names, and -1 for a place that
+   is not told, stay as they are. */
+const char *dk_rank_device(char out[DK_RANK_DEVICE_BYTES], const char *asked, int index);
 
 /* A rank's device, trace and cores, by its place. */
 void dk_rank_settle(dk_rank_team *team, dk_engine_options *options, dk_core_share cores);

@@ -9,6 +9,12 @@
 #include "comm/launch.h"
 #include "comm/module.h"
 
+const char *dk_comm_spell_backend(const char *asked)
+{
+    bool other = asked != NULL && (strcmp(asked, "ccl") == 0 || strcmp(asked, "oneccl") == 0);
+    return asked == NULL ? "auto" : other ? "xccl" : asked;
+}
+
 static bool has_local_address(const dk_comm_options *options)
 {
     return options->address != NULL && dk_starts_with(options->address, "unix:");
@@ -77,10 +83,10 @@ dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *opti
                                       .cores_are_short = lacks_cores(options, &launch),
                                       .lane = options->lane,
                                       .log = options->log};
-    const char *backend = options->backend != NULL ? options->backend : "auto";
-    if (strcmp(backend, "ccl") == 0 || strcmp(backend, "oneccl") == 0) {
-        dk_log_warn(options->log, "distributed_backend %s: oneCCL's is called xccl", backend);
-        backend = "xccl";
+    const char *backend = dk_comm_spell_backend(options->backend);
+    if (options->backend != NULL && strcmp(backend, options->backend) != 0) {
+        dk_log_warn(options->log, "distributed_backend %s: oneCCL's is called xccl",
+                    options->backend);
     }
     if (strcmp(backend, "auto") == 0) {
         backend = dk_comm_choose_backend(options);

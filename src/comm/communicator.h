@@ -36,6 +36,10 @@ typedef struct dk_comm_options {
     const dk_log *log;    /* borrowed, may be NULL */
 } dk_comm_options;
 
+/* What a user's spelling of a backend stands for: "ccl" and "oneccl" are "xccl", NULL is
+   "auto". Borrowed. */
+const char *dk_comm_spell_backend(const char *asked);
+
 /* Owned. The address of the meeting is used once. */
 DK_MUST_USE dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options,
                                    dk_error *err);

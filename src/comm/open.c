@@ -73,7 +73,7 @@ static dk_status open_shm_instead(dk_comm **out, const dk_comm_options *options,
 dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options, dk_error *err)
 {
     dk_error failure = {0};
-    bool chooses = options->backend == NULL || strcmp(options->backend, "auto") == 0;
+    bool chooses = strcmp(dk_comm_spell_backend(options->backend), "auto") == 0;
     bool may_change = chooses && dk_comm_is_on_one_host(options) &&
                       strcmp(dk_comm_choose_backend(options), "xccl") == 0;
     dk_status status = open_one(out, options, &failure);

@@ -58,20 +58,15 @@ static double start_seconds(const dk_engine_options *options)
    ranks. NULL: calls work on the host's memory. */
 static dk_device_lane *open_lane(const dk_engine_options *options, const dk_log *log)
 {
-    static const char *const names[] = {"xccl", "ccl", "oneccl"};
-    const char *backend = options->distributed_backend, *device = options->device;
-    bool chooses = backend == NULL || strcmp(backend, "auto") == 0, wanted = false;
+    const char *device = options->device;
+    const char *backend = dk_comm_spell_backend(options->distributed_backend);
     if (device == NULL || strcmp(device, "cpu") == 0) {
         return NULL;
     }
     dk_device_lane *lane = NULL;
     dk_error err;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        wanted = wanted || (!chooses && strcmp(backend, names[i]) == 0);
-    }
-    if (chooses) {
-        wanted = strcmp(device, "xpu:cpu") != 0;
-    }
+    bool wanted = strcmp(backend, "xccl") == 0 ||
+                  (strcmp(backend, "auto") == 0 && strcmp(device, "xpu:cpu") != 0);
     if (wanted && dk_device_lane_open(&lane, device, &err) != DK_OK) {
         dk_log_warn(log, "ranks communicate through host memory: %s", err.message);
     }

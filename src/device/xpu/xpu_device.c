@@ -84,7 +84,12 @@ static dk_status sync_device(dk_device *device, dk_error *err)
 /* The mark is an event of an empty command behind all others. */
 static void *mark_place(dk_device *device)
 {
-    return DPCTLQueue_SubmitBarrier(dk_xpu_of(device)->queue);
+    DPCTLSyclEventRef mark = DPCTLQueue_SubmitBarrier(dk_xpu_of(device)->queue);
+    if (mark == NULL) {
+        dk_xpu_fail(dk_xpu_of(device), DK_DEVICE, "%s: it takes no mark in its queue",
+                    device->description);
+    }
+    return mark;
 }
 
 static void wait_for_mark(void *mark)
