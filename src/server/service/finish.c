@@ -196,22 +196,22 @@ static bool finish(dk_service *service, const dk_finish_work *work)
     if (status == DK_OK) {
         status = store(service, work, &record, &completed, &error);
     }
+    /* Counted before anyone is told: who asks for the metrics next finds this output in them. */
     if (status == DK_OK) {
-        dk_watch_output_done(service->watch, work->id, work->output);
         dk_metrics_observe(service->metrics, "darkroom_finish_seconds", "",
                            (dk_now_ms() - start) / 1000.0);
+        observe(service, &work->message);
+        dk_watch_output_done(service->watch, work->id, work->output);
         hold(service, false);
     } else if (is_for_space(service, work->id, status)) {
         hold(service, true);
         over = false;
     } else {
+        observe(service, &work->message);
         dk_service_end_failed(service, work->id, status, error.message);
     }
     if (completed) {
         dk_service_note_end(service, work->id, "completed");
-    }
-    if (over) {
-        observe(service, &work->message);
     }
     dk_job_record_release(&record);
     return over;
