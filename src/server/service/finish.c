@@ -196,7 +196,7 @@ static bool finish(dk_service *service, const dk_finish_work *work)
     if (status == DK_OK) {
         status = store(service, work, &record, &completed, &error);
     }
-    /* Counted before anyone is told: who asks for the metrics next finds this output in them. */
+    /* Counted before anyone is told: who asks for the metrics next finds this output there. */
     if (status == DK_OK) {
         dk_metrics_observe(service->metrics, "darkroom_finish_seconds", "",
                            (dk_now_ms() - start) / 1000.0);
