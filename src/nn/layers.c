@@ -215,3 +215,19 @@ void dk_nn_timestep_embedding(dk_nn *nn, const dk_tensor *dst, float timestep)
     }
     dk_device_write(nn->device, dst->data, values, 2 * (size_t)half * sizeof *values);
 }
+
+void dk_nn_copy_columns(dk_nn *nn, dk_nn_columns dst, dk_nn_columns src, int64_t rows,
+                        int64_t cols)
+{
+    const dk_permute_args args = {.rank = 2,
+                                  .shape = {rows, cols},
+                                  .src_stride = {src.stride, 1},
+                                  .dst_stride = {dst.stride, 1},
+                                  .src = src.data,
+                                  .src_type = src.type,
+                                  .dst = dst.data,
+                                  .dst_type = dst.type};
+    if (rows > 0 && cols > 0) {
+        dk_device_permute(nn->device, &args);
+    }
+}

@@ -97,4 +97,15 @@ void dk_nn_add(dk_nn *nn, const dk_tensor *dst, const dk_tensor *a, const dk_ten
    dst: [1][2 half] F32. */
 void dk_nn_timestep_embedding(dk_nn *nn, const dk_tensor *dst, float timestep);
 
+/* Some columns of a matrix whose rows lie `stride` elements apart. */
+typedef struct dk_nn_columns {
+    void *data;
+    int64_t stride;
+    dk_dtype type;
+} dk_nn_columns;
+
+/* dst = src, [rows][cols], of types that differ or not. */
+void dk_nn_copy_columns(dk_nn *nn, dk_nn_columns dst, dk_nn_columns src, int64_t rows,
+                        int64_t cols);
+
 #endif

@@ -8,8 +8,7 @@
 const char *const dk_cost_limit_names[DK_LIMIT_COUNT] = {"compute", "ulysses", "ring",
                                                          "tp",      "step",    "weights"};
 
-/* Queries come and outputs return by groups of heads, while others attend
-   (nn/self_attention.c). */
+/* Outputs return by groups of heads, while others attend (nn/ulysses_attention.c). */
 enum { HEAD_GROUPS = 3 };
 
 dk_cost_options dk_cost_options_usual(void)
@@ -56,47 +55,63 @@ static block_times times_of(const costing *c, const dk_block_group *g, const dk_
     return t;
 }
 
-/* Values and keys leave while the next is projected, queries by groups of heads behind them;
-   each group attends when it is there, and its outputs leave while the next one attends. What
-   computing waits for is exposed. whole: a tensor in one call; parted: in one per group. */
-static double ulysses_exposed(double projection, double attention, double whole, double parted,
+/* Values and keys leave while the next is projected, queries behind them. Meanwhile a rank's
+   own rows, a share of all, attend to their own keys; then the others' rows attend group by
+   group of heads, whose outputs leave under the next group; last, the own rows to the others'
+   keys. What computing waits for is exposed. whole: a tensor in one call; parted: in one per
+   group. */
+static double ulysses_exposed(const block_times *t, double share, double whole, double parted,
                               int groups)
 {
-    double projected = 3 * projection;
-    double link = fmax(projection + whole, 2 * projection) + whole; /* values, keys */
-    double queries = fmax(link, projected), computing = projected;
-    link = queries + parted;
-    for (int i = 1; i <= groups; i++) {
-        computing = fmax(computing, queries + i * parted / groups) + attention / groups;
+    double projected = 3 * t->projection;
+    double link = fmax(t->projection + whole, 2 * t->projection) + whole; /* values, keys */
+    link = fmax(link, projected) + whole;
+    double computing = fmax(projected + share * share * t->attention, link);
+    for (int i = 0; i < groups; i++) {
+        computing += (1 - share) * t->attention / groups;
         link = fmax(link, computing) + parted / groups;
     }
-    return link - projected - attention;
+    computing += share * (1 - share) * t->attention;
+    return fmax(link, computing) - projected - t->attention;
 }
 
-/* Each of the four tensors is sorted by rank beside, once read and once written. */
+/* f32 sums of parts of the attention: read twice, written once. */
+static double merge_s(const costing *c, const dk_share *s)
+{
+    double values =
+        (double)s->ring_rows * (double)s->heads * (double)c->geometry->shape.head_dim;
+    return 3 * values * (double)sizeof(float) / (c->machine->memory_gbps * 1e9);
+}
+
+/* What leaves of each of the four tensors, or returns, is sorted by rank beside, once read and
+   once written. Where no ring follows, this engine's own rows stay where they are, and their
+   attention is added up of two parts. */
 static void add_ulysses(const costing *c, const dk_share *s, const block_times *t,
                         const dk_traffic *block, double blocks)
 {
     const dk_layout *l = c->layout;
-    int groups = (int)block->calls[DK_TRAFFIC_ULYSSES] / 2 - 1;
+    int groups = (int)block->calls[DK_TRAFFIC_ULYSSES] - 3;
+    bool stays = c->options->pipelined && l->ring == 1;
     double call = dk_cost_all_to_all_s(c->machine, 0, l->ulysses, l->tp, c->ranks_per_host);
     double bytes = block->bytes[DK_TRAFFIC_ULYSSES] / 4;
     double tensor =
         dk_cost_all_to_all_s(c->machine, bytes, l->ulysses, l->tp, c->ranks_per_host);
     double parted = tensor + (groups - 1) * call;
-    double all = 2 * (tensor + parted);
-    double values = (double)s->rows * (double)s->tp_heads * (double)c->geometry->shape.head_dim;
-    double sorted =
+    double all = 3 * tensor + parted;
+    double heads = (double)(stays ? s->tp_heads - s->heads : s->tp_heads);
+    double values = (double)s->rows * heads * (double)c->geometry->shape.head_dim;
+    double beside =
         4 * 2 * values * c->options->traffic.activation_bytes / (c->machine->memory_gbps * 1e9);
-    double exposed = c->options->pipelined
-                         ? ulysses_exposed(t->projection, t->attention, tensor, parted, groups)
-                         : all;
+    double share = stays ? (double)s->rows / (double)s->ring_rows : 0;
+    double exposed =
+        c->options->pipelined ? ulysses_exposed(t, share, tensor, parted, groups) : all;
+    beside += stays ? 2 * merge_s(c, s) : 0;
     c->cost->communication_s += blocks * all;
-    c->cost->exposed[DK_LIMIT_ULYSSES] += blocks * (exposed + sorted);
+    c->cost->exposed[DK_LIMIT_ULYSSES] += blocks * (exposed + beside);
 }
 
 /* A shift travels under the attention to the block that is there; where calls block their
-   caller, only the bytes do. Partial results are merged in f32: read twice, written once. */
+   caller, only the bytes do. */
 static void add_ring(const costing *c, const dk_share *s, const block_times *t,
                      const dk_traffic *block, double blocks)
 {
@@ -107,13 +122,10 @@ static void add_ring(const costing *c, const dk_share *s, const block_times *t,
     double wire = dk_cost_ring_s(c->machine, bytes, l->ring, stride, c->ranks_per_host) - call;
     double calls = block->calls[DK_TRAFFIC_RING] / shifts * call;
     double under = t->attention / l->ring;
-    double values =
-        (double)s->ring_rows * (double)s->heads * (double)c->geometry->shape.head_dim;
-    double merge = 3 * values * (double)sizeof(float) / (c->machine->memory_gbps * 1e9);
     double left =
         c->options->pipelined ? fmax(0, wire + calls - under) : fmax(0, wire - under) + calls;
     c->cost->communication_s += blocks * shifts * (wire + calls);
-    c->cost->exposed[DK_LIMIT_RING] += blocks * (shifts * left + l->ring * merge);
+    c->cost->exposed[DK_LIMIT_RING] += blocks * (shifts * left + l->ring * merge_s(c, s));
 }
 
 static void add_tp(const costing *c, const dk_traffic *block, double blocks)
@@ -189,8 +201,9 @@ static void add_step_end(const costing *c)
 }
 
 /* Bytes of a rank. Activations live together in a block: the residual stream (f32), its norm,
-   q, k, v and the attention's output, and the feed-forward's width; Ulysses adds what arrives,
-   ring two blocks of keys and values, a part and an f32 sum. */
+   q, k, v and the attention's output, and the feed-forward's width; Ulysses adds what leaves
+   and what arrives, and f32 sums or a ring's block; ring two blocks of keys and values, a part
+   and an f32 sum. */
 static void add_memory(const costing *c, const dk_place *place)
 {
     const dk_geometry *g = c->geometry;
@@ -202,7 +215,14 @@ static void add_memory(const costing *c, const dk_place *place)
         double rows = (double)s.rows, heads = (double)s.tp_heads / (double)g->shape.heads;
         double values = rows * dim * (4 + element) + rows * dim * heads * 4 * element +
                         2 * rows * (double)g->shape.ffn_dim * heads * element;
-        values += l->ulysses > 1 ? 4 * rows * dim * heads * element : 0;
+        double own = (double)s.heads / (double)s.tp_heads,
+               tensor = rows * dim * heads * element;
+        if (l->ulysses > 1 && l->ring > 1) {
+            values += tensor * (4 + 4 * (1 - own));
+        } else if (l->ulysses > 1) {
+            double sums = own + (1 - own) / HEAD_GROUPS;
+            values += tensor * 8 * (1 - own) + rows * dim * heads * 4 * sums;
+        }
         values += l->ring > 1 ? rows * dim * heads * (5 * element + 4) : 0;
         most = fmax(most, values);
         largest = fmax(largest, g->groups[i].weights);
