@@ -279,6 +279,12 @@ static void take_softmax(const block *at)
     }
 }
 
+/* Whether earlier keys, of this part or of parts before it, have been attended to. */
+static bool goes_on(const block *at)
+{
+    return at->key0 > 0 || (at->args->sum != NULL && !at->args->first);
+}
+
 /* o = o * shrink + p · v for the panel and the block's keys. */
 static void add_values(const block *at, const char *v_panels)
 {
@@ -286,14 +292,14 @@ static void add_values(const block *at, const char *v_panels)
     int64_t v_panel = dk_attention_v_panel(at->plan), ld = at->w.o_ld;
     const dk_gemm_a a = {.data = at->w.p, .ld = kernel->mr, .k = at->keys, .parts = 1};
     float *o = at->w.o + at->m0 * ld;
-    for (int64_t m = 0; at->key0 > 0 && m < at->rows; m++) {
+    for (int64_t m = 0; goes_on(at) && m < at->rows; m++) {
         float shrink = at->w.shrink[at->m0 + m];
         if (shrink != 1.0f) {
             at->kernels->scale_row(o + m * ld, DK_F32, o + m * ld, shrink, ld);
         }
     }
     for (int64_t n = 0; n < at->args->head_dim; n += kernel->nr, v_panels += v_panel) {
-        kernel->tile(o + n, ld, &a, 0, v_panels, at->key0 > 0);
+        kernel->tile(o + n, ld, &a, 0, v_panels, goes_on(at));
     }
 }
 
@@ -312,25 +318,49 @@ static float lost_score(const block *at, const float *mean, int64_t m)
     return sum * args->scale;
 }
 
-/* Row m with what earlier parts of the keys gave: in o, and, but after the last part, in sum.
-   factor: of o alone. Returns o's factor from there on. */
-static float add_part(const block *at, int64_t m, float lse, float factor)
+/* Row m between parts of the keys. */
+typedef struct saved_row {
+    float *o, *max, *sum;
+} saved_row;
+
+static saved_row saved_row_of(const block *at, int64_t m)
 {
     const dk_attention_args *args = at->args;
-    int64_t row = at->q0 + m;
-    float *o = at->w.o + m * at->w.o_ld;
-    float *sum = args->sum + (row * args->heads + at->head) * args->head_dim;
-    float old, new;
-    dk_attention_shares(&args->lse[at->head * args->q_len + row], lse, args->first, &old, &new);
-    new *= factor;
-    if (args->last && args->first) {
-        return new;
+    int64_t row = at->q0 + m, lies = at->head * args->q_len + row;
+    return (saved_row){.o = args->sum + (row * args->heads + at->head) * args->head_dim,
+                       .max = args->running + lies,
+                       .sum = args->running + (int64_t)args->heads * args->q_len + lies};
+}
+
+/* As it stands before any key, or where the part before ended. */
+static void begin_rows(const block *at, const float *mean)
+{
+    const workspace *w = &at->w;
+    size_t bytes = (size_t)at->args->head_dim * sizeof(float);
+    size_t padding = (size_t)w->o_ld * sizeof(float) - bytes;
+    for (int64_t m = 0; m < at->block_rows; m++) {
+        w->max[m] = LOWEST;
+        w->sum[m] = 0;
+        if (goes_on(at)) {
+            const saved_row saved = saved_row_of(at, m);
+            float *o = w->o + m * w->o_ld;
+            memcpy(o, saved.o, bytes);
+            memset(o + at->args->head_dim, 0, padding);
+            w->max[m] = *saved.max - lost_score(at, mean, m) * LOG2_E;
+            w->sum[m] = *saved.sum;
+        }
     }
-    float *to = args->last ? o : sum;
-    for (int i = 0; i < args->head_dim; i++) {
-        to[i] = args->first ? new *o[i] : old *sum[i] + new *o[i];
+}
+
+static void save_rows(const block *at, const float *mean)
+{
+    const workspace *w = &at->w;
+    for (int64_t m = 0; m < at->block_rows; m++) {
+        const saved_row saved = saved_row_of(at, m);
+        memcpy(saved.o, w->o + m * w->o_ld, (size_t)at->args->head_dim * sizeof(float));
+        *saved.max = w->max[m] + lost_score(at, mean, m) * LOG2_E;
+        *saved.sum = w->sum[m];
     }
-    return 1.0f;
 }
 
 static void store_block(const block *at, const float *mean)
@@ -340,18 +370,12 @@ static void store_block(const block *at, const float *mean)
     size_t width = dk_dtype_bytes(args->type);
     for (int64_t m = 0; m < at->block_rows; m++) {
         int64_t to = (at->q0 + m) * args->dst_stride + at->head * args->head_dim;
-        float factor = w->sum[m] > 0 ? 1.0f / w->sum[m] : 0.0f, lse = 0;
+        float factor = w->sum[m] > 0 ? 1.0f / w->sum[m] : 0.0f;
+        at->kernels->scale_row((char *)args->dst + (size_t)to * width, args->type,
+                               w->o + m * w->o_ld, factor, args->head_dim);
         if (args->lse != NULL) {
-            lse = LN_2 * (w->max[m] + log2f(w->sum[m])) + lost_score(at, mean, m);
-        }
-        if (args->sum != NULL) {
-            factor = add_part(at, m, lse, factor);
-        } else if (args->lse != NULL) {
-            args->lse[at->head * args->q_len + at->q0 + m] = lse;
-        }
-        if (args->sum == NULL || args->last) {
-            at->kernels->scale_row((char *)args->dst + (size_t)to * width, args->type,
-                                   w->o + m * w->o_ld, factor, args->head_dim);
+            args->lse[at->head * args->q_len + at->q0 + m] =
+                LN_2 * (w->max[m] + log2f(w->sum[m])) + lost_score(at, mean, m);
         }
     }
 }
@@ -392,13 +416,14 @@ void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_
                 .q0 = (int64_t)(task % plan->q_blocks) * plan->block_q};
     at.block_rows = dk_smaller(plan->block_q, args->q_len - at.q0);
     const dk_attention_head head = dk_attention_head_at(plan, args, packed, at.head);
-    for (int64_t m = 0; m < at.block_rows; m++) {
-        at.w.max[m] = LOWEST;
-        at.w.sum[m] = 0;
-    }
+    begin_rows(&at, head.mean);
     pack_queries(&at);
     dk_gemm_begin(plan->kernel);
     run_block(&at, &head);
     dk_gemm_end(plan->kernel);
-    store_block(&at, head.mean);
+    if (args->sum != NULL && !args->last) {
+        save_rows(&at, head.mean);
+    } else {
+        store_block(&at, head.mean);
+    }
 }

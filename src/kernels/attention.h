@@ -29,11 +29,12 @@ typedef struct dk_attention_args {
     int64_t bias_head, bias_q, bias_k;
     void *dst;
     float *lse; /* [heads][q_len] log-sum-exp of the scores, or NULL */
-    /* Where k and v are one of several parts of the keys, which come one after the other: sum,
-       [q_len][heads * head_dim], and lse carry what the parts before gave, weighted by their
-       shares, and take what this one adds. The last part's result goes to dst, which no other
-       part touches. NULL: k and v are all there is. */
-    float *sum;
+    /* Where k and v are one of several parts of the keys, which come one after the other: what
+       the parts before gave goes on with this one. sum: [q_len][heads * head_dim], the output
+       before its division; running: [2][heads][q_len], the maximum of the scores, to the base
+       2, and the sum of exponentials. The last part's result goes to dst, and lse, which no
+       other part touches. NULL: k and v are all there is. */
+    float *sum, *running;
     bool first, last;
 } dk_attention_args;
 
@@ -50,10 +51,6 @@ typedef struct dk_attention_merge_args {
     dk_dtype type;         /* F32 or BF16 */
     bool first;
 } dk_attention_merge_args;
-
-/* What two such parts count for: softmax over their log-sum-exps. *sum_lse becomes both parts'.
- */
-void dk_attention_shares(float *sum_lse, float part_lse, bool first, float *old, float *new);
 
 void dk_attention_merge_rows(const dk_attention_merge_args *args, int64_t row0, int64_t row1);
 

@@ -5,7 +5,9 @@
 #include "kernels/attention.h"
 #include "tensor/convert.h"
 
-void dk_attention_shares(float *sum_lse, float part_lse, bool first, float *old, float *new)
+/* What two such parts count for: softmax over their log-sum-exps. *sum_lse becomes both parts'.
+ */
+static void shares(float *sum_lse, float part_lse, bool first, float *old, float *new)
 {
     float most = first || part_lse > *sum_lse ? part_lse : *sum_lse;
     if (first || isinf(most)) {
@@ -27,8 +29,8 @@ void dk_attention_merge_rows(const dk_attention_merge_args *args, int64_t row0, 
         for (int h = 0; h < args->heads; h++) {
             float old, new, *sum = args->sum + row *cols + (int64_t)h * args->head_dim;
             int64_t at = row * cols + (int64_t)h * args->head_dim;
-            dk_attention_shares(&args->sum_lse[h * args->rows + row],
-                                args->part_lse[h * args->rows + row], args->first, &old, &new);
+            shares(&args->sum_lse[h * args->rows + row], args->part_lse[h * args->rows + row],
+                   args->first, &old, &new);
             for (int i = 0; i < args->head_dim; i++) {
                 float x = args->type == DK_F32
                               ? ((const float *)args->part)[at + i]

@@ -9,8 +9,10 @@ typedef struct dk_nn_key_parts {
     dk_attention_args queries; /* without keys and values */
     int left;                  /* parts that are to come */
     bool whole, first;         /* whole: there is one part */
-    dk_tensor sum, lse;        /* F32: [q_len][heads * head_dim], [heads][q_len] */
-    dk_tensor part, part_lse;  /* of one part, where the device does not add by itself */
+    dk_tensor sum;             /* [q_len][heads * head_dim], F32 */
+    dk_tensor running;         /* [2 * heads][q_len], F32: of the sum; log-sum-exps of the sum
+                                  and of one part where the device does not add by itself */
+    dk_tensor part;            /* the part then, [q_len][heads * head_dim] */
 } dk_nn_key_parts;
 
 /* queries: heads, their size, queries, dst and its stride; temporaries are taken. parts: those
