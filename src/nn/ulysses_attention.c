@@ -1,9 +1,11 @@
-/* Rows are exchanged for heads and, behind attention, back.
+/* Rows are exchanged for heads and, behind attention, back. Queries arrive, and results return,
+   by groups of heads, while those of other groups are attended to.
 
-   A rank's own rows do not travel: its own queries attend to its own keys while the others'
-   rows arrive, and to the others' keys while the others' results return. Neither exchange is
-   waited for as long as no rank is behind the others by more than that. In between, the others'
-   queries attend group by group of heads, and each group's results leave under the next. */
+   Where the device adds up parts of the keys, a rank's own rows stay where they are: its own
+   queries attend to its own keys while the others' rows arrive, and to the others' keys while
+   the others' results return, so that neither exchange is waited for as long as no rank is
+   behind the others by more than that. Elsewhere, and where a ring follows, they lie before the
+   others' rows in one block, which is attended to at once. */
 #include <assert.h>
 
 #include "nn/key_parts.h"
@@ -13,19 +15,22 @@ enum { HEAD_GROUPS = 3, MOST_COUNT = 16 };
 
 /* Of all sequences, by DK_NN_Q, DK_NN_K, DK_NN_V. */
 typedef struct exchange {
-    int64_t others;              /* rows of a sequence's block that are the other ranks' */
+    bool stays;                  /* the rank's own rows do */
+    int groups;                  /* of heads */
+    int64_t others;              /* rows that arrive */
+    int64_t before;              /* rows of a block before them */
     int64_t column;              /* of rows of all heads: where this rank's begin */
     dk_tensor mine[3];           /* [count][rows][cols] */
-    void *theirs[3][MOST_COUNT]; /* [others][width], rank by rank */
-    void *blocks[3][MOST_COUNT]; /* where a ring follows: this rank's rows before theirs */
-    dk_nn_transfer arrivals[3][MOST_COUNT];
+    void *blocks[3][MOST_COUNT]; /* [before + others][width]; queries: by groups of heads,
+                                    [groups][before + others][heads of the group] */
+    dk_nn_transfer arrivals[3][MOST_COUNT][HEAD_GROUPS]; /* keys and values in the first */
 } exchange;
 
 /* Heads of Ulysses rank u that are of a group. */
-static dk_nn_part heads_of_group(const dk_nn_sequence *l, int u, int group, int groups)
+static dk_nn_part heads_of_group(const dk_nn_sequence *s, int u, int group, int groups)
 {
-    return (dk_nn_part){dk_part_begin(l->heads_of[u], groups, group),
-                        dk_part_size(l->heads_of[u], groups, group)};
+    return (dk_nn_part){dk_part_begin(s->heads_of[u], groups, group),
+                        dk_part_size(s->heads_of[u], groups, group)};
 }
 
 static dk_nn_columns columns(const dk_nn *nn, void *base, int64_t first, int64_t stride)
@@ -33,225 +38,270 @@ static dk_nn_columns columns(const dk_nn *nn, void *base, int64_t first, int64_t
     return (dk_nn_columns){dk_nn_at(nn, base, first), stride, nn->type};
 }
 
-/* Where arrives what; keys and values of a ring's block lie one behind the other, so that they
-   travel together. */
-static void make_room(dk_nn *nn, const dk_nn_sequence *l, exchange *e)
+static int64_t block_rows(const exchange *e)
 {
-    int count = l->a->count;
-    int64_t part = (l->ring != NULL ? l->block : e->others) * l->width;
-    int64_t skip = l->ring != NULL ? l->rows * l->width : 0;
+    return e->before + e->others;
+}
+
+/* Keys and values of a block lie one behind the other, so that they travel a ring together. */
+static void make_room(dk_nn *nn, const dk_nn_sequence *s, exchange *e)
+{
+    int count = s->a->count;
+    int64_t part = block_rows(e) * s->width;
     dk_tensor q = dk_nn_temp(nn, nn->type, count, part);
     dk_tensor kv = dk_nn_temp(nn, nn->type, 2 * count, part);
     for (int i = 0; i < count; i++) {
         e->blocks[DK_NN_Q][i] = dk_nn_at(nn, q.data, i * part);
         e->blocks[DK_NN_K][i] = dk_nn_at(nn, kv.data, 2 * i * part);
         e->blocks[DK_NN_V][i] = dk_nn_at(nn, kv.data, (2 * i + 1) * part);
-        for (int which = 0; which < 3; which++) {
-            e->theirs[which][i] = dk_nn_at(nn, e->blocks[which][i], skip);
-        }
     }
 }
 
-/* This rank's rows of a sequence, [rows][cols]: to every other rank its heads of them. packed:
-   room for those, in the order of ranks. */
-static dk_nn_transfer send_heads(dk_nn *nn, const dk_nn_sequence *l, void *rows, void *packed,
-                                 void *theirs)
+/* A group of heads of this rank's rows of a sequence, [rows][cols]: to every other rank its
+   heads of them. packed: room for those, in the order of ranks; *used: elements of it. */
+static dk_nn_transfer send_heads(dk_nn *nn, const dk_nn_sequence *s, void *rows, int group,
+                                 int groups, void *packed, int64_t *used, void *arrived)
 {
     size_t out[DK_COMM_MOST_RANKS] = {0}, in[DK_COMM_MOST_RANKS] = {0};
-    int64_t used = 0, column = 0;
-    for (int u = 0; u < l->us; u++) {
-        int64_t width = (int64_t)l->heads_of[u] * l->a->head_dim;
-        if (u != l->u) {
-            dk_nn_copy_columns(nn, columns(nn, packed, used, width),
-                               columns(nn, rows, column, l->cols), l->rows, width);
-            out[u] = dk_nn_bytes(nn, l->rows * width);
-            in[u] = dk_nn_bytes(nn, l->rows_of[u] * l->width);
-            used += l->rows * width;
+    int64_t column = 0, dim = s->a->head_dim;
+    int64_t mine = heads_of_group(s, s->u, group, groups).count * dim;
+    *used = 0;
+    for (int u = 0; u < s->us; u++) {
+        dk_nn_part heads = heads_of_group(s, u, group, groups);
+        int64_t width = heads.count * dim;
+        if (u != s->u) {
+            dk_nn_copy_columns(nn, columns(nn, packed, *used, width),
+                               columns(nn, rows, column + heads.begin * dim, s->cols), s->rows,
+                               width);
+            out[u] = dk_nn_bytes(nn, s->rows * width);
+            in[u] = dk_nn_bytes(nn, s->rows_of[u] * mine);
+            *used += s->rows * width;
         }
-        column += width;
+        column += (int64_t)s->heads_of[u] * dim;
     }
-    return dk_nn_start_all_to_all(nn, l->ulysses, theirs, in, packed, out);
+    return dk_nn_start_all_to_all(nn, s->ulysses, arrived, in, packed, out);
+}
+
+/* Projected rows of sequence i leave. */
+static void send_rows(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int which, int i,
+                      void *rows, void *packed)
+{
+    int groups = which == DK_NN_Q ? e->groups : 1;
+    int64_t at = 0, used;
+    for (int g = 0; g < groups; g++) {
+        dk_nn_part heads = heads_of_group(s, s->u, g, groups);
+        int64_t before = block_rows(e) * heads.begin + e->before * heads.count;
+        void *arrived = dk_nn_at(nn, e->blocks[which][i], before * s->a->head_dim);
+        e->arrivals[which][i][g] =
+            send_heads(nn, s, rows, g, groups, dk_nn_at(nn, packed, at), &used, arrived);
+        at += used;
+    }
 }
 
 /* Values first: they need neither norm nor rotation. All are under way at the end, their packed
    rows in the caller's scope. */
-static void begin_exchange(dk_nn *nn, const dk_nn_sequence *l, exchange *e, const dk_tensor *h)
+static void begin_exchange(dk_nn *nn, const dk_nn_sequence *s, exchange *e, const dk_tensor *h)
 {
     static const int order[] = {DK_NN_V, DK_NN_K, DK_NN_Q};
-    int64_t count = l->a->count, away = l->rows * (l->cols - l->width);
+    int64_t count = s->a->count, away = s->rows * (s->cols - s->width);
     assert(count <= MOST_COUNT);
-    *e = (exchange){.others = l->block - l->rows};
-    for (int u = 0; u < l->u; u++) {
-        e->column += (int64_t)l->heads_of[u] * l->a->head_dim;
+    *e = (exchange){.stays = s->ring == NULL && nn->device->adds_parts,
+                    .groups = s->ring == NULL ? HEAD_GROUPS : 1,
+                    .others = s->block - s->rows};
+    e->before = e->stays ? 0 : s->rows;
+    for (int u = 0; u < s->u; u++) {
+        e->column += (int64_t)s->heads_of[u] * s->a->head_dim;
     }
-    make_room(nn, l, e);
+    make_room(nn, s, e);
     for (int n = 0; n < 3; n++) {
         int which = order[n];
-        dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], l->cols);
+        dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], s->cols);
         dk_tensor packed = dk_nn_temp(nn, nn->type, count, away);
-        dk_nn_linear_forward(nn, dk_nn_projection(l->a, which), &x, h, NULL);
+        dk_nn_linear_forward(nn, dk_nn_projection(s->a, which), &x, h, NULL);
         for (int i = 0; i < count; i++) {
-            void *rows = dk_nn_at(nn, x.data, i * l->rows * l->cols);
-            dk_nn_prepare_rows(nn, l, which, rows);
-            e->arrivals[which][i] = send_heads(nn, l, rows, dk_nn_at(nn, packed.data, i * away),
-                                               e->theirs[which][i]);
+            void *rows = dk_nn_at(nn, x.data, i * s->rows * s->cols);
+            dk_nn_prepare_rows(nn, s, which, rows);
+            send_rows(nn, s, e, which, i, rows, dk_nn_at(nn, packed.data, i * away));
         }
         e->mine[which] = x;
     }
 }
 
-static void finish_arrivals(dk_nn *nn, exchange *e, int i)
-{
-    dk_nn_finish(nn, &e->arrivals[DK_NN_V][i]);
-    dk_nn_finish(nn, &e->arrivals[DK_NN_K][i]);
-    dk_nn_finish(nn, &e->arrivals[DK_NN_Q][i]);
-}
-
-/* This rank's rows of sequence i, and of them its heads from one on. */
-static void *own(const dk_nn *nn, const dk_nn_sequence *l, const exchange *e, int which, int i,
+/* This rank's rows of sequence i, [rows], and of them its heads from one on. */
+static void *own(const dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int which, int i,
                  int64_t head)
 {
     return dk_nn_at(nn, e->mine[which].data,
-                    i * l->rows * l->cols + e->column + head * l->a->head_dim);
+                    i * s->rows * s->cols + e->column + head * s->a->head_dim);
+}
+
+/* Some of this rank's heads, of so many queries. */
+static dk_attention_args attention_of(const dk_nn *nn, const dk_nn_sequence *s, int64_t heads,
+                                      int64_t queries)
+{
+    return (dk_attention_args){.heads = (int)heads,
+                               .head_dim = s->a->head_dim,
+                               .q_len = queries,
+                               .type = nn->type,
+                               .q_stride = heads * s->a->head_dim,
+                               .dst_stride = heads * s->a->head_dim,
+                               .scale = s->a->scale};
+}
+
+/* The own queries, whose results go straight to dst's rows. */
+static dk_nn_key_parts begin_own(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int i,
+                                 void *dst)
+{
+    dk_attention_args queries = attention_of(nn, s, s->heads, s->rows);
+    queries.q = own(nn, s, e, DK_NN_Q, i, 0);
+    queries.dst = dk_nn_at(nn, dst, e->column);
+    queries.q_stride = queries.dst_stride = s->cols;
+    return dk_nn_key_parts_begin(nn, &queries, (s->rows > 0) + (e->others > 0));
+}
+
+/* The own rows of a block that is attended to at once. */
+static void copy_own(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int i)
+{
+    for (int which = 0; which < 3; which++) {
+        int groups = which == DK_NN_Q ? e->groups : 1;
+        for (int g = 0; g < groups; g++) {
+            dk_nn_part heads = heads_of_group(s, s->u, g, groups);
+            int64_t width = heads.count * s->a->head_dim;
+            int64_t before = block_rows(e) * heads.begin * s->a->head_dim;
+            dk_nn_copy_columns(nn, columns(nn, e->blocks[which][i], before, width),
+                               columns(nn, own(nn, s, e, which, i, heads.begin), 0, s->cols),
+                               s->rows, width);
+        }
+    }
+}
+
+/* A group of heads of a block's queries, to all keys of sequence i; results: [before +
+   others][heads of the group]. */
+static void attend_group(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int i,
+                         dk_nn_part heads, void *results)
+{
+    size_t mark = dk_nn_mark(nn);
+    int64_t first = heads.begin * s->a->head_dim;
+    dk_attention_args queries = attention_of(nn, s, heads.count, block_rows(e));
+    queries.q = dk_nn_at(nn, e->blocks[DK_NN_Q][i], block_rows(e) * first);
+    queries.dst = results;
+    dk_nn_key_parts parts =
+        dk_nn_key_parts_begin(nn, &queries, (e->stays && s->rows > 0) + (block_rows(e) > 0));
+    if (e->stays) {
+        dk_nn_key_parts_add(nn, &parts, own(nn, s, e, DK_NN_K, i, heads.begin),
+                            own(nn, s, e, DK_NN_V, i, heads.begin), s->cols, s->rows);
+    }
+    dk_nn_key_parts_add(nn, &parts, dk_nn_at(nn, e->blocks[DK_NN_K][i], first),
+                        dk_nn_at(nn, e->blocks[DK_NN_V][i], first), s->width, block_rows(e));
+    dk_nn_unwind(nn, mark);
 }
 
 /* A group of this rank's heads of the others' rows, dense, goes back to where the rows are;
    returned: those heads of every other rank, rank by rank, of this rank's rows. */
-static dk_nn_transfer send_back(dk_nn *nn, const dk_nn_sequence *l, int group, int groups,
+static dk_nn_transfer send_back(dk_nn *nn, const dk_nn_sequence *s, int group, int groups,
                                 const void *results, void *returned)
 {
     size_t out[DK_COMM_MOST_RANKS] = {0}, in[DK_COMM_MOST_RANKS] = {0};
-    int64_t mine = heads_of_group(l, l->u, group, groups).count;
-    for (int u = 0; u < l->us; u++) {
-        int64_t theirs = heads_of_group(l, u, group, groups).count;
-        if (u != l->u) {
-            out[u] = dk_nn_bytes(nn, l->rows_of[u] * mine * l->a->head_dim);
-            in[u] = dk_nn_bytes(nn, l->rows * theirs * l->a->head_dim);
+    int64_t mine = heads_of_group(s, s->u, group, groups).count;
+    for (int u = 0; u < s->us; u++) {
+        int64_t theirs = heads_of_group(s, u, group, groups).count;
+        if (u != s->u) {
+            out[u] = dk_nn_bytes(nn, s->rows_of[u] * mine * s->a->head_dim);
+            in[u] = dk_nn_bytes(nn, s->rows * theirs * s->a->head_dim);
         }
     }
-    return dk_nn_start_all_to_all(nn, l->ulysses, returned, in, results, out);
+    return dk_nn_start_all_to_all(nn, s->ulysses, returned, in, results, out);
+}
+
+/* Elements of what returns so. */
+static int64_t returning(const dk_nn_sequence *s, int group, int groups)
+{
+    int64_t heads = 0;
+    for (int u = 0; u < s->us; u++) {
+        heads += u != s->u ? heads_of_group(s, u, group, groups).count : 0;
+    }
+    return s->rows * heads * s->a->head_dim;
 }
 
 /* What returned of a group of heads, into its columns of dst's rows. */
-static void spread(dk_nn *nn, const dk_nn_sequence *l, int group, int groups, void *dst,
+static void spread(dk_nn *nn, const dk_nn_sequence *s, int group, int groups, void *dst,
                    void *returned)
 {
-    int64_t column = 0, taken = 0, dim = l->a->head_dim;
-    for (int u = 0; u < l->us; u++) {
-        dk_nn_part heads = heads_of_group(l, u, group, groups);
-        if (u != l->u) {
-            dk_nn_copy_columns(nn, columns(nn, dst, column + heads.begin * dim, l->cols),
-                               columns(nn, returned, taken, heads.count * dim), l->rows,
+    int64_t column = 0, taken = 0, dim = s->a->head_dim;
+    for (int u = 0; u < s->us; u++) {
+        dk_nn_part heads = heads_of_group(s, u, group, groups);
+        if (u != s->u) {
+            dk_nn_copy_columns(nn, columns(nn, dst, column + heads.begin * dim, s->cols),
+                               columns(nn, returned, taken, heads.count * dim), s->rows,
                                heads.count * dim);
-            taken += l->rows * heads.count * dim;
+            taken += s->rows * heads.count * dim;
         }
-        column += (int64_t)l->heads_of[u] * dim;
+        column += (int64_t)s->heads_of[u] * dim;
     }
 }
 
-/* A group of heads of the others' queries, to all keys of sequence i; results: [others][heads
-   of the group]. */
-static void attend_group(dk_nn *nn, const dk_nn_sequence *l, const exchange *e, int i,
-                         dk_nn_part heads, void *results)
+/* A group of heads, of which the own rows of a block go to dst and the others' back. */
+static dk_nn_transfer attend_and_send(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i,
+                                      int group, void *results, void *returned, void *dst)
 {
-    size_t mark = dk_nn_mark(nn);
-    int64_t first = heads.begin * l->a->head_dim;
-    const dk_attention_args queries = {.heads = (int)heads.count,
-                                       .head_dim = l->a->head_dim,
-                                       .q_len = e->others,
-                                       .q = dk_nn_at(nn, e->theirs[DK_NN_Q][i], first),
-                                       .type = nn->type,
-                                       .q_stride = l->width,
-                                       .dst = results,
-                                       .dst_stride = heads.count * l->a->head_dim,
-                                       .scale = l->a->scale};
-    int parts = (l->rows > 0) + (e->others > 0);
-    dk_nn_key_parts theirs = dk_nn_key_parts_begin(nn, &queries, parts);
-    dk_nn_key_parts_add(nn, &theirs, own(nn, l, e, DK_NN_K, i, heads.begin),
-                        own(nn, l, e, DK_NN_V, i, heads.begin), l->cols, l->rows);
-    dk_nn_key_parts_add(nn, &theirs, dk_nn_at(nn, e->theirs[DK_NN_K][i], first),
-                        dk_nn_at(nn, e->theirs[DK_NN_V][i], first), l->width, e->others);
-    dk_nn_unwind(nn, mark);
+    dk_nn_part heads = heads_of_group(s, s->u, group, e->groups);
+    int64_t width = heads.count * s->a->head_dim, first = heads.begin * s->a->head_dim;
+    dk_nn_finish(nn, &e->arrivals[DK_NN_Q][i][group]);
+    if (s->ring != NULL) {
+        dk_nn_attend_ring(nn, s, results, e->blocks[DK_NN_Q][i], e->blocks[DK_NN_K][i]);
+    } else {
+        attend_group(nn, s, e, i, heads, results);
+    }
+    dk_nn_transfer back =
+        send_back(nn, s, group, e->groups, dk_nn_at(nn, results, e->before * width), returned);
+    dk_nn_copy_columns(nn, columns(nn, dst, e->column + first, s->cols),
+                       columns(nn, results, 0, width), e->before, width);
+    return back;
 }
 
 /* dst: this rank's rows of sequence i, all heads. */
-static void attend(dk_nn *nn, const dk_nn_sequence *l, exchange *e, int i, void *dst)
+static void attend(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i, void *dst)
 {
     size_t mark = dk_nn_mark(nn);
-    dk_tensor results = dk_nn_temp(nn, nn->type, e->others, l->width);
-    dk_tensor returned = dk_nn_temp(nn, nn->type, l->rows, l->cols - l->width);
+    dk_tensor results = dk_nn_temp(nn, nn->type, block_rows(e), s->width);
+    dk_tensor returned = dk_nn_temp(nn, nn->type, s->rows, s->cols - s->width);
+    dk_nn_key_parts mine = {0};
     dk_nn_transfer returns[HEAD_GROUPS];
     void *places[HEAD_GROUPS];
-    const dk_attention_args queries = {.heads = l->heads,
-                                       .head_dim = l->a->head_dim,
-                                       .q_len = l->rows,
-                                       .q = own(nn, l, e, DK_NN_Q, i, 0),
-                                       .type = nn->type,
-                                       .q_stride = l->cols,
-                                       .dst = dk_nn_at(nn, dst, e->column),
-                                       .dst_stride = l->cols,
-                                       .scale = l->a->scale};
-    int parts = (l->rows > 0) + (e->others > 0);
-    dk_nn_key_parts mine = dk_nn_key_parts_begin(nn, &queries, parts);
-    dk_nn_key_parts_add(nn, &mine, own(nn, l, e, DK_NN_K, i, 0), own(nn, l, e, DK_NN_V, i, 0),
-                        l->cols, l->rows);
-    finish_arrivals(nn, e, i);
-    int64_t made = 0, awaited = 0;
-    for (int g = 0; g < HEAD_GROUPS; g++) {
-        dk_nn_part heads = heads_of_group(l, l->u, g, HEAD_GROUPS);
-        void *result = dk_nn_at(nn, results.data, made);
+    if (e->stays) {
+        mine = begin_own(nn, s, e, i, dst);
+        dk_nn_key_parts_add(nn, &mine, own(nn, s, e, DK_NN_K, i, 0),
+                            own(nn, s, e, DK_NN_V, i, 0), s->cols, s->rows);
+    } else {
+        copy_own(nn, s, e, i);
+    }
+    dk_nn_finish(nn, &e->arrivals[DK_NN_V][i][0]);
+    dk_nn_finish(nn, &e->arrivals[DK_NN_K][i][0]);
+    int64_t awaited = 0;
+    for (int g = 0; g < e->groups; g++) {
+        int64_t first = heads_of_group(s, s->u, g, e->groups).begin * s->a->head_dim;
         places[g] = dk_nn_at(nn, returned.data, awaited);
-        attend_group(nn, l, e, i, heads, result);
-        returns[g] = send_back(nn, l, g, HEAD_GROUPS, result, places[g]);
-        made += e->others * heads.count * l->a->head_dim;
-        for (int u = 0; u < l->us; u++) {
-            int64_t theirs = heads_of_group(l, u, g, HEAD_GROUPS).count;
-            awaited += u != l->u ? l->rows * theirs * l->a->head_dim : 0;
-        }
+        awaited += returning(s, g, e->groups);
+        returns[g] = attend_and_send(
+            nn, s, e, i, g, dk_nn_at(nn, results.data, block_rows(e) * first), places[g], dst);
     }
-    dk_nn_key_parts_add(nn, &mine, e->theirs[DK_NN_K][i], e->theirs[DK_NN_V][i], l->width,
-                        e->others);
-    for (int g = 0; g < HEAD_GROUPS; g++) {
+    if (e->stays) {
+        dk_nn_key_parts_add(nn, &mine, e->blocks[DK_NN_K][i], e->blocks[DK_NN_V][i], s->width,
+                            e->others);
+    }
+    for (int g = 0; g < e->groups; g++) {
         dk_nn_finish(nn, &returns[g]);
-        spread(nn, l, g, HEAD_GROUPS, dst, places[g]);
+        spread(nn, s, g, e->groups, dst, places[g]);
     }
     dk_nn_unwind(nn, mark);
 }
 
-/* With a ring behind the exchange: its block has this rank's rows first, in keys and in
-   results. */
-static void attend_by_ring(dk_nn *nn, const dk_nn_sequence *l, exchange *e, int i, void *dst)
-{
-    size_t mark = dk_nn_mark(nn);
-    dk_tensor results = dk_nn_temp(nn, nn->type, l->block, l->width);
-    dk_tensor returned = dk_nn_temp(nn, nn->type, l->rows, l->cols - l->width);
-    for (int which = 0; which < 3; which++) {
-        dk_nn_copy_columns(nn, columns(nn, e->blocks[which][i], 0, l->width),
-                           columns(nn, own(nn, l, e, which, i, 0), 0, l->cols), l->rows,
-                           l->width);
-    }
-    finish_arrivals(nn, e, i);
-    dk_nn_attend_ring(nn, l, results.data, e->blocks[DK_NN_Q][i], e->blocks[DK_NN_K][i]);
-    void *theirs = dk_nn_at(nn, results.data, l->rows * l->width);
-    dk_nn_transfer back = send_back(nn, l, 0, 1, theirs, returned.data);
-    dk_nn_copy_columns(nn, columns(nn, dst, e->column, l->cols),
-                       columns(nn, results.data, 0, l->width), l->rows, l->width);
-    dk_nn_finish(nn, &back);
-    spread(nn, l, 0, 1, dst, returned.data);
-    dk_nn_unwind(nn, mark);
-}
-
-void dk_nn_ulysses_forward(dk_nn *nn, const dk_nn_sequence *l, const dk_tensor *dst,
+void dk_nn_ulysses_forward(dk_nn *nn, const dk_nn_sequence *s, const dk_tensor *dst,
                            const dk_tensor *h)
 {
     exchange e;
-    begin_exchange(nn, l, &e, h);
-    for (int i = 0; i < l->a->count; i++) {
-        void *rows = dk_nn_at(nn, dst->data, i * l->rows * l->cols);
-        if (l->ring != NULL) {
-            attend_by_ring(nn, l, &e, i, rows);
-        } else {
-            attend(nn, l, &e, i, rows);
-        }
+    begin_exchange(nn, s, &e, h);
+    for (int i = 0; i < s->a->count; i++) {
+        attend(nn, s, &e, i, dk_nn_at(nn, dst->data, i * s->rows * s->cols));
     }
 }

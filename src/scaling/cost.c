@@ -8,7 +8,8 @@
 const char *const dk_cost_limit_names[DK_LIMIT_COUNT] = {"compute", "ulysses", "ring",
                                                          "tp",      "step",    "weights"};
 
-/* Outputs return by groups of heads, while others attend (nn/ulysses_attention.c). */
+/* Queries come and outputs return by groups of heads, while others attend
+   (nn/ulysses_attention.c). */
 enum { HEAD_GROUPS = 3 };
 
 dk_cost_options dk_cost_options_usual(void)
@@ -55,19 +56,21 @@ static block_times times_of(const costing *c, const dk_block_group *g, const dk_
     return t;
 }
 
-/* Values and keys leave while the next is projected, queries behind them. Meanwhile a rank's
-   own rows, a share of all, attend to their own keys; then the others' rows attend group by
-   group of heads, whose outputs leave under the next group; last, the own rows to the others'
-   keys. What computing waits for is exposed. whole: a tensor in one call; parted: in one per
-   group. */
+/* Values and keys leave while the next is projected, queries by groups of heads behind them.
+   Meanwhile a rank's own rows, a share of all, attend to their own keys; then the rest attends
+   group by group, as queries arrive, and outputs leave under the next group; last, the own rows
+   to the others' keys. What computing waits for is exposed. whole: a tensor in one call;
+   parted: in one per group. */
 static double ulysses_exposed(const block_times *t, double share, double whole, double parted,
                               int groups)
 {
     double projected = 3 * t->projection;
     double link = fmax(t->projection + whole, 2 * t->projection) + whole; /* values, keys */
-    link = fmax(link, projected) + whole;
-    double computing = fmax(projected + share * share * t->attention, link);
-    for (int i = 0; i < groups; i++) {
+    double queries = fmax(link, projected);
+    double computing = projected + share * share * t->attention;
+    link = queries + parted;
+    for (int i = 1; i <= groups; i++) {
+        computing = fmax(computing, queries + i * parted / groups);
         computing += (1 - share) * t->attention / groups;
         link = fmax(link, computing) + parted / groups;
     }
@@ -75,43 +78,40 @@ static double ulysses_exposed(const block_times *t, double share, double whole, 
     return fmax(link, computing) - projected - t->attention;
 }
 
-/* f32 sums of parts of the attention: read twice, written once. */
-static double merge_s(const costing *c, const dk_share *s)
+/* Whether own rows stay where they are (nn/ulysses_attention.c). */
+static bool own_rows_stay(const costing *c)
 {
-    double values =
-        (double)s->ring_rows * (double)s->heads * (double)c->geometry->shape.head_dim;
-    return 3 * values * (double)sizeof(float) / (c->machine->memory_gbps * 1e9);
+    return c->machine->adds_parts && c->options->pipelined && c->layout->ring == 1;
 }
 
-/* What leaves of each of the four tensors, or returns, is sorted by rank beside, once read and
-   once written. Where no ring follows, this engine's own rows stay where they are, and their
-   attention is added up of two parts. */
+/* Each of the four tensors is sorted by rank beside, once read and once written; where own rows
+   stay, only what leaves or returns. */
 static void add_ulysses(const costing *c, const dk_share *s, const block_times *t,
                         const dk_traffic *block, double blocks)
 {
     const dk_layout *l = c->layout;
-    int groups = (int)block->calls[DK_TRAFFIC_ULYSSES] - 3;
-    bool stays = c->options->pipelined && l->ring == 1;
+    int groups = (int)block->calls[DK_TRAFFIC_ULYSSES] / 2 - 1;
+    bool stays = own_rows_stay(c);
     double call = dk_cost_all_to_all_s(c->machine, 0, l->ulysses, l->tp, c->ranks_per_host);
     double bytes = block->bytes[DK_TRAFFIC_ULYSSES] / 4;
     double tensor =
         dk_cost_all_to_all_s(c->machine, bytes, l->ulysses, l->tp, c->ranks_per_host);
     double parted = tensor + (groups - 1) * call;
-    double all = 3 * tensor + parted;
+    double all = 2 * (tensor + parted);
     double heads = (double)(stays ? s->tp_heads - s->heads : s->tp_heads);
     double values = (double)s->rows * heads * (double)c->geometry->shape.head_dim;
-    double beside =
+    double sorted =
         4 * 2 * values * c->options->traffic.activation_bytes / (c->machine->memory_gbps * 1e9);
     double share = stays ? (double)s->rows / (double)s->ring_rows : 0;
     double exposed =
         c->options->pipelined ? ulysses_exposed(t, share, tensor, parted, groups) : all;
-    beside += stays ? 2 * merge_s(c, s) : 0;
     c->cost->communication_s += blocks * all;
-    c->cost->exposed[DK_LIMIT_ULYSSES] += blocks * (exposed + beside);
+    c->cost->exposed[DK_LIMIT_ULYSSES] += blocks * (exposed + sorted);
 }
 
 /* A shift travels under the attention to the block that is there; where calls block their
-   caller, only the bytes do. */
+   caller, only the bytes do. Partial results are merged in f32, read twice and written once,
+   but where attention adds parts up. */
 static void add_ring(const costing *c, const dk_share *s, const block_times *t,
                      const dk_traffic *block, double blocks)
 {
@@ -122,10 +122,14 @@ static void add_ring(const costing *c, const dk_share *s, const block_times *t,
     double wire = dk_cost_ring_s(c->machine, bytes, l->ring, stride, c->ranks_per_host) - call;
     double calls = block->calls[DK_TRAFFIC_RING] / shifts * call;
     double under = t->attention / l->ring;
+    double values =
+        (double)s->ring_rows * (double)s->heads * (double)c->geometry->shape.head_dim;
+    double merge = 3 * values * (double)sizeof(float) / (c->machine->memory_gbps * 1e9);
+    merge = c->machine->adds_parts ? 0 : merge;
     double left =
         c->options->pipelined ? fmax(0, wire + calls - under) : fmax(0, wire - under) + calls;
     c->cost->communication_s += blocks * shifts * (wire + calls);
-    c->cost->exposed[DK_LIMIT_RING] += blocks * (shifts * left + l->ring * merge_s(c, s));
+    c->cost->exposed[DK_LIMIT_RING] += blocks * (shifts * left + l->ring * merge);
 }
 
 static void add_tp(const costing *c, const dk_traffic *block, double blocks)
@@ -217,11 +221,11 @@ static void add_memory(const costing *c, const dk_place *place)
                         2 * rows * (double)g->shape.ffn_dim * heads * element;
         double own = (double)s.heads / (double)s.tp_heads,
                tensor = rows * dim * heads * element;
-        if (l->ulysses > 1 && l->ring > 1) {
-            values += tensor * (4 + 4 * (1 - own));
-        } else if (l->ulysses > 1) {
+        if (l->ulysses > 1 && own_rows_stay(c)) {
             double sums = own + (1 - own) / HEAD_GROUPS;
             values += tensor * 8 * (1 - own) + rows * dim * heads * 4 * sums;
+        } else if (l->ulysses > 1) {
+            values += tensor * (4 + 4 * (1 - own));
         }
         values += l->ring > 1 ? rows * dim * heads * (5 * element + 4) : 0;
         most = fmax(most, values);

@@ -154,7 +154,8 @@ const dk_machine dk_machine_presets[] = {
      .call_us = 30,
      .net_gbps = 3,
      .net_call_us = 60,
-     .ranks_per_host = 2},
+     .ranks_per_host = 2,
+     .adds_parts = true},
 };
 const int dk_machine_preset_count = sizeof dk_machine_presets / sizeof *dk_machine_presets;
 

@@ -4,6 +4,7 @@
 #define DK_SCALING_MACHINE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 #include "scaling/geometry.h"
@@ -20,6 +21,7 @@ typedef struct dk_machine {
     double net_gbps;  /* what a host sends to other hosts, all its ranks together */
     double net_call_us;
     int ranks_per_host; /* usual */
+    bool adds_parts;    /* attention adds parts of the keys up by itself, as on CPUs */
 } dk_machine;
 
 extern const dk_machine dk_machine_presets[];

@@ -39,7 +39,7 @@ static void add_ulysses(dk_traffic *t, const dk_share *s, double row_bytes, int 
     double others_rows = (double)(s->ring_rows - s->rows);
     t->bytes[DK_TRAFFIC_ULYSSES] =
         row_bytes * (3 * (double)s->rows * others_heads + others_rows * (double)s->heads);
-    t->calls[DK_TRAFFIC_ULYSSES] = 3 + head_groups;
+    t->calls[DK_TRAFFIC_ULYSSES] = 2 + 2 * head_groups;
 }
 
 /* In step i a rank passes on the keys and values that it got i steps ago. */

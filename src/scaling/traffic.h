@@ -30,7 +30,8 @@ typedef struct dk_traffic_options {
     int activation_bytes; /* of what is exchanged: 2 for bf16, 4 for f32 */
     int weight_bytes;
     bool sharded;    /* every rank of a replica keeps 1/n of the weights of each block */
-    int head_groups; /* outputs return in so many calls, without a ring; 0: 1 */
+    int head_groups; /* queries and outputs travel in so many calls each, without a ring; 0: 1
+                      */
     int ring_calls;  /* shifts of a block of keys and values: 2 where each goes alone; 0: 1 */
 } dk_traffic_options;
 
