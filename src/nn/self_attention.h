@@ -6,10 +6,11 @@
 
    What travels does so beside the device's work: values while keys are projected, keys while
    queries are, queries and results by groups of heads, while those of another group are
-   attended to; on devices that add up parts of the keys, a rank's own rows attend to each other
-   and, behind the others', to theirs meanwhile; in a ring a block of keys and values while the
-   one before is attended to. (Heads cannot leave group by group while the next group is
-   projected where, as in Wan, queries and keys are normed over all heads of a row.) */
+   attended to; on devices that add up parts of the keys, and are not exact, a rank's own rows
+   attend to each other and, behind the others', to theirs meanwhile; in a ring a block of keys
+   and values while the one before is attended to. (Heads cannot leave group by group while the
+   next group is projected where, as in Wan, queries and keys are normed over all heads of a
+   row.) */
 #ifndef DK_NN_SELF_ATTENTION_H
 #define DK_NN_SELF_ATTENTION_H
 

@@ -4,8 +4,9 @@
    Where the device adds up parts of the keys, a rank's own rows stay where they are: its own
    queries attend to its own keys while the others' rows arrive, and to the others' keys while
    the others' results return, so that neither exchange is waited for as long as no rank is
-   behind the others by more than that. Elsewhere, and where a ring follows, they lie before the
-   others' rows in one block, which is attended to at once. */
+   behind the others by more than that. Elsewhere, and where a ring follows, they take part in
+   the exchange, and the block of all rows is attended to at once. So it is on exact devices,
+   too: no sum changes its order, and every rank has the bits of one rank alone. */
 #include <assert.h>
 
 #include "nn/key_parts.h"
@@ -17,12 +18,12 @@ enum { HEAD_GROUPS = 3, MOST_COUNT = 16 };
 typedef struct exchange {
     bool stays;                  /* the rank's own rows do */
     int groups;                  /* of heads */
-    int64_t others;              /* rows that arrive */
-    int64_t before;              /* rows of a block before them */
+    int64_t block;               /* rows that arrive: all, or the others' */
+    int64_t away;                /* elements of this rank's rows that leave, and return */
     int64_t column;              /* of rows of all heads: where this rank's begin */
     dk_tensor mine[3];           /* [count][rows][cols] */
-    void *blocks[3][MOST_COUNT]; /* [before + others][width]; queries: by groups of heads,
-                                    [groups][before + others][heads of the group] */
+    void *blocks[3][MOST_COUNT]; /* [block][width], rank by rank; queries: by groups of heads,
+                                    [groups][block][heads of the group] */
     dk_nn_transfer arrivals[3][MOST_COUNT][HEAD_GROUPS]; /* keys and values in the first */
 } exchange;
 
@@ -38,16 +39,17 @@ static dk_nn_columns columns(const dk_nn *nn, void *base, int64_t first, int64_t
     return (dk_nn_columns){dk_nn_at(nn, base, first), stride, nn->type};
 }
 
-static int64_t block_rows(const exchange *e)
+/* Whether rank u takes part in what this rank sends and gets. */
+static bool takes_part(const dk_nn_sequence *s, const exchange *e, int u)
 {
-    return e->before + e->others;
+    return u != s->u || !e->stays;
 }
 
 /* Keys and values of a block lie one behind the other, so that they travel a ring together. */
 static void make_room(dk_nn *nn, const dk_nn_sequence *s, exchange *e)
 {
     int count = s->a->count;
-    int64_t part = block_rows(e) * s->width;
+    int64_t part = e->block * s->width;
     dk_tensor q = dk_nn_temp(nn, nn->type, count, part);
     dk_tensor kv = dk_nn_temp(nn, nn->type, 2 * count, part);
     for (int i = 0; i < count; i++) {
@@ -57,10 +59,11 @@ static void make_room(dk_nn *nn, const dk_nn_sequence *s, exchange *e)
     }
 }
 
-/* A group of heads of this rank's rows of a sequence, [rows][cols]: to every other rank its
-   heads of them. packed: room for those, in the order of ranks; *used: elements of it. */
-static dk_nn_transfer send_heads(dk_nn *nn, const dk_nn_sequence *s, void *rows, int group,
-                                 int groups, void *packed, int64_t *used, void *arrived)
+/* A group of heads of this rank's rows of a sequence, [rows][cols]: to every rank its heads of
+   them. packed: room for those, in the order of ranks; *used: elements of it. */
+static dk_nn_transfer send_heads(dk_nn *nn, const dk_nn_sequence *s, const exchange *e,
+                                 void *rows, int group, int groups, void *packed, int64_t *used,
+                                 void *arrived)
 {
     size_t out[DK_COMM_MOST_RANKS] = {0}, in[DK_COMM_MOST_RANKS] = {0};
     int64_t column = 0, dim = s->a->head_dim;
@@ -69,7 +72,7 @@ static dk_nn_transfer send_heads(dk_nn *nn, const dk_nn_sequence *s, void *rows,
     for (int u = 0; u < s->us; u++) {
         dk_nn_part heads = heads_of_group(s, u, group, groups);
         int64_t width = heads.count * dim;
-        if (u != s->u) {
+        if (takes_part(s, e, u)) {
             dk_nn_copy_columns(nn, columns(nn, packed, *used, width),
                                columns(nn, rows, column + heads.begin * dim, s->cols), s->rows,
                                width);
@@ -90,10 +93,10 @@ static void send_rows(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int which
     int64_t at = 0, used;
     for (int g = 0; g < groups; g++) {
         dk_nn_part heads = heads_of_group(s, s->u, g, groups);
-        int64_t before = block_rows(e) * heads.begin + e->before * heads.count;
-        void *arrived = dk_nn_at(nn, e->blocks[which][i], before * s->a->head_dim);
+        void *arrived =
+            dk_nn_at(nn, e->blocks[which][i], e->block * heads.begin * s->a->head_dim);
         e->arrivals[which][i][g] =
-            send_heads(nn, s, rows, g, groups, dk_nn_at(nn, packed, at), &used, arrived);
+            send_heads(nn, s, e, rows, g, groups, dk_nn_at(nn, packed, at), &used, arrived);
         at += used;
     }
 }
@@ -103,12 +106,12 @@ static void send_rows(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int which
 static void begin_exchange(dk_nn *nn, const dk_nn_sequence *s, exchange *e, const dk_tensor *h)
 {
     static const int order[] = {DK_NN_V, DK_NN_K, DK_NN_Q};
-    int64_t count = s->a->count, away = s->rows * (s->cols - s->width);
+    int64_t count = s->a->count;
     assert(count <= MOST_COUNT);
-    *e = (exchange){.stays = s->ring == NULL && nn->device->adds_parts,
-                    .groups = s->ring == NULL ? HEAD_GROUPS : 1,
-                    .others = s->block - s->rows};
-    e->before = e->stays ? 0 : s->rows;
+    *e = (exchange){.stays = s->ring == NULL && nn->device->adds_parts && !nn->device->exact,
+                    .groups = s->ring == NULL ? HEAD_GROUPS : 1};
+    e->block = e->stays ? s->block - s->rows : s->block;
+    e->away = s->rows * (e->stays ? s->cols - s->width : s->cols);
     for (int u = 0; u < s->u; u++) {
         e->column += (int64_t)s->heads_of[u] * s->a->head_dim;
     }
@@ -116,12 +119,12 @@ static void begin_exchange(dk_nn *nn, const dk_nn_sequence *s, exchange *e, cons
     for (int n = 0; n < 3; n++) {
         int which = order[n];
         dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], s->cols);
-        dk_tensor packed = dk_nn_temp(nn, nn->type, count, away);
+        dk_tensor packed = dk_nn_temp(nn, nn->type, count, e->away);
         dk_nn_linear_forward(nn, dk_nn_projection(s->a, which), &x, h, NULL);
         for (int i = 0; i < count; i++) {
             void *rows = dk_nn_at(nn, x.data, i * s->rows * s->cols);
             dk_nn_prepare_rows(nn, s, which, rows);
-            send_rows(nn, s, e, which, i, rows, dk_nn_at(nn, packed.data, i * away));
+            send_rows(nn, s, e, which, i, rows, dk_nn_at(nn, packed.data, i * e->away));
         }
         e->mine[which] = x;
     }
@@ -156,56 +159,40 @@ static dk_nn_key_parts begin_own(dk_nn *nn, const dk_nn_sequence *s, const excha
     queries.q = own(nn, s, e, DK_NN_Q, i, 0);
     queries.dst = dk_nn_at(nn, dst, e->column);
     queries.q_stride = queries.dst_stride = s->cols;
-    return dk_nn_key_parts_begin(nn, &queries, (s->rows > 0) + (e->others > 0));
+    return dk_nn_key_parts_begin(nn, &queries, (s->rows > 0) + (e->block > 0));
 }
 
-/* The own rows of a block that is attended to at once. */
-static void copy_own(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int i)
-{
-    for (int which = 0; which < 3; which++) {
-        int groups = which == DK_NN_Q ? e->groups : 1;
-        for (int g = 0; g < groups; g++) {
-            dk_nn_part heads = heads_of_group(s, s->u, g, groups);
-            int64_t width = heads.count * s->a->head_dim;
-            int64_t before = block_rows(e) * heads.begin * s->a->head_dim;
-            dk_nn_copy_columns(nn, columns(nn, e->blocks[which][i], before, width),
-                               columns(nn, own(nn, s, e, which, i, heads.begin), 0, s->cols),
-                               s->rows, width);
-        }
-    }
-}
-
-/* A group of heads of a block's queries, to all keys of sequence i; results: [before +
-   others][heads of the group]. */
+/* A group of heads of a block's queries, to all keys of sequence i; results: [block][heads
+   of the group]. */
 static void attend_group(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int i,
                          dk_nn_part heads, void *results)
 {
     size_t mark = dk_nn_mark(nn);
     int64_t first = heads.begin * s->a->head_dim;
-    dk_attention_args queries = attention_of(nn, s, heads.count, block_rows(e));
-    queries.q = dk_nn_at(nn, e->blocks[DK_NN_Q][i], block_rows(e) * first);
+    dk_attention_args queries = attention_of(nn, s, heads.count, e->block);
+    queries.q = dk_nn_at(nn, e->blocks[DK_NN_Q][i], e->block * first);
     queries.dst = results;
     dk_nn_key_parts parts =
-        dk_nn_key_parts_begin(nn, &queries, (e->stays && s->rows > 0) + (block_rows(e) > 0));
+        dk_nn_key_parts_begin(nn, &queries, (e->stays && s->rows > 0) + (e->block > 0));
     if (e->stays) {
         dk_nn_key_parts_add(nn, &parts, own(nn, s, e, DK_NN_K, i, heads.begin),
                             own(nn, s, e, DK_NN_V, i, heads.begin), s->cols, s->rows);
     }
     dk_nn_key_parts_add(nn, &parts, dk_nn_at(nn, e->blocks[DK_NN_K][i], first),
-                        dk_nn_at(nn, e->blocks[DK_NN_V][i], first), s->width, block_rows(e));
+                        dk_nn_at(nn, e->blocks[DK_NN_V][i], first), s->width, e->block);
     dk_nn_unwind(nn, mark);
 }
 
-/* A group of this rank's heads of the others' rows, dense, goes back to where the rows are;
-   returned: those heads of every other rank, rank by rank, of this rank's rows. */
-static dk_nn_transfer send_back(dk_nn *nn, const dk_nn_sequence *s, int group, int groups,
-                                const void *results, void *returned)
+/* A group of this rank's heads of a block, dense, goes back to where the rows are; returned:
+   the group of every rank, rank by rank, of this rank's rows. */
+static dk_nn_transfer send_back(dk_nn *nn, const dk_nn_sequence *s, const exchange *e,
+                                int group, const void *results, void *returned)
 {
     size_t out[DK_COMM_MOST_RANKS] = {0}, in[DK_COMM_MOST_RANKS] = {0};
-    int64_t mine = heads_of_group(s, s->u, group, groups).count;
+    int64_t mine = heads_of_group(s, s->u, group, e->groups).count;
     for (int u = 0; u < s->us; u++) {
-        int64_t theirs = heads_of_group(s, u, group, groups).count;
-        if (u != s->u) {
+        int64_t theirs = heads_of_group(s, u, group, e->groups).count;
+        if (takes_part(s, e, u)) {
             out[u] = dk_nn_bytes(nn, s->rows_of[u] * mine * s->a->head_dim);
             in[u] = dk_nn_bytes(nn, s->rows * theirs * s->a->head_dim);
         }
@@ -214,23 +201,23 @@ static dk_nn_transfer send_back(dk_nn *nn, const dk_nn_sequence *s, int group, i
 }
 
 /* Elements of what returns so. */
-static int64_t returning(const dk_nn_sequence *s, int group, int groups)
+static int64_t returning(const dk_nn_sequence *s, const exchange *e, int group)
 {
     int64_t heads = 0;
     for (int u = 0; u < s->us; u++) {
-        heads += u != s->u ? heads_of_group(s, u, group, groups).count : 0;
+        heads += takes_part(s, e, u) ? heads_of_group(s, u, group, e->groups).count : 0;
     }
     return s->rows * heads * s->a->head_dim;
 }
 
 /* What returned of a group of heads, into its columns of dst's rows. */
-static void spread(dk_nn *nn, const dk_nn_sequence *s, int group, int groups, void *dst,
+static void spread(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int group, void *dst,
                    void *returned)
 {
     int64_t column = 0, taken = 0, dim = s->a->head_dim;
     for (int u = 0; u < s->us; u++) {
-        dk_nn_part heads = heads_of_group(s, u, group, groups);
-        if (u != s->u) {
+        dk_nn_part heads = heads_of_group(s, u, group, e->groups);
+        if (takes_part(s, e, u)) {
             dk_nn_copy_columns(nn, columns(nn, dst, column + heads.begin * dim, s->cols),
                                columns(nn, returned, taken, heads.count * dim), s->rows,
                                heads.count * dim);
@@ -240,31 +227,25 @@ static void spread(dk_nn *nn, const dk_nn_sequence *s, int group, int groups, vo
     }
 }
 
-/* A group of heads, of which the own rows of a block go to dst and the others' back. */
+/* A group of heads of the block: what its queries attend to goes back. */
 static dk_nn_transfer attend_and_send(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i,
-                                      int group, void *results, void *returned, void *dst)
+                                      int group, void *results, void *returned)
 {
-    dk_nn_part heads = heads_of_group(s, s->u, group, e->groups);
-    int64_t width = heads.count * s->a->head_dim, first = heads.begin * s->a->head_dim;
     dk_nn_finish(nn, &e->arrivals[DK_NN_Q][i][group]);
     if (s->ring != NULL) {
         dk_nn_attend_ring(nn, s, results, e->blocks[DK_NN_Q][i], e->blocks[DK_NN_K][i]);
     } else {
-        attend_group(nn, s, e, i, heads, results);
+        attend_group(nn, s, e, i, heads_of_group(s, s->u, group, e->groups), results);
     }
-    dk_nn_transfer back =
-        send_back(nn, s, group, e->groups, dk_nn_at(nn, results, e->before * width), returned);
-    dk_nn_copy_columns(nn, columns(nn, dst, e->column + first, s->cols),
-                       columns(nn, results, 0, width), e->before, width);
-    return back;
+    return send_back(nn, s, e, group, results, returned);
 }
 
 /* dst: this rank's rows of sequence i, all heads. */
 static void attend(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i, void *dst)
 {
     size_t mark = dk_nn_mark(nn);
-    dk_tensor results = dk_nn_temp(nn, nn->type, block_rows(e), s->width);
-    dk_tensor returned = dk_nn_temp(nn, nn->type, s->rows, s->cols - s->width);
+    dk_tensor results = dk_nn_temp(nn, nn->type, e->block, s->width);
+    dk_tensor returned = dk_nn_temp(nn, nn->type, 1, e->away);
     dk_nn_key_parts mine = {0};
     dk_nn_transfer returns[HEAD_GROUPS];
     void *places[HEAD_GROUPS];
@@ -272,8 +253,6 @@ static void attend(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i, void 
         mine = begin_own(nn, s, e, i, dst);
         dk_nn_key_parts_add(nn, &mine, own(nn, s, e, DK_NN_K, i, 0),
                             own(nn, s, e, DK_NN_V, i, 0), s->cols, s->rows);
-    } else {
-        copy_own(nn, s, e, i);
     }
     dk_nn_finish(nn, &e->arrivals[DK_NN_V][i][0]);
     dk_nn_finish(nn, &e->arrivals[DK_NN_K][i][0]);
@@ -281,17 +260,17 @@ static void attend(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i, void 
     for (int g = 0; g < e->groups; g++) {
         int64_t first = heads_of_group(s, s->u, g, e->groups).begin * s->a->head_dim;
         places[g] = dk_nn_at(nn, returned.data, awaited);
-        awaited += returning(s, g, e->groups);
-        returns[g] = attend_and_send(
-            nn, s, e, i, g, dk_nn_at(nn, results.data, block_rows(e) * first), places[g], dst);
+        awaited += returning(s, e, g);
+        void *result = dk_nn_at(nn, results.data, e->block * first);
+        returns[g] = attend_and_send(nn, s, e, i, g, result, places[g]);
     }
     if (e->stays) {
         dk_nn_key_parts_add(nn, &mine, e->blocks[DK_NN_K][i], e->blocks[DK_NN_V][i], s->width,
-                            e->others);
+                            e->block);
     }
     for (int g = 0; g < e->groups; g++) {
         dk_nn_finish(nn, &returns[g]);
-        spread(nn, s, g, e->groups, dst, places[g]);
+        spread(nn, s, e, g, dst, places[g]);
     }
     dk_nn_unwind(nn, mark);
 }

@@ -78,10 +78,11 @@ static double ulysses_exposed(const block_times *t, double share, double whole, 
     return fmax(link, computing) - projected - t->attention;
 }
 
-/* Whether own rows stay where they are (nn/ulysses_attention.c). */
+/* Whether own rows stay where they are (nn/ulysses_attention.c), which they do not in f32. */
 static bool own_rows_stay(const costing *c)
 {
-    return c->machine->adds_parts && c->options->pipelined && c->layout->ring == 1;
+    return c->machine->adds_parts && c->options->pipelined && c->layout->ring == 1 &&
+           c->options->traffic.activation_bytes < 4;
 }
 
 /* Each of the four tensors is sorted by rank beside, once read and once written; where own rows
