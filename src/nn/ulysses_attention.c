@@ -21,7 +21,7 @@ typedef struct exchange {
     int64_t block;               /* rows that arrive: all, or the others' */
     int64_t away;                /* elements of this rank's rows that leave, and return */
     int64_t column;              /* of rows of all heads: where this rank's begin */
-    dk_tensor mine[3];           /* [count][rows][cols] */
+    dk_tensor mine[3];           /* [count][rows][cols], where own rows stay */
     void *blocks[3][MOST_COUNT]; /* [block][width], rank by rank; queries: by groups of heads,
                                     [groups][block][heads of the group] */
     dk_nn_transfer arrivals[3][MOST_COUNT][HEAD_GROUPS]; /* keys and values in the first */
@@ -116,9 +116,12 @@ static void begin_exchange(dk_nn *nn, const dk_nn_sequence *s, exchange *e, cons
         e->column += (int64_t)s->heads_of[u] * s->a->head_dim;
     }
     make_room(nn, s, e);
+    dk_tensor x = {0};
     for (int n = 0; n < 3; n++) {
         int which = order[n];
-        dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], s->cols);
+        if (n == 0 || e->stays) { /* else it is of no more use once it has left */
+            x = dk_nn_temp(nn, nn->type, h->shape[0], s->cols);
+        }
         dk_tensor packed = dk_nn_temp(nn, nn->type, count, e->away);
         dk_nn_linear_forward(nn, dk_nn_projection(s->a, which), &x, h, NULL);
         for (int i = 0; i < count; i++) {
