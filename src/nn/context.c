@@ -13,6 +13,7 @@ void dk_nn_init(dk_nn *nn, dk_device *device, dk_dtype type, const atomic_bool *
 
 void dk_nn_release(dk_nn *nn)
 {
+    dk_free(nn->word);
     if (nn->device != NULL) {
         dk_device_free(nn->device, nn->temp.memory);
         dk_device_free(nn->device, nn->keep.memory);
@@ -97,20 +98,37 @@ static uint64_t wishes(const dk_nn *nn)
     return stopped;
 }
 
+enum { ALL = 32, FAILURE = 33 }; /* bits of a word */
+
+/* Of all ranks. What was said earlier is part of what is said now: wishes and failures stay. */
+static uint64_t exchange(dk_nn *nn, uint64_t mine, bool block)
+{
+    if (nn->device->dry) {
+        return mine >> FAILURE << FAILURE;
+    }
+    uint64_t heard = dk_nn_hear(nn);
+    if (!block) {
+        return dk_nn_agree_most(nn, mine);
+    }
+    if (heard >> ALL == 0) {
+        dk_nn_say(nn, mine);
+    }
+    return heard;
+}
+
 /* What all ranks make of it: their failures, and the leader's wishes, as one word of which the
    largest counts. A dry run, which tells nobody, hears no wish either. */
-static dk_status check_together(dk_nn *nn, bool stops, dk_error *err)
+static dk_status check_together(dk_nn *nn, bool stops, bool block, dk_error *err)
 {
-    enum { ALL = 32, FAILURE = 33 };
     uint64_t mine = 0;
     if (nn->device->failed != DK_OK) {
         mine = (uint64_t)nn->device->failed << FAILURE;
     } else if (dk_nn_leads(nn)) {
         mine = (stops ? (uint64_t)1 << ALL : 0) | wishes(nn);
     }
-    uint64_t most = nn->device->dry ? mine >> FAILURE << FAILURE : dk_nn_agree_most(nn, mine);
+    uint64_t most = exchange(nn, mine, block);
     nn->agreed = !nn->device->dry && !nn->cut_off;
-    if (nn->device->failed != DK_OK) {
+    if (nn->device->failed != DK_OK && (!block || nn->cut_off || most >> FAILURE != 0)) {
         return dk_device_sync(nn->device, err);
     }
     nn->stopped = most & UINT32_MAX;
@@ -120,17 +138,27 @@ static dk_status check_together(dk_nn *nn, bool stops, dk_error *err)
     return most >> ALL != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }
 
-dk_status dk_nn_check(dk_nn *nn, dk_error *err)
+static dk_status check(dk_nn *nn, bool block, dk_error *err)
 {
     bool stops = dk_nn_stops(nn->cancel) || dk_nn_stops(nn->own_cancel);
     if (nn->parallel != NULL) {
-        return check_together(nn, stops, err);
+        return check_together(nn, stops, block, err);
     }
     if (nn->device->failed != DK_OK) {
         return dk_device_sync(nn->device, err);
     }
     nn->stopped = nn->device->dry ? 0 : wishes(nn);
     return stops ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
+}
+
+dk_status dk_nn_check(dk_nn *nn, dk_error *err)
+{
+    return check(nn, false, err);
+}
+
+dk_status dk_nn_check_block(dk_nn *nn, dk_error *err)
+{
+    return check(nn, true, err);
 }
 
 dk_status dk_nn_sync(dk_nn *nn, dk_error *err)

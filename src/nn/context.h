@@ -27,6 +27,7 @@ typedef struct dk_nn_stack {
 typedef void dk_nn_tap_fn(void *context, const char *name, const dk_tensor *tensor);
 
 typedef struct dk_nn_parallel dk_nn_parallel;
+typedef struct dk_nn_word dk_nn_word;
 
 enum { DK_NN_MOST_WISHES = 32 };
 
@@ -34,6 +35,7 @@ typedef struct dk_nn {
     dk_device *device;              /* borrowed */
     const dk_nn_parallel *parallel; /* borrowed: the ranks that compute together, all making the
                                        same calls; NULL: this one alone */
+    dk_nn_word *word;               /* owned, see nn/parallel.h; NULL: nothing was said yet */
     bool cut_off;                   /* a call between ranks failed: none is made any more */
     bool agreed;   /* the latest failure of a check, a sync or a plan is that of all ranks */
     dk_dtype type; /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
@@ -79,9 +81,13 @@ static inline bool dk_nn_stops(const atomic_bool *cancel)
     return cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
-/* Called between blocks: DK_CANCELLED when asked to stop, or the device's failure. On several
-   ranks the leader's wishes count, and reach all of them at the same block. */
+/* Called at the end of a pass: DK_CANCELLED when asked to stop, or the device's failure. On
+   several ranks the leader's wishes count, and reach all of them at the same call. */
 DK_MUST_USE dk_status dk_nn_check(dk_nn *nn, dk_error *err);
+/* The same between the blocks of a pass, for which no rank waits for another: what was said at
+   the call before counts, a failure of this rank's device too. So a rank may be a block ahead
+   of one that was held up. Every pass ends with dk_nn_check, unless a check failed. */
+DK_MUST_USE dk_status dk_nn_check_block(dk_nn *nn, dk_error *err);
 /* Waits for the device, of all ranks: what failed on one of them has failed on all. */
 DK_MUST_USE dk_status dk_nn_sync(dk_nn *nn, dk_error *err);
 

@@ -261,24 +261,72 @@ uint64_t dk_nn_agree(dk_nn *nn, uint64_t mine)
     return nn->cut_off ? mine : word;
 }
 
+/* What a rank said, and what all did, once the call that tells them has ended. */
+struct dk_nn_word {
+    uint64_t mine, of[DK_COMM_MOST_RANKS];
+    dk_comm_ticket ticket; /* 0: nothing is under way */
+};
+
+enum { WORD_BYTES = sizeof(uint64_t) };
+
+static const size_t *word_sizes(size_t bytes[DK_COMM_MOST_RANKS])
+{
+    for (int i = 0; i < DK_COMM_MOST_RANKS; i++) {
+        bytes[i] = WORD_BYTES;
+    }
+    return bytes;
+}
+
+/* `otherwise`: after a failure. */
+static uint64_t largest(const dk_nn *nn, const uint64_t *words, uint64_t otherwise)
+{
+    uint64_t most = otherwise;
+    for (int i = 0; i < dk_comm_ranks(nn->parallel->control) && !nn->cut_off; i++) {
+        most = words[i] > most ? words[i] : most;
+    }
+    return most;
+}
+
 uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine)
 {
-    uint64_t words[DK_COMM_MOST_RANKS] = {0}, most = mine;
+    uint64_t words[DK_COMM_MOST_RANKS];
     size_t bytes[DK_COMM_MOST_RANKS];
     dk_error err;
     if (nn->parallel == NULL || !dk_nn_calls(nn)) {
         return mine;
     }
-    int ranks = dk_comm_ranks(nn->parallel->control);
-    for (int i = 0; i < ranks; i++) {
-        bytes[i] = sizeof mine;
+    dk_nn_note_call(
+        nn, dk_comm_all_gather(nn->parallel->control, words, &mine, 1, word_sizes(bytes), &err),
+        &err);
+    return largest(nn, words, mine);
+}
+
+void dk_nn_say(dk_nn *nn, uint64_t mine)
+{
+    size_t bytes[DK_COMM_MOST_RANKS];
+    if (nn->parallel == NULL || !dk_nn_calls(nn)) {
+        return;
     }
-    dk_nn_note_call(nn, dk_comm_all_gather(nn->parallel->control, words, &mine, 1, bytes, &err),
-                    &err);
-    for (int i = 0; i < ranks && !nn->cut_off; i++) {
-        most = words[i] > most ? words[i] : most;
+    if (nn->word == NULL) {
+        nn->word = dk_alloc(sizeof *nn->word);
     }
-    return most;
+    dk_nn_word *word = nn->word;
+    word->mine = mine;
+    word->ticket = dk_comm_start_all_gather(nn->parallel->control, word->of, &word->mine, 1,
+                                            word_sizes(bytes));
+}
+
+/* A word is waited for by a rank that is cut off, too: its buffers are in use until then. */
+uint64_t dk_nn_hear(dk_nn *nn)
+{
+    dk_error err;
+    dk_nn_word *word = nn->word;
+    if (word == NULL || word->ticket == 0) {
+        return 0;
+    }
+    dk_nn_note_call(nn, dk_comm_wait(nn->parallel->control, word->ticket, &err), &err);
+    word->ticket = 0;
+    return largest(nn, word->of, 0);
 }
 
 dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)

@@ -61,6 +61,10 @@ uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine);
    is kept by the device, and what comes back is `mine`. */
 uint64_t dk_nn_agree(dk_nn *nn, uint64_t mine);
 uint64_t dk_nn_agree_most(dk_nn *nn, uint64_t mine);
+/* The same without waiting: one word under way, and the largest of all ranks' once it has been
+   heard; 0 where nothing was said. */
+void dk_nn_say(dk_nn *nn, uint64_t mine);
+uint64_t dk_nn_hear(dk_nn *nn);
 /* What was local and may have failed on some ranks alone, has failed on all. */
 DK_MUST_USE dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err);
 /* The leader's bytes of host memory on all ranks. */

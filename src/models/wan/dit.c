@@ -339,7 +339,7 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
         dk_nn_linear_forward(nn, &dit->patch_embedding, &x, &patches, NULL);
         embed_time(nn, dit, &temb, &flat, timestep);
     }
-    dk_status status = dk_nn_check(nn, err);
+    dk_status status = dk_nn_check_block(nn, err);
     for (int64_t i = 0; i < c->layers && status == DK_OK; i++) {
         dk_nn_block_begin(nn, DK_COMPONENT_TRANSFORMER, &dit->bound, (int)i);
         if (b.count > 0) {
@@ -349,7 +349,7 @@ dk_status dk_wan_dit_forward_batch(dk_nn *nn, const dk_wan_dit *dit,
         if (b.count > 0) {
             dk_nn_tap(nn, "block", (int)i, &x);
         }
-        status = dk_nn_check(nn, err);
+        status = dk_nn_check_block(nn, err);
         drop_stopped(nn, &b, &x);
     }
     if (status == DK_OK && b.count > 0) {
