@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -253,6 +254,23 @@ dk_status dk_make_folders(const char *path, dk_error *err)
     }
     dk_free(copy);
     return status;
+}
+
+/* Goes on after a failure. */
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *walk)
+{
+    (void)info;
+    (void)type;
+    (void)walk;
+    remove(path);
+    return 0;
+}
+
+bool dk_remove_tree(const char *path)
+{
+    enum { OPEN_FOLDERS = 16 };
+    nftw(path, remove_entry, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    return remove(path) == 0 || errno == ENOENT;
 }
 
 bool dk_path_is_inside(const char *name, bool allow_subfolders)

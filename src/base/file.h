@@ -58,6 +58,10 @@ bool dk_path_is_folder(const char *path);
 char *dk_path_join(const char *folder, const char *name); /* owned */
 const char *dk_path_name(const char *path); /* borrowed from path: after the last '/' */
 DK_MUST_USE dk_status dk_make_folders(const char *path, dk_error *err); /* like mkdir -p */
+/* Removes a folder that this program made, with everything inside; links are not followed, nor
+   what is mounted there entered. As much as can be; false: something is left, errno says why.
+ */
+bool dk_remove_tree(const char *path);
 
 /* True for a plain relative name that stays inside its folder: not empty, no leading '/', no
    ".." part, no control characters. `allow_subfolders` permits '/' inside. */

@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,21 +128,6 @@ dk_status dk_copy_file(const char *to, const char *from, const atomic_bool *canc
     }
     dk_mapping_close(&source);
     return status;
-}
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *where)
-{
-    (void)info;
-    (void)type;
-    (void)where;
-    remove(path);
-    return 0;
-}
-
-void dk_remove_tree(const char *path)
-{
-    enum { OPEN_FOLDERS = 16 };
-    nftw(path, remove_entry, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
 bool dk_path_below(const char *path, const char *folder)

@@ -24,9 +24,6 @@ bool dk_folder_is_empty(const char *path); /* also true for what is no folder */
 DK_MUST_USE dk_status dk_copy_file(const char *to, const char *from, const atomic_bool *cancel,
                                    dk_error *err);
 
-/* Removes a folder that this program made, with everything inside; links are not followed. */
-void dk_remove_tree(const char *path);
-
 /* True when `path`, which need not exist, lies inside `folder` or is the same. */
 bool dk_path_below(const char *path, const char *folder);
 

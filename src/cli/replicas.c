@@ -17,6 +17,7 @@
 #include "comm/rendezvous.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
+#include "server/serve/run_folder.h"
 #include "server/worker/relay.h"
 
 enum { MEETING_S = DK_COMM_START_S, AGAIN_MS = 200, LOOK_MS = 20, ADDRESS_BYTES = 320 };
@@ -355,6 +356,7 @@ dk_status dk_replicas_lead(const dk_replicas *r, const dk_scheduler_options *sch
                                       .introduction = r->by_mpi ? NULL : &r->told,
                                       .once =
                                           r->by_mpi || dk_layout_replica_ranks(&r->layout) > 1,
+                                      .folder = dk_run_folder_base(),
                                       .log = log};
     dk_status status = dk_relay_run(&options, err);
     dk_command_line_release(&line);

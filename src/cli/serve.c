@@ -14,6 +14,7 @@
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
+#include "server/serve/run_folder.h"
 #include "server/serve/serve.h"
 
 typedef struct run_state {
@@ -37,16 +38,6 @@ static char *default_store(void)
         return dk_path_join(state, "darkroom");
     }
     return dk_path_join(home != NULL ? home : ".", ".local/state/darkroom");
-}
-
-/* XDG_RUNTIME_DIR, else TMPDIR, else where the system keeps such things. */
-static const char *run_folder_base(void)
-{
-    const char *run = getenv("XDG_RUNTIME_DIR"), *temporary = getenv("TMPDIR");
-    if (run != NULL && run[0] == '/' && access(run, W_OK) == 0) {
-        return run;
-    }
-    return temporary != NULL && temporary[0] == '/' ? temporary : P_tmpdir;
 }
 
 /* The first line of stdout is for programs that start a server. */
@@ -123,7 +114,7 @@ static dk_status serve(run_state *r, dk_error *err)
     }
     const dk_serve_setup setup = {.options = &r->serve,
                                   .store_path = r->store,
-                                  .run_folder_base = run_folder_base(),
+                                  .run_folder_base = dk_run_folder_base(),
                                   .scheduler_argv = (const char *const *)r->line.words,
                                   .layout = &r->layout,
                                   .log = &log,

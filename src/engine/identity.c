@@ -30,12 +30,19 @@ static json_t *engine_of(const dk_engine *engine)
                      engine->max_error, "weights", weights_of(engine));
 }
 
+/* Of files what they hold counts, elsewhere, not where they lie. */
+static bool is_left_out(const char *name)
+{
+    return strcmp(name, "dump_tensors") == 0 || strcmp(name, "initial_latents") == 0 ||
+           strcmp(name, "image_path") == 0 || strcmp(name, "mask_path") == 0;
+}
+
 static json_t *request_of(const dk_request *request)
 {
     json_t *object = json_object();
     for (int i = 0; i < dk_request_parameters.count; i++) {
         const dk_parameter *parameter = &dk_request_parameters.parameters[i];
-        if (strcmp(parameter->name, "dump_tensors") != 0) {
+        if (!is_left_out(parameter->name)) {
             json_object_set_new(object, parameter->name,
                                 dk_parameter_get_json(parameter, request));
         }

@@ -287,7 +287,7 @@ class TwoHosts(unittest.TestCase):
                 "--batching-max-size", "1"]
 
     def test_replicas_by_environment(self):
-        """A replica on each host. The second one has the store's path, but not what is in it: pictures of edits go to the first."""
+        """A replica on each host. The second one has the store's path, but not what is in it: pictures are sent there."""
         env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29502", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
         os.mkdir(self.hosts.path("store"))
         hides = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', self.hosts.path("store")]

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Replicas whose ranks a launcher started: rank 0's server gives requests to the leaders of all of them, whose frames are those of one rank. A
 replica that is lost costs no job and no other replica, and comes back when it is started again."""
+import base64
 import functools
+import glob
 import os
 import shutil
 import signal
@@ -10,13 +12,14 @@ import subprocess
 import tempfile
 import unittest
 
-from ranks import PROGRAM, ROOT_MAY, SMALL, main, needs_full, needs_mpi
-from serving import Server, children, frames_of, is_alive, wait_for
+from ranks import PICTURE, PROGRAM, ROOT_MAY, SMALL, main, needs_full, needs_mpi
+from serving import Server, Stages, children, frames_of, is_alive, wait_for
 
 CLIP = {"prompt": "a red circle", "width": 32, "height": 32, "num_frames": 5, "num_inference_steps": 8, "output_format": "gif"}
 MODEL = ("--model-path", SMALL, "--dtype", "f32", "--batching-max-size", 1, "--checkpoint-every-s", 0)
 TWO_RANKS = ("--num-gpus", 2, "--sp-degree", 2)
 SECONDS = 90  # for what takes one or two
+HIDES = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"']  # the folder that comes next
 
 
 def free_ports(count):
@@ -35,10 +38,10 @@ def free_ports(count):
 
 
 class Launched(Server):
-    """A server whose ranks somebody else started; others of them than rank 0 are self.others."""
+    """A server whose ranks somebody else started; others of them than rank 0 are self.others. is_hidden: they do not see the store's files."""
 
-    def __init__(self, ranks, *flags, by="environment", address=None):
-        self.ranks, self.by, self.others = ranks, by, {}
+    def __init__(self, ranks, *flags, by="environment", address=None, is_hidden=False):
+        self.ranks, self.by, self.others, self.is_hidden = ranks, by, {}, is_hidden
         self.folder = tempfile.TemporaryDirectory(prefix="darkroom-test-")
         self.place = address or {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(8))}
         super().__init__(*flags, ready=False)
@@ -52,7 +55,10 @@ class Launched(Server):
 
     def start_rank(self, rank):
         with open(os.path.join(self.folder.name, f"rank-{rank}"), "ab") as log:
-            self.others[rank] = subprocess.Popen(self.words(rank), env=self.place_of(rank), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            if self.is_hidden:
+                os.makedirs(os.path.join(self.store, "store"), exist_ok=True)
+            hides = [*HIDES, os.path.join(self.store, "store")] if self.is_hidden else []
+            self.others[rank] = subprocess.Popen([*hides, *self.words(rank)], env=self.place_of(rank), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def start(self, port=0):
         self.log = open(os.path.join(self.folder.name, "log"), "w+", encoding="utf-8")
@@ -171,9 +177,9 @@ class Replicas(unittest.TestCase):
 class Losses(unittest.TestCase):
     """Of ranks that nobody but this test starts again."""
 
-    def run_both(self, server):
+    def run_both(self, server, **more):
         """A long job on each replica; [job of replica 0, job of replica 1]."""
-        jobs = [server.json("/v1/videos", {**CLIP, "seed": seed, "num_inference_steps": 500}) for seed in (1, 2)]
+        jobs = [server.json("/v1/videos", {**CLIP, "seed": seed, "num_inference_steps": 500, **more}) for seed in (1, 2)]
         workers = wait_for(lambda: (found := server.workers()) and all(worker["tasks"] for worker in found) and found, SECONDS, every=0.005)
         jobs.sort(key=lambda job: workers[1]["tasks"][0].startswith(job["id"]))
         wait_for(lambda: server.json(f"/v1/videos/{jobs[1]['id']}")["progress"] >= 3, SECONDS, every=0.005)
@@ -215,6 +221,27 @@ class Losses(unittest.TestCase):
             wait_for(lambda: len(server.workers()) == 2 and server.workers()[1]["restarts"] == 0, SECONDS)
             server.wait_up()  # the next scheduler is found by the relay
             self.check_done(server, self.run_both(server), [0, 0])
+            self.assertEqual(server.end(), [0, 0])
+
+    def test_one_that_does_not_see_the_store(self):
+        """Pictures are sent to its worker, checkpoints from there; after its loss it goes on from the last one, and leaves nothing behind."""
+        with open(PICTURE, "rb") as file:
+            picture = {"input_reference": base64.b64encode(file.read()).decode()}
+        with Server(*MODEL) as server:
+            calm = self.check_done(server, [server.json("/v1/videos", {**CLIP, "seed": seed, "num_inference_steps": 500, **picture})
+                                            for seed in (1, 2)], [0, 0])
+        with Launched(2, *MODEL, "--dp-size", 2, is_hidden=True) as server:
+            server.wait_up()
+            jobs = self.run_both(server, **picture)
+            stages = Stages(server, jobs[1])
+            stages.wait("denoising", 30)
+            os.kill(server.workers()[1]["pid"], signal.SIGKILL)
+            wait_for(lambda: server.workers()[1]["state"] != "busy", SECONDS, every=0.005)
+            before = len(stages.seen)
+            self.assertEqual(sorted(self.check_done(server, jobs, [0, 1])), sorted(calm))
+            self.assertGreater(min(step for _, step in stages.seen[before:] if step > 0), 10, "it began anew")
+            self.assertEqual({job["outputs"][0]["recipe"]["image_path"] for job in map(server.wait_job, jobs)}, {"input-image.png"})
+            wait_for(lambda: not glob.glob(os.path.join(server.folder.name, "darkroom-relay-*")), SECONDS)
             self.assertEqual(server.end(), [0, 0])
 
     def test_a_rank_that_follows_is_killed(self):

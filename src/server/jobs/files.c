@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +13,7 @@
 #include "base/string.h"
 #include "server/jobs/store.h"
 
-enum { ID_DIGITS = 32, OPEN_FOLDERS = 8 };
+enum { ID_DIGITS = 32 };
 
 /* A folder that is being removed: no longer a job's, and swept should the removal not end. */
 static const char removed_prefix[] = ".removed-";
@@ -153,18 +152,9 @@ done:
     return status;
 }
 
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *walk)
-{
-    (void)info;
-    (void)type;
-    (void)walk;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
 static void remove_tree(const dk_jobs *jobs, const char *folder)
 {
-    if (nftw(folder, remove_entry, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS) != 0 &&
-        errno != ENOENT) {
+    if (!dk_remove_tree(folder)) {
         dk_log_warn(jobs->log, "%s: cannot be removed: %s", folder, strerror(errno));
     }
 }

@@ -141,6 +141,13 @@ static void let_go(dk_scheduler *s, const char *id)
     }
 }
 
+/* Pictures are looked at to plan, and lie in files of this host. */
+static bool names_files(const json_t *request)
+{
+    return json_object_get(request, "image_path") != NULL ||
+           json_object_get(request, "mask_path") != NULL;
+}
+
 /* Any worker that is up can plan, and read what the request names; its answer carries the
    peer's name back. */
 static void plan(dk_scheduler *s, const dk_link_peer *peer, const dk_message *message)
@@ -150,7 +157,7 @@ static void plan(dk_scheduler *s, const dk_link_peer *peer, const dk_message *me
     for (size_t i = 0; i < peer->size; i++) {
         snprintf(name + 2 * i, 3, "%02x", peer->name[i]);
     }
-    bool with_files = dk_scheduler_names_files(json_object_get(message->header, "request"));
+    bool with_files = names_files(json_object_get(message->header, "request"));
     for (int i = 0; i < s->slot_count; i++) {
         dk_slot *slot = &s->slots[i];
         bool reads = slot->relay.link == NULL || !with_files;

@@ -154,14 +154,13 @@ static bool goes_before(const dk_queue *queue, const dk_task *a, const dk_task *
     return of_a < of_b || (of_a <= of_b && a->order < b->order);
 }
 
-static dk_task *best(const dk_queue *queue, const char *signature, dk_queue_suits_fn *can)
+static dk_task *best(const dk_queue *queue, const char *signature)
 {
     dk_task *found = NULL;
     for (dk_task *task = queue->first; task != NULL; task = task->next) {
         bool suits = signature == NULL ||
                      (task->signature != NULL && strcmp(task->signature, signature) == 0);
-        if (suits && (can == NULL || can(task)) &&
-            (found == NULL || goes_before(queue, task, found))) {
+        if (suits && (found == NULL || goes_before(queue, task, found))) {
             found = task;
         }
     }
@@ -178,9 +177,9 @@ static int count_alike(const dk_queue *queue, const char *signature)
 }
 
 int dk_queue_take(dk_queue *queue, dk_task **out, int most, double delay_ms, double now_ms,
-                  double *wait_ms, dk_queue_suits_fn *suits)
+                  double *wait_ms)
 {
-    dk_task *next = best(queue, NULL, suits);
+    dk_task *next = best(queue, NULL);
     *wait_ms = 0;
     if (next == NULL) {
         return 0;
@@ -196,7 +195,7 @@ int dk_queue_take(dk_queue *queue, dk_task **out, int most, double delay_ms, dou
     while (next != NULL && count < most) {
         const char *signature = next->signature;
         out[count++] = take_out(queue, next);
-        next = signature != NULL ? best(queue, signature, suits) : NULL;
+        next = signature != NULL ? best(queue, signature) : NULL;
     }
     return count;
 }

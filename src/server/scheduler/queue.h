@@ -39,10 +39,9 @@ dk_task *dk_queue_find(const dk_queue *queue, const char *id); /* borrowed, NULL
 
 /* Up to `most` tasks for one worker: the next one and those that may share its batch; owned by
    the caller. None, and *wait_ms > 0, while a batch that is not full may still wait delay_ms
-   for others. suits: which ones that worker can do; NULL: all. */
-typedef bool dk_queue_suits_fn(const dk_task *task);
+   for others. */
 int dk_queue_take(dk_queue *queue, dk_task **out, int most, double delay_ms, double now_ms,
-                  double *wait_ms, dk_queue_suits_fn *suits);
+                  double *wait_ms);
 
 /* The tasks that would go next, up to `most`, which wait on; borrowed. Returns their number. */
 int dk_queue_next(const dk_queue *queue, dk_task **out, int most);

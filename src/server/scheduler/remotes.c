@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/string.h"
+#include "server/scheduler/slot_files.h"
 #include "server/scheduler/state.h"
 #include "server/wire/introduction.h"
 
@@ -131,12 +132,6 @@ dk_status dk_scheduler_open_remotes(dk_scheduler *s, dk_error *err)
     return DK_OK;
 }
 
-bool dk_scheduler_names_files(const json_t *request)
-{
-    return json_object_get(request, "image_path") != NULL ||
-           json_object_get(request, "mask_path") != NULL;
-}
-
 static dk_slot *slot_of(dk_scheduler *s, const dk_link_peer *peer)
 {
     for (int i = 0; i < s->slot_count; i++) {
@@ -171,6 +166,7 @@ static void note_here(dk_scheduler *s, const dk_link_peer *peer, const dk_messag
     if (slot_of(s, peer) != slot) {
         lose_relay(s, slot, "came back by another connection");
         slot->relay.peer = *peer;
+        slot->relay.blind = false;
         snprintf(slot->relay.host, sizeof slot->relay.host, "%s",
                  dk_message_text(message, "host"));
         dk_log_info(s->setup->log, "replica %d has come, from %s", replica, slot->relay.host);
@@ -182,6 +178,18 @@ static void note_here(dk_scheduler *s, const dk_link_peer *peer, const dk_messag
     dk_message answer;
     dk_message_init(&answer, "here");
     dk_scheduler_send_to(s, s->relays, peer, &answer);
+}
+
+/* What cannot be stored is missed when its task is lost. */
+static void take_file(dk_scheduler *s, dk_slot *slot, const dk_message *message)
+{
+    dk_error error;
+    dk_message answer;
+    if (dk_slot_take_file(slot, message, &error) != DK_OK) {
+        dk_log_warn(s->setup->log, "%s", error.message);
+    }
+    dk_message_pack(&answer, "filed", "{s:I}", "life", slot->life);
+    dk_scheduler_send_to(s, s->relays, &slot->relay.peer, &answer);
 }
 
 static void take_relayed(dk_scheduler *s, dk_slot *slot, dk_message *message)
@@ -197,6 +205,8 @@ static void take_relayed(dk_scheduler *s, dk_slot *slot, dk_message *message)
         dk_scheduler_lose_worker(s, slot, "ended");
     } else if (strcmp(type, "blind") == 0) {
         dk_scheduler_take_back(s, slot);
+    } else if (strcmp(type, "file") == 0) {
+        take_file(s, slot, message);
     } else {
         dk_error error;
         if (strcmp(type, "result") == 0 && dk_message_put_out(message, &error) != DK_OK) {

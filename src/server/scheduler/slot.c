@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/process.h"
+#include "server/scheduler/slot_files.h"
 #include "server/scheduler/state.h"
 
 enum { MAX_WORDS = 128, MOST_SLOTS = 1024 };
@@ -155,8 +156,11 @@ dk_status dk_slot_run(dk_slot *slot, dk_task *const *tasks, int count, dk_error 
     slot->running_count = slot->batch_size = count;
     slot->state = DK_SLOT_BUSY;
     slot->batch_ms = slot->sign_ms = dk_now_ms();
-    dk_message_pack(&message, "run", "{s:o}", "tasks", list);
-    dk_status status = dk_slot_send(slot, &message, err);
+    dk_message_pack(&message, "run", "{s:o, s:b}", "tasks", list, "sent", slot->relay.blind);
+    dk_status status = slot->relay.blind ? dk_slot_send_files(slot, tasks, count, err) : DK_OK;
+    if (status == DK_OK) {
+        status = dk_slot_send(slot, &message, err);
+    }
     dk_message_release(&message);
     return status;
 }

@@ -27,7 +27,7 @@ typedef struct dk_slot_relay {
     int pid;           /* the worker's, of its host; 0: it is down */
     char host[64];     /* its name */
     double heard_ms, patience_ms;
-    bool blind; /* it does not see the files of this host */
+    bool blind; /* it does not see the files of this host: they are sent */
 } dk_slot_relay;
 
 typedef struct dk_slot {

@@ -49,7 +49,7 @@ void dk_scheduler_reply_error(dk_scheduler *s, const dk_task *task, dk_status st
 void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message *message);
 void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why);
 /* A batch that a worker cannot begin, since it does not see this host's files: it waits again,
-   for one that does. */
+   and from now on they are sent there. */
 void dk_scheduler_take_back(dk_scheduler *s, dk_slot *slot);
 void dk_scheduler_dispatch(dk_scheduler *s);
 /* Deadlines, the watchdog, workers that come back. */
@@ -63,8 +63,6 @@ DK_MUST_USE dk_status dk_scheduler_open_remotes(dk_scheduler *s, dk_error *err);
 void dk_scheduler_read_remotes(dk_scheduler *s);
 void dk_scheduler_look_at_remotes(dk_scheduler *s);
 void dk_scheduler_end_remotes(dk_scheduler *s, double until_ms);
-/* Whether a request begins with pictures, which lie in files of this host. */
-bool dk_scheduler_names_files(const json_t *request);
 
 /* report.c */
 void dk_scheduler_report(dk_scheduler *s, const dk_link_peer *to);

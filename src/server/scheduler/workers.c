@@ -295,11 +295,6 @@ static void start_batch(dk_scheduler *s, dk_slot *slot, dk_task *const *tasks, i
     s->changed = true;
 }
 
-static bool names_no_files(const dk_task *task)
-{
-    return !dk_scheduler_names_files(task->request);
-}
-
 void dk_scheduler_dispatch(dk_scheduler *s)
 {
     s->wake_ms = 0;
@@ -311,8 +306,7 @@ void dk_scheduler_dispatch(dk_scheduler *s)
         dk_task *tasks[DK_SLOT_MAX_BATCH];
         double wait;
         int count = dk_queue_take(s->queue, tasks, s->options->batching_max_size,
-                                  s->options->batching_delay_ms, dk_now_ms(), &wait,
-                                  slot->relay.blind ? names_no_files : NULL);
+                                  s->options->batching_delay_ms, dk_now_ms(), &wait);
         if (count > 0) {
             start_batch(s, slot, tasks, count);
         } else if (wait > 0) {

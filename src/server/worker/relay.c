@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/process.h"
 #include "server/wire/pipe.h"
+#include "server/worker/relay_files.h"
 
 enum {
     HERE_MS = 500,
@@ -29,6 +30,7 @@ typedef struct relay {
     const dk_relay_options *options;
     dk_link *link; /* NULL: it is not known where the scheduler is */
     dk_pipe *pipe; /* NULL: no worker */
+    dk_relay_files *files;
     pid_t worker;
     json_int_t life; /* the worker's number; 0: the scheduler has not named it */
     double told_ms, heard_ms;
@@ -93,6 +95,7 @@ static void kill_worker(relay *r)
 {
     dk_process_kill(&r->worker);
     dk_pipe_destroy(&r->pipe);
+    dk_relay_files_clear(r->files);
 }
 
 /* The worker has ended by itself. */
@@ -126,49 +129,20 @@ static void take_start(relay *r, const dk_message *message)
     say_here(r, 0);
 }
 
-static bool has_folder(const char *path)
-{
-    char *folder = dk_strdup(path), *slash = strrchr(folder, '/');
-    if (slash != NULL) {
-        *slash = '\0';
-    }
-    bool there = slash != NULL && access(folder, W_OK | X_OK) == 0;
-    dk_free(folder);
-    return there;
-}
-
-static bool is_readable(const json_t *request, const char *name)
-{
-    const char *path = json_string_value(json_object_get(request, name));
-    return path == NULL || access(path, R_OK) == 0;
-}
-
-/* Files are of the server's host, which may be another one. Without its checkpoint a task
-   begins anew when it is lost; without its pictures it cannot be done. */
-static bool sees_files(dk_message *message)
-{
-    size_t at;
-    json_t *entry;
-    bool sees = true;
-    json_array_foreach(json_object_get(message->header, "tasks"), at, entry)
-    {
-        const json_t *request = json_object_get(entry, "request");
-        const char *checkpoint = json_string_value(json_object_get(entry, "checkpoint"));
-        sees = sees && is_readable(request, "image_path") && is_readable(request, "mask_path");
-        if (checkpoint != NULL && !has_folder(checkpoint)) {
-            json_object_del(entry, "checkpoint");
-        }
-    }
-    return sees;
-}
-
 static void pass_down(relay *r, dk_message *message)
 {
     dk_error error;
     if (r->pipe == NULL || (json_int_t)dk_message_number(message, "life", -1) != r->life) {
         return; /* for a worker that is gone: the scheduler hears that */
     }
-    if (strcmp(dk_message_type(message), "run") == 0 && !sees_files(message)) {
+    const char *type = dk_message_type(message);
+    if (strcmp(type, "file") == 0) {
+        if (dk_relay_files_keep(r->files, message, &error) != DK_OK) {
+            dk_log_warn(r->options->log, "%s", error.message);
+        }
+    } else if (strcmp(type, "filed") == 0) {
+        dk_relay_files_arrived(r->files);
+    } else if (strcmp(type, "run") == 0 && !dk_relay_files_use(r->files, message)) {
         say(r, "blind");
     } else if (dk_pipe_send(r->pipe, message, &error) != DK_OK) {
         lose_worker(r);
@@ -257,14 +231,10 @@ static void take_up_early(relay *r, const dk_message *message)
     }
 }
 
-static void pass_up(relay *r, dk_message *message)
+/* Of this life of the worker; taken. */
+static void send_of_life(relay *r, dk_message *message)
 {
-    dk_error error;
     size_t bytes = 0;
-    if (message->fd >= 0 && dk_message_take_in(message, &error) != DK_OK) {
-        dk_log_warn(r->options->log, "%s", error.message);
-        return;
-    }
     for (int i = 0; i < message->blob_count; i++) {
         bytes += message->blobs[i].size;
     }
@@ -273,6 +243,19 @@ static void pass_up(relay *r, dk_message *message)
     }
     json_object_set_new(message->header, "life", json_integer(r->life));
     send_up(r, message);
+}
+
+static void pass_up(relay *r, dk_message *message)
+{
+    dk_error error;
+    if (message->fd >= 0 && dk_message_take_in(message, &error) != DK_OK) {
+        dk_log_warn(r->options->log, "%s", error.message);
+        return;
+    }
+    if (strcmp(dk_message_type(message), "idle") == 0) {
+        dk_relay_files_clear(r->files);
+    }
+    send_of_life(r, message);
     *message = (dk_message){.fd = -1};
 }
 
@@ -297,6 +280,14 @@ static void read_worker(relay *r)
             take_up_early(r, &message);
         }
         dk_message_release(&message);
+    }
+}
+
+static void send_checkpoint(relay *r)
+{
+    dk_message message;
+    if (r->link != NULL && r->life != 0 && dk_relay_files_changed(r->files, &message)) {
+        send_of_life(r, &message);
     }
 }
 
@@ -340,6 +331,7 @@ static void wait_and_read(relay *r, int signals)
         lose_worker(r);
     }
     read_worker(r);
+    send_checkpoint(r);
     look_at_clock(r);
 }
 
@@ -371,6 +363,7 @@ dk_status dk_relay_run(const dk_relay_options *options, dk_error *err)
     int signals = -1;
     relay r = {.options = options};
     DK_TRY(dk_process_watch_ends(&signals, err));
+    r.files = dk_relay_files_create(options->folder);
     dk_status status = options->introduction != NULL
                            ? connect_by(&r, options->introduction, err)
                            : start_worker(&r, err);
@@ -383,6 +376,7 @@ dk_status dk_relay_run(const dk_relay_options *options, dk_error *err)
     }
     stop_worker(&r);
     dk_link_finish(&r.link, LEAVE_MS);
+    dk_relay_files_destroy(&r.files);
     close(signals);
     return status == DK_OK || !r.ends ? status : dk_fail(err, status, "%s", r.error.message);
 }

@@ -11,7 +11,8 @@ typedef struct dk_relay_options {
     int replica;                         /* from 1 on */
     const char *const *worker_argv;      /* as dk_scheduler_setup's, with its parent */
     const dk_introduction *introduction; /* NULL: the worker tells it, see below */
-    bool once; /* the worker's other ranks end with it: it is not started again here */
+    bool once;          /* the worker's other ranks end with it: it is not started again here */
+    const char *folder; /* for files of the scheduler's host, see relay_files.h */
     const dk_log *log;
 } dk_relay_options;
 

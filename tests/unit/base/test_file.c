@@ -158,12 +158,30 @@ static void test_folders(void **state)
     scratch_remove(folder);
 }
 
+static void test_remove_tree(void **state)
+{
+    (void)state;
+    char *folder = scratch_create(), *outside = scratch_create();
+    char *tree = dk_path_join(folder, "tree");
+    scratch_write(outside, "stays", "x");
+    dk_free(scratch_path(tree, "a/b/c"));
+    scratch_write(tree, "a/b/.hidden", "x");
+    scratch_link(tree, "a/link", outside);
+    assert_true(dk_remove_tree(tree));
+    assert_false(dk_path_exists(tree));
+    assert_true(dk_remove_tree(tree));
+    assert_int_equal(scratch_count(outside), 1);
+    dk_free(tree);
+    scratch_remove(folder);
+    scratch_remove(outside);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_paths),   cmocka_unit_test(test_write),
         cmocka_unit_test(test_publish), cmocka_unit_test(test_read),
-        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_folders), cmocka_unit_test(test_remove_tree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,7 @@ static void assert_taken(dk_queue *queue, int most, const char *wanted)
     dk_task *tasks[16];
     char ids[256] = "";
     double wait_ms = -1;
-    int count = dk_queue_take(queue, tasks, most, 0, 1000, &wait_ms, NULL);
+    int count = dk_queue_take(queue, tasks, most, 0, 1000, &wait_ms);
     for (int i = 0; i < count; i++) {
         size_t used = strlen(ids);
         assert_null(tasks[i]->next);
@@ -178,7 +178,7 @@ static void test_a_task_that_comes_back_keeps_its_place(void **state)
     add(queue, "a", (details){0});
     add(queue, "b", (details){0});
     add(queue, "c", (details){0});
-    assert_int_equal(dk_queue_take(queue, &task, 1, 0, 0, &wait_ms, NULL), 1);
+    assert_int_equal(dk_queue_take(queue, &task, 1, 0, 0, &wait_ms), 1);
     assert_string_equal(task->id, "a");
     add(queue, "d", (details){0});
     dk_queue_add(queue, task);
@@ -212,47 +212,23 @@ static void test_a_batch_waits_for_others(void **state)
     dk_task *tasks[4];
     double wait_ms;
     add(queue, "a", (details){.signature = "s", .queued_ms = 100});
-    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 120, &wait_ms, NULL), 0);
+    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 120, &wait_ms), 0);
     assert_true(wait_ms > 29.9 && wait_ms < 30.1);
     assert_int_equal(dk_queue_depth(queue), 1);
-    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 150, &wait_ms, NULL),
-                     1); /* long enough */
+    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 150, &wait_ms), 1); /* long enough */
     dk_task_destroy(&tasks[0]);
     add(queue, "b", (details){.signature = "s", .queued_ms = 200});
     add(queue, "c", (details){.signature = "s", .queued_ms = 201});
-    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 201, &wait_ms, NULL),
-                     2); /* it is full */
+    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 201, &wait_ms), 2); /* it is full */
     assert_true(wait_ms <= 0);
     dk_task_destroy(&tasks[0]);
     dk_task_destroy(&tasks[1]);
     add(queue, "d", (details){.queued_ms = 300}); /* shares with none: nothing to wait for */
-    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 300, &wait_ms, NULL), 1);
+    assert_int_equal(dk_queue_take(queue, tasks, 2, 50, 300, &wait_ms), 1);
     dk_task_destroy(&tasks[0]);
     add(queue, "e", (details){.signature = "s", .queued_ms = 400});
-    assert_int_equal(dk_queue_take(queue, tasks, 1, 50, 400, &wait_ms, NULL),
-                     1); /* batches of one */
+    assert_int_equal(dk_queue_take(queue, tasks, 1, 50, 400, &wait_ms), 1); /* batches of one */
     dk_task_destroy(&tasks[0]);
-    dk_queue_destroy(&queue);
-}
-
-static bool is_urgent(const dk_task *task)
-{
-    return task->priority > 0;
-}
-
-static void test_a_worker_that_cannot_do_all(void **state)
-{
-    (void)state;
-    dk_queue *queue = dk_queue_create();
-    dk_task *tasks[4];
-    double wait_ms;
-    add(queue, "a", (details){.signature = "s"});
-    assert_int_equal(dk_queue_take(queue, tasks, 4, 0, 0, &wait_ms, is_urgent), 0);
-    add(queue, "b", (details){.signature = "s", .priority = 1});
-    assert_int_equal(dk_queue_take(queue, tasks, 4, 0, 0, &wait_ms, is_urgent), 1);
-    assert_string_equal(tasks[0]->id, "b");
-    dk_task_destroy(&tasks[0]);
-    assert_taken(queue, 4, "a");
     dk_queue_destroy(&queue);
 }
 
@@ -318,7 +294,6 @@ int main(void)
         cmocka_unit_test(test_a_task_that_comes_back_keeps_its_place),
         cmocka_unit_test(test_batches_share_a_signature),
         cmocka_unit_test(test_a_batch_waits_for_others),
-        cmocka_unit_test(test_a_worker_that_cannot_do_all),
         cmocka_unit_test(test_removal_and_deadlines),
         cmocka_unit_test(test_order_is_what_take_does),
     };
