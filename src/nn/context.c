@@ -98,19 +98,19 @@ static uint64_t wishes(const dk_nn *nn)
     return stopped;
 }
 
-enum { ALL = 32, FAILURE = 33 }; /* bits of a word */
+enum { STOP_BIT = 32, FAILURE_BIT = 33 }; /* of a word: above the wishes; a status above all */
 
 /* Of all ranks. What was said earlier is part of what is said now: wishes and failures stay. */
 static uint64_t exchange(dk_nn *nn, uint64_t mine, bool block)
 {
     if (nn->device->dry) {
-        return mine >> FAILURE << FAILURE;
+        return mine >> FAILURE_BIT << FAILURE_BIT;
     }
     uint64_t heard = dk_nn_hear(nn);
     if (!block) {
         return dk_nn_agree_most(nn, mine);
     }
-    if (heard >> ALL == 0) {
+    if (heard >> STOP_BIT == 0) {
         dk_nn_say(nn, mine);
     }
     return heard;
@@ -122,20 +122,20 @@ static dk_status check_together(dk_nn *nn, bool stops, bool block, dk_error *err
 {
     uint64_t mine = 0;
     if (nn->device->failed != DK_OK) {
-        mine = (uint64_t)nn->device->failed << FAILURE;
+        mine = (uint64_t)nn->device->failed << FAILURE_BIT;
     } else if (dk_nn_leads(nn)) {
-        mine = (stops ? (uint64_t)1 << ALL : 0) | wishes(nn);
+        mine = (stops ? (uint64_t)1 << STOP_BIT : 0) | wishes(nn);
     }
     uint64_t most = exchange(nn, mine, block);
     nn->agreed = !nn->device->dry && !nn->cut_off;
-    if (nn->device->failed != DK_OK && (!block || nn->cut_off || most >> FAILURE != 0)) {
+    if (nn->device->failed != DK_OK && (!block || nn->cut_off || most >> STOP_BIT != 0)) {
         return dk_device_sync(nn->device, err);
     }
     nn->stopped = most & UINT32_MAX;
-    if (most >> FAILURE != 0) {
-        return dk_fail(err, (dk_status)(most >> FAILURE), DK_NN_ANOTHER_RANK);
+    if (most >> FAILURE_BIT != 0) {
+        return dk_fail(err, (dk_status)(most >> FAILURE_BIT), DK_NN_ANOTHER_RANK);
     }
-    return most >> ALL != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
+    return most >> STOP_BIT != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }
 
 static dk_status check(dk_nn *nn, bool block, dk_error *err)

@@ -166,6 +166,25 @@ static dk_status cancel(rank *r, int number, const char *argument, dk_error *err
     return dk_nn_check(&r->nn, err);
 }
 
+/* What is heard ends the pass of a rank that has failed meanwhile, too: it tells that, and
+   begins the next one without it. */
+static dk_status cancel_and_fail(rank *r, int number, const char *argument, dk_error *err)
+{
+    atomic_bool stops = number == 0;
+    dk_error told;
+    (void)argument;
+    r->nn.cancel = &stops;
+    DK_TRY(expect(dk_nn_check_block(&r->nn, &told), DK_OK, "first block", err));
+    if (number == 1) {
+        break_device(&r->nn);
+    }
+    DK_TRY(expect(dk_nn_check_block(&r->nn, &told), number == 1 ? DK_MEMORY : DK_CANCELLED,
+                  "second block", err));
+    atomic_store(&stops, false);
+    DK_TRY(dk_nn_check_block(&r->nn, err));
+    return dk_nn_check(&r->nn, err);
+}
+
 /* Rank 1 leaves without a word: rank 0's word gets no answer. */
 static dk_status leave(rank *r, int number, const char *argument, dk_error *err)
 {
@@ -213,6 +232,7 @@ CASE(fail_amid)
 CASE(fail_last)
 CASE(wish)
 CASE(cancel)
+CASE(cancel_and_fail)
 CASE(leave)
 
 static dk_status run_ahead_on(const dk_transport_options *at, const char *argument,
@@ -250,16 +270,18 @@ static void test_alone(void **state)
 
 int main(int argc, char **argv)
 {
-    static const rank_case cases[] = {{"run_ahead", run_ahead_on}, {"fail_amid", fail_amid_on},
-                                      {"fail_last", fail_last_on}, {"wish", wish_on},
-                                      {"cancel", cancel_on},       {"leave", leave_on}};
+    static const rank_case cases[] = {
+        {"run_ahead", run_ahead_on}, {"fail_amid", fail_amid_on},
+        {"fail_last", fail_last_on}, {"wish", wish_on},
+        {"cancel", cancel_on},       {"cancel_and_fail", cancel_and_fail_on},
+        {"leave", leave_on}};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_ahead), cmocka_unit_test(test_fail_amid),
         cmocka_unit_test(test_fail_last), cmocka_unit_test(test_wish),
-        cmocka_unit_test(test_cancel),    cmocka_unit_test(test_leave),
-        cmocka_unit_test(test_alone)};
+        cmocka_unit_test(test_cancel),    cmocka_unit_test(test_cancel_and_fail),
+        cmocka_unit_test(test_leave),     cmocka_unit_test(test_alone)};
     int code = 0;
-    if (ran_as_rank(argc, argv, cases, 6, &code)) {
+    if (ran_as_rank(argc, argv, cases, sizeof cases / sizeof *cases, &code)) {
         return code;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
