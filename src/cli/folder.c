@@ -130,6 +130,15 @@ dk_status dk_copy_file(const char *to, const char *from, const atomic_bool *canc
     return status;
 }
 
+const char *dk_run_folder_base(void)
+{
+    const char *run = getenv("XDG_RUNTIME_DIR"), *temporary = getenv("TMPDIR");
+    if (run != NULL && run[0] == '/' && access(run, W_OK) == 0) {
+        return run;
+    }
+    return temporary != NULL && temporary[0] == '/' ? temporary : P_tmpdir;
+}
+
 bool dk_path_below(const char *path, const char *folder)
 {
     char *inside = dk_strdup(path), *outer = realpath(folder, NULL), *real;

@@ -24,6 +24,10 @@ bool dk_folder_is_empty(const char *path); /* also true for what is no folder */
 DK_MUST_USE dk_status dk_copy_file(const char *to, const char *from, const atomic_bool *cancel,
                                    dk_error *err);
 
+/* Where folders are made that live as long as a process: XDG_RUNTIME_DIR, else TMPDIR, else
+   where the system keeps temporary files. Borrowed. */
+const char *dk_run_folder_base(void);
+
 /* True when `path`, which need not exist, lies inside `folder` or is the same. */
 bool dk_path_below(const char *path, const char *folder);
 

@@ -14,10 +14,10 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "cli/folder.h"
 #include "comm/rendezvous.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
-#include "server/serve/run_folder.h"
 #include "server/worker/relay.h"
 
 enum { MEETING_S = DK_COMM_START_S, AGAIN_MS = 200, LOOK_MS = 20, ADDRESS_BYTES = 320 };

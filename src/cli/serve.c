@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/trace.h"
 #include "cli/arguments.h"
+#include "cli/folder.h"
 #include "cli/launchers.h"
 #include "cli/models.h"
 #include "cli/processes.h"
@@ -14,7 +15,6 @@
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
-#include "server/serve/run_folder.h"
 #include "server/serve/serve.h"
 
 typedef struct run_state {

@@ -29,15 +29,6 @@ static void empty(const char *folder)
     }
 }
 
-const char *dk_run_folder_base(void)
-{
-    const char *run = getenv("XDG_RUNTIME_DIR"), *temporary = getenv("TMPDIR");
-    if (run != NULL && run[0] == '/' && access(run, W_OK) == 0) {
-        return run;
-    }
-    return temporary != NULL && temporary[0] == '/' ? temporary : P_tmpdir;
-}
-
 dk_status dk_run_folder_make(char **out, const char *base, const char *store_path,
                              dk_error *err)
 {

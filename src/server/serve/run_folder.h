@@ -6,10 +6,6 @@
 
 #include "base/error.h"
 
-/* Where such folders are made: XDG_RUNTIME_DIR, else TMPDIR, else where the system keeps
-   temporary files. Borrowed. */
-const char *dk_run_folder_base(void);
-
 /* In the folder `base`. Owned. The store is locked by the caller. */
 DK_MUST_USE dk_status dk_run_folder_make(char **out, const char *base, const char *store_path,
                                          dk_error *err);
