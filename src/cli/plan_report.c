@@ -158,7 +158,7 @@ static void print_row(const dk_layout_report *plan, const dk_candidate *c)
     dk_string name = DK_STRING_EMPTY;
     name_of(&name, c);
     dk_cost_limit limit = limit_of(cost);
-    printf("  %-34s %8.3f %8.2f x %5.0f %% %8.1f %10.0f  ", name.data, cost->step_s, c->speedup,
+    printf("  %-37s %8.3f %8.2f x %5.0f %% %8.1f %10.0f  ", name.data, cost->step_s, c->speedup,
            100 * c->speedup / plan->ranks, dk_cost_memory_bytes(&cost->memory) / GB,
            dk_traffic_bytes(&cost->traffic) * 1e-6);
     if (!cost->fits) {
@@ -190,7 +190,7 @@ void dk_layout_report_print(const dk_layout_report *plan)
         printf(", %.3g GB/s between hosts", m->net_gbps);
     }
     printf("; a projection, not a measurement (docs/parallel.md)\n\n");
-    printf("  %-34s %8s %10s %7s %8s %10s  %s\n", "layout", "s/step", "speed-up", "of ideal",
+    printf("  %-37s %8s %10s %7s %8s %10s  %s\n", "layout", "s/step", "speed-up", "of ideal",
            "GB/rank", "MB sent", "what limits");
     for (int i = 0; i < plan->count && i < plan->most; i++) {
         print_row(plan, &plan->candidates[i]);
