@@ -30,7 +30,7 @@ static json_t *engine_of(const dk_engine *engine)
                      engine->max_error, "weights", weights_of(engine));
 }
 
-/* Of files what they hold counts, elsewhere, not where they lie. */
+/* Files of a request belong to the identity by their sums, not by where they lie. */
 static bool is_left_out(const char *name)
 {
     return strcmp(name, "dump_tensors") == 0 || strcmp(name, "initial_latents") == 0 ||

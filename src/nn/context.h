@@ -81,8 +81,9 @@ static inline bool dk_nn_stops(const atomic_bool *cancel)
     return cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
-/* Called at the end of a pass: DK_CANCELLED when asked to stop, or the device's failure. On
-   several ranks the leader's wishes count, and reach all of them at the same call. */
+/* Called at the end of a pass, and between blocks in which ranks meet in any case: DK_CANCELLED
+   when asked to stop, or the device's failure. On several ranks the leader's wishes count, and
+   reach all of them at the same call. */
 DK_MUST_USE dk_status dk_nn_check(dk_nn *nn, dk_error *err);
 /* The same between the blocks of a pass, for which no rank waits for another: what was said at
    the call before counts, a failure of this rank's device too. So a rank may be a block ahead

@@ -178,7 +178,7 @@ class Overlap(CommandTest):
 class Xpu(CommandTest):
     SLACK_US = 300  # of a device's clock against the host's, on a busy machine
     ROUNDED_S = 1e-4  # the counters are told in tenths of milliseconds
-    CUT = 0.05  # of the copies' time, that another reading of the device's clock may cut off the file's spans
+    CUT = 0.03  # of the copies' time, that another reading of the device's clock may cut off the file's spans
 
     def traced(self, *args):
         path = self.path("trace.json")
@@ -191,20 +191,23 @@ class Xpu(CommandTest):
 
     @staticmethod
     def awaited(lanes):
-        """(seconds, most) of the copies that an operation waited for: what they took, and what of it came after the last
-        operation before that was seen to use such a weight. The counters take the end of the last one that did use one,
-        seen or not, the tool the end of whatever ran last: each counts no more than the one before."""
+        """(seconds, least, most) of the copies that an operation waited for: what they took, what of it came after all operations
+        before, and what after the last one that was seen to use such a weight. The tool counts the first, the counters take
+        the end of the last one that did use one, seen or not, which lies between."""
         events = [(span[0], lane, span) for lane in ("transfer", "compute") for span in lanes[lane]]
-        copies, used, taken, most = {}, 0, 0, 0
+        copies, used, free, taken, least, most = {}, 0, 0, 0, 0, 0
         for _, lane, span in sorted(events, key=lambda event: (event[0], event[1] == "compute")):
             if lane == "transfer":
                 copies[span[2]] = span
-            elif span[3].get("waits_for") in copies:
+                continue
+            if span[3].get("waits_for") in copies:
                 begin, end = copies.pop(span[3]["waits_for"])[:2]
                 taken += end - begin
+                least += max(min(end, span[0]) - max(begin, free), 0)
                 most += max(end - max(begin, used), 0)
                 used = span[1]
-        return taken * 1e-6, most * 1e-6
+            free = max(free, span[1])
+        return taken * 1e-6, least * 1e-6, most * 1e-6
 
     def check_against_counters(self, path, lanes, counters):
         copies = lanes["transfer"]
@@ -212,10 +215,12 @@ class Xpu(CommandTest):
         self.assertAlmostEqual(sum(copy[3]["bytes"] for copy in copies) * 1e-6, counters["mb"], delta=0.051)
         [one] = json.loads(overlap(path, "--json"))
         found = one["lanes"]["transfer"]
-        seconds, most = self.awaited(lanes)
+        seconds, least, most = self.awaited(lanes)
         slack = self.ROUNDED_S + self.CUT * seconds
         self.assertAlmostEqual(seconds, counters["seconds"], delta=slack)
         self.assertGreaterEqual(found["busy_s"], seconds - slack)  # and those that came for nobody
+        self.assertLess(found["busy_s"], 1.5 * counters["seconds"])
+        self.assertAlmostEqual(found["waited_s"], least, delta=1e-6)
         self.assertLessEqual(found["waited_s"], counters["stalled"] + slack)
         self.assertLessEqual(counters["stalled"], most + slack)
         self.assertLessEqual(found["waited_s"] + found["under_compute_s"], found["busy_s"] + 1e-6)

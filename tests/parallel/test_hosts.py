@@ -16,7 +16,7 @@ import threading
 import time
 import unittest
 
-from ranks import PICTURE, PROGRAM, ROOT_MAY, SMALL, generate, has, largest_difference, main, needs_mpi, one_rank
+from ranks import PICTURE, PROGRAM, ROOT_MAY, SMALL, generate, has, hiding, largest_difference, main, needs_mpi, one_rank
 from serving import Server, frames_of
 
 ADDRESSES = ("10.99.7.1", "10.99.7.2")
@@ -290,9 +290,8 @@ class TwoHosts(unittest.TestCase):
         """A replica on each host. The second one has the store's path, but not what is in it: pictures are sent there."""
         env = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29502", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
         os.mkdir(self.hosts.path("store"))
-        hides = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', self.hosts.path("store")]
         commands = [([*self.hosts.inside(0), *self.serve_replicas()], dict(env, RANK="0")),
-                    ([*self.hosts.inside(1), *hides, *self.serve_replicas()], dict(env, RANK="1"))]
+                    ([*self.hosts.inside(1), *hiding(self.hosts.path("store")), *self.serve_replicas()], dict(env, RANK="1"))]
         service = Service(self.hosts, commands, 8080)
         self.addCleanup(service.stop)
         self.check_replicas(service)

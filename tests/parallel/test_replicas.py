@@ -12,14 +12,13 @@ import subprocess
 import tempfile
 import unittest
 
-from ranks import PICTURE, PROGRAM, ROOT_MAY, SMALL, main, needs_full, needs_mpi
+from ranks import PICTURE, PROGRAM, ROOT_MAY, SMALL, hiding, main, needs_full, needs_mpi
 from serving import Server, Stages, children, frames_of, is_alive, wait_for
 
 CLIP = {"prompt": "a red circle", "width": 32, "height": 32, "num_frames": 5, "num_inference_steps": 8, "output_format": "gif"}
 MODEL = ("--model-path", SMALL, "--dtype", "f32", "--batching-max-size", 1, "--checkpoint-every-s", 0)
 TWO_RANKS = ("--num-gpus", 2, "--sp-degree", 2)
 SECONDS = 90  # for what takes one or two
-HIDES = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"']  # the folder that comes next
 
 
 def free_ports(count):
@@ -55,9 +54,10 @@ class Launched(Server):
 
     def start_rank(self, rank):
         with open(os.path.join(self.folder.name, f"rank-{rank}"), "ab") as log:
+            hides = []
             if self.is_hidden:
                 os.makedirs(os.path.join(self.store, "store"), exist_ok=True)
-            hides = [*HIDES, os.path.join(self.store, "store")] if self.is_hidden else []
+                hides = hiding(os.path.join(self.store, "store"))
             self.others[rank] = subprocess.Popen([*hides, *self.words(rank)], env=self.place_of(rank), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def start(self, port=0):
@@ -225,6 +225,8 @@ class Losses(unittest.TestCase):
 
     def test_one_that_does_not_see_the_store(self):
         """Pictures are sent to its worker, checkpoints from there; after its loss it goes on from the last one, and leaves nothing behind."""
+        if subprocess.run([*hiding(os.path.dirname(PICTURE)), "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("this user may hide no folders")
         with open(PICTURE, "rb") as file:
             picture = {"input_reference": base64.b64encode(file.read()).decode()}
         with Server(*MODEL) as server:
