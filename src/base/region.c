@@ -1,4 +1,4 @@
-/* Regions: anonymous mappings that reserve nothing. */
+/* Regions: anonymous mappings that reserve nothing. And the size of pages. */
 #define _DEFAULT_SOURCE /* madvise */
 #include "base/region.h"
 
@@ -8,7 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { HUGE_FROM = 16 << 20 }; /* bytes from which large pages are asked for */
+/* Bytes from which large pages are asked for: several of 2 MiB lie inside wherever it begins.
+ */
+enum { LARGE_FROM = 4 << 20 };
 
 dk_status dk_region_open(void **out, size_t bytes, const char *what, dk_error *err)
 {
@@ -18,10 +20,7 @@ dk_status dk_region_open(void **out, size_t bytes, const char *what, dk_error *e
         return dk_fail(err, DK_MEMORY, "%s: no address space for %zu bytes: %s", what, bytes,
                        strerror(errno));
     }
-    if (bytes >= HUGE_FROM) {
-        int advised = madvise(memory, bytes, MADV_HUGEPAGE);
-        (void)advised; /* small ones do as well */
-    }
+    dk_pages_make_large(memory, bytes);
     *out = memory;
     return DK_OK;
 }
@@ -40,5 +39,15 @@ void dk_pages_give_back(const void *memory, size_t bytes)
     if (bytes > 0) {
         int given = madvise((void *)first, end - first, MADV_DONTNEED);
         (void)given; /* locked pages stay */
+    }
+}
+
+void dk_pages_make_large(void *memory, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)memory;
+    uintptr_t first = (start + page - 1) / page * page, end = (start + bytes) / page * page;
+    if (bytes >= LARGE_FROM) {
+        int advised = madvise((void *)first, end - first, MADV_HUGEPAGE);
+        (void)advised; /* small ones do as well */
     }
 }

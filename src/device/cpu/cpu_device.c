@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/region.h"
 #include "base/team.h"
 #include "device/cpu/cpu_ops.h"
 #include "kernels/cpu_flags.h"
@@ -25,6 +26,7 @@ static dk_status alloc_memory(dk_device *device, void **out, size_t bytes, const
                               dk_error *err)
 {
     DK_TRY(dk_try_alloc(out, bytes, what, err));
+    dk_pages_make_large(*out, bytes);
     dk_topology_interleave(&dk_cpu_device_of(device)->topology, *out, bytes);
     return DK_OK;
 }

@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "base/alloc.h"
+#include "base/region.h"
 #include "device/cpu/cpu_ops.h"
 #include "kernels/blocking.h"
 
@@ -34,6 +35,7 @@ bool dk_cpu_reserve(dk_cpu_device *cpu, size_t thread_bytes, size_t shared_bytes
         status =
             dk_try_alloc(&cpu->shared, shared_bytes, "packed operands", &cpu->head.failure);
         cpu->shared_bytes = status == DK_OK ? shared_bytes : 0;
+        dk_pages_make_large(cpu->shared, cpu->shared_bytes);
         dk_topology_interleave(&cpu->topology, cpu->shared, cpu->shared_bytes);
     }
     if (status != DK_OK) {
