@@ -1,12 +1,13 @@
 /* Rows are exchanged for heads and, behind attention, back. Queries arrive, and results return,
    by groups of heads, while those of other groups are attended to.
 
-   Where the device adds up parts of the keys, a rank's own rows stay where they are: its own
-   queries attend to its own keys while the others' rows arrive, and to the others' keys while
-   the others' results return, so that neither exchange is waited for as long as no rank is
-   behind the others by more than that. Elsewhere, and where a ring follows, they take part in
-   the exchange, and the block of all rows is attended to at once. So it is on exact devices,
-   too: no sum changes its order, and every rank has the bits of one rank alone. */
+   Where the device adds up parts of the keys, a rank's own rows stay: its own queries attend to
+   its own keys while the others' rows arrive, and to the others' keys while the others' results
+   return, so that neither exchange is waited for as long as no rank is behind the others by
+   more than that. Its own keys and values lie behind the others', so that the others' queries
+   attend to all of them at once. Elsewhere, and where a ring follows, own rows take part in the
+   exchange, and the block of all rows is attended to at once. So it is on exact devices, too:
+   no sum changes its order, and every rank has the bits of one rank alone. */
 #include <assert.h>
 
 #include "nn/key_parts.h"
@@ -21,9 +22,10 @@ typedef struct exchange {
     int64_t block;               /* rows that arrive: all, or the others' */
     int64_t away;                /* elements of this rank's rows that leave, and return */
     int64_t column;              /* of rows of all heads: where this rank's begin */
-    dk_tensor mine[3];           /* [count][rows][cols], where own rows stay */
-    void *blocks[3][MOST_COUNT]; /* [block][width], rank by rank; queries: by groups of heads,
-                                    [groups][block][heads of the group] */
+    void *queries;               /* this rank's own, [count][rows][cols] */
+    void *blocks[3][MOST_COUNT]; /* keys and values: [all rows][width], rank by rank, or the
+                                    others' rank by rank and then this rank's; queries: by
+                                    groups of heads, [groups][block][heads of the group] */
     dk_nn_transfer arrivals[3][MOST_COUNT][HEAD_GROUPS]; /* keys and values in the first */
 } exchange;
 
@@ -49,11 +51,11 @@ static bool takes_part(const dk_nn_sequence *s, const exchange *e, int u)
 static void make_room(dk_nn *nn, const dk_nn_sequence *s, exchange *e)
 {
     int count = s->a->count;
-    int64_t part = e->block * s->width;
-    dk_tensor q = dk_nn_temp(nn, nn->type, count, part);
+    int64_t arriving = e->block * s->width, part = s->block * s->width;
+    dk_tensor q = dk_nn_temp(nn, nn->type, count, arriving);
     dk_tensor kv = dk_nn_temp(nn, nn->type, 2 * count, part);
     for (int i = 0; i < count; i++) {
-        e->blocks[DK_NN_Q][i] = dk_nn_at(nn, q.data, i * part);
+        e->blocks[DK_NN_Q][i] = dk_nn_at(nn, q.data, i * arriving);
         e->blocks[DK_NN_K][i] = dk_nn_at(nn, kv.data, 2 * i * part);
         e->blocks[DK_NN_V][i] = dk_nn_at(nn, kv.data, (2 * i + 1) * part);
     }
@@ -83,6 +85,20 @@ static dk_nn_transfer send_heads(dk_nn *nn, const dk_nn_sequence *s, const excha
         column += (int64_t)s->heads_of[u] * dim;
     }
     return dk_nn_start_all_to_all(nn, s->ulysses, arrived, in, packed, out);
+}
+
+/* Where the keys or values of this rank's own rows lie that stayed. */
+static void *own_keys(const dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int which,
+                      int i)
+{
+    return dk_nn_at(nn, e->blocks[which][i], e->block * s->width);
+}
+
+static void keep_keys(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int which, int i,
+                      void *rows)
+{
+    dk_nn_copy_columns(nn, columns(nn, own_keys(nn, s, e, which, i), 0, s->width),
+                       columns(nn, rows, e->column, s->cols), s->rows, s->width);
 }
 
 /* Projected rows of sequence i leave. */
@@ -116,29 +132,21 @@ static void begin_exchange(dk_nn *nn, const dk_nn_sequence *s, exchange *e, cons
         e->column += (int64_t)s->heads_of[u] * s->a->head_dim;
     }
     make_room(nn, s, e);
-    dk_tensor x = {0};
+    dk_tensor x = dk_nn_temp(nn, nn->type, h->shape[0], s->cols);
+    e->queries = x.data; /* which come last */
     for (int n = 0; n < 3; n++) {
         int which = order[n];
-        if (n == 0 || e->stays) { /* else it is of no more use once it has left */
-            x = dk_nn_temp(nn, nn->type, h->shape[0], s->cols);
-        }
         dk_tensor packed = dk_nn_temp(nn, nn->type, count, e->away);
         dk_nn_linear_forward(nn, dk_nn_projection(s->a, which), &x, h, NULL);
         for (int i = 0; i < count; i++) {
             void *rows = dk_nn_at(nn, x.data, i * s->rows * s->cols);
             dk_nn_prepare_rows(nn, s, which, rows);
             send_rows(nn, s, e, which, i, rows, dk_nn_at(nn, packed.data, i * e->away));
+            if (e->stays && which != DK_NN_Q) {
+                keep_keys(nn, s, e, which, i, rows);
+            }
         }
-        e->mine[which] = x;
     }
-}
-
-/* This rank's rows of sequence i, [rows], and of them its heads from one on. */
-static void *own(const dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int which, int i,
-                 int64_t head)
-{
-    return dk_nn_at(nn, e->mine[which].data,
-                    i * s->rows * s->cols + e->column + head * s->a->head_dim);
 }
 
 /* Some of this rank's heads, of so many queries. */
@@ -159,7 +167,7 @@ static dk_nn_key_parts begin_own(dk_nn *nn, const dk_nn_sequence *s, const excha
                                  void *dst)
 {
     dk_attention_args queries = attention_of(nn, s, s->heads, s->rows);
-    queries.q = own(nn, s, e, DK_NN_Q, i, 0);
+    queries.q = dk_nn_at(nn, e->queries, i * s->rows * s->cols + e->column);
     queries.dst = dk_nn_at(nn, dst, e->column);
     queries.q_stride = queries.dst_stride = s->cols;
     return dk_nn_key_parts_begin(nn, &queries, (s->rows > 0) + (e->block > 0));
@@ -170,20 +178,13 @@ static dk_nn_key_parts begin_own(dk_nn *nn, const dk_nn_sequence *s, const excha
 static void attend_group(dk_nn *nn, const dk_nn_sequence *s, const exchange *e, int i,
                          dk_nn_part heads, void *results)
 {
-    size_t mark = dk_nn_mark(nn);
     int64_t first = heads.begin * s->a->head_dim;
     dk_attention_args queries = attention_of(nn, s, heads.count, e->block);
     queries.q = dk_nn_at(nn, e->blocks[DK_NN_Q][i], e->block * first);
     queries.dst = results;
-    dk_nn_key_parts parts =
-        dk_nn_key_parts_begin(nn, &queries, (e->stays && s->rows > 0) + (e->block > 0));
-    if (e->stays) {
-        dk_nn_key_parts_add(nn, &parts, own(nn, s, e, DK_NN_K, i, heads.begin),
-                            own(nn, s, e, DK_NN_V, i, heads.begin), s->cols, s->rows);
-    }
-    dk_nn_key_parts_add(nn, &parts, dk_nn_at(nn, e->blocks[DK_NN_K][i], first),
-                        dk_nn_at(nn, e->blocks[DK_NN_V][i], first), s->width, e->block);
-    dk_nn_unwind(nn, mark);
+    dk_nn_key_parts all = dk_nn_key_parts_begin(nn, &queries, 1);
+    dk_nn_key_parts_add(nn, &all, dk_nn_at(nn, e->blocks[DK_NN_K][i], first),
+                        dk_nn_at(nn, e->blocks[DK_NN_V][i], first), s->width, s->block);
 }
 
 /* A group of this rank's heads of a block, dense, goes back to where the rows are; returned:
@@ -254,8 +255,8 @@ static void attend(dk_nn *nn, const dk_nn_sequence *s, exchange *e, int i, void 
     void *places[HEAD_GROUPS];
     if (e->stays) {
         mine = begin_own(nn, s, e, i, dst);
-        dk_nn_key_parts_add(nn, &mine, own(nn, s, e, DK_NN_K, i, 0),
-                            own(nn, s, e, DK_NN_V, i, 0), s->cols, s->rows);
+        dk_nn_key_parts_add(nn, &mine, own_keys(nn, s, e, DK_NN_K, i),
+                            own_keys(nn, s, e, DK_NN_V, i), s->width, s->rows);
     }
     dk_nn_finish(nn, &e->arrivals[DK_NN_V][i][0]);
     dk_nn_finish(nn, &e->arrivals[DK_NN_K][i][0]);
