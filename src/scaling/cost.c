@@ -86,7 +86,7 @@ static bool own_rows_stay(const costing *c)
 }
 
 /* Each of the four tensors is sorted by rank beside, once read and once written; where own rows
-   stay, only what leaves or returns. */
+   stay, only what leaves or returns, and own keys and values. */
 static void add_ulysses(const costing *c, const dk_share *s, const block_times *t,
                         const dk_traffic *block, double blocks)
 {
@@ -99,10 +99,10 @@ static void add_ulysses(const costing *c, const dk_share *s, const block_times *
         dk_cost_all_to_all_s(c->machine, bytes, l->ulysses, l->tp, c->ranks_per_host);
     double parted = tensor + (groups - 1) * call;
     double all = 2 * (tensor + parted);
-    double heads = (double)(stays ? s->tp_heads - s->heads : s->tp_heads);
-    double values = (double)s->rows * heads * (double)c->geometry->shape.head_dim;
+    int64_t heads = stays ? 4 * (s->tp_heads - s->heads) + 2 * s->heads : 4 * s->tp_heads;
+    double values = (double)(s->rows * heads * c->geometry->shape.head_dim);
     double sorted =
-        4 * 2 * values * c->options->traffic.activation_bytes / (c->machine->memory_gbps * 1e9);
+        2 * values * c->options->traffic.activation_bytes / (c->machine->memory_gbps * 1e9);
     double share = stays ? (double)s->rows / (double)s->ring_rows : 0;
     double exposed =
         c->options->pipelined ? ulysses_exposed(t, share, tensor, parted, groups) : all;
@@ -223,8 +223,7 @@ static void add_memory(const costing *c, const dk_place *place)
         double own = (double)s.heads / (double)s.tp_heads,
                tensor = rows * dim * heads * element;
         if (l->ulysses > 1 && own_rows_stay(c)) {
-            double sums = own + (1 - own) / HEAD_GROUPS;
-            values += tensor * 8 * (1 - own) + rows * dim * heads * 4 * sums;
+            values += tensor * 6 * (1 - own) + rows * dim * heads * 4 * own;
         } else if (l->ulysses > 1) {
             values += tensor * (4 + 4 * (1 - own));
         }
