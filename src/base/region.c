@@ -8,9 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Bytes from which large pages are asked for: several of 2 MiB lie inside wherever it begins.
- */
-enum { LARGE_FROM = 4 << 20 };
+enum { LARGE_FROM = 4 << 20 }; /* bytes that hold a page of 2 MiB wherever they begin */
 
 dk_status dk_region_open(void **out, size_t bytes, const char *what, dk_error *err)
 {
