@@ -6,6 +6,7 @@ from server import Server, main, wait_for
 from test_api_info import read_metrics
 
 FIRST = {"prompt": "a red circle", "seed": 3, "width": 128, "height": 128, "num_frames": 5, "num_inference_steps": 60, "output_format": "gif"}
+LONG = {**FIRST, "num_inference_steps": 1000}  # a worker tells its counts once a second; this is cancelled when they were heard
 SECOND = {**FIRST, "prompt": "a blue square, that waits behind the circle", "num_inference_steps": 2}
 KEPT = "darkroom_embedding_cache_"
 
@@ -15,33 +16,33 @@ class Ahead(unittest.TestCase):
         _, samples = read_metrics(self.server.request("/metrics")[2].decode()).get(name, (None, {}))
         return samples.get((name, tuple(sorted({"worker": "0", **labels}.items()))), 0)
 
-    def run_two(self, *flags, kept):
-        """Whether the first was being denoised still when the second's prompt had been encoded; how many prompts were kept; pixels."""
-        def prepared():
-            done = self.count(KEPT + "prepared_total")
-            job = self.server.json(f"/v1/videos/{first['id']}")
-            return (done, job) if done or job["status"] != "in_progress" and job["status"] != "queued" else None
+    def run_two(self, first, *flags, prepared, counted):
+        """Asks for the second while the first is denoised, and cancels the first when `prepared` prompts were encoded within it.
+        Counts of prompts, of which `counted` were looked for; how the first ended; pixels of the second."""
         with tempfile.TemporaryDirectory() as folder:
             with Server("--device", "xpu:cpu", "--attention-backend", "flash", *flags, env={"XDG_CACHE_HOME": folder}) as self.server:
-                first = self.server.json("/v1/videos", FIRST)
-                wait_for(lambda: self.server.json(f"/v1/videos/{first['id']}")["progress"] >= 5, every=0.01)
+                first = self.server.json("/v1/videos", first)
+                path = f"/v1/videos/{first['id']}"
+                wait_for(lambda: self.server.json(path)["progress"] > 0, every=0.01)
                 second = self.server.json("/v1/videos", SECOND)
-                done, job = wait_for(prepared)
-                within = done > 0 and job["status"] == "in_progress" and job["progress"] < 100
-                ended = [self.server.wait_job(job) for job in (first, second)]
-                wait_for(lambda: self.count(KEPT + "misses_total") + self.count(KEPT + "hits_total", place="memory") == kept, 20)
+                if prepared > 0:
+                    wait_for(lambda: self.count(KEPT + "prepared_total") == prepared)
+                    self.assertEqual(self.server.json(path)["status"], "in_progress")
+                    self.server.json(path + "/cancel", b"")
+                first, second = [self.server.wait_job(job) for job in (first, second)]
+                wait_for(lambda: self.count(KEPT + "misses_total") + self.count(KEPT + "hits_total", place="memory") == counted, 20)
                 numbers = {name: self.count(KEPT + name) for name in ("prepared_total", "misses_total")}
                 numbers["hits"] = self.count(KEPT + "hits_total", place="memory")
-        for job in ended:
-            self.assertEqual(job["status"], "completed", job)
-        return within, numbers, ended[1]["outputs"][0]["recipe"]["frames_sha256"]
+        self.assertEqual(second["status"], "completed", second)
+        return numbers, first["status"], second["outputs"][0]["recipe"]["frames_sha256"]
 
     def test_within_the_denoising_of_another(self):
-        within, numbers, pixels = self.run_two("--text-encoder-device", "cpu", kept=4)
-        self.assertTrue(within)
+        numbers, ended, pixels = self.run_two(LONG, "--text-encoder-device", "cpu", prepared=1, counted=4)
+        self.assertEqual(ended, "cancelled")
         self.assertEqual(numbers, {"prepared_total": 1, "misses_total": 2, "hits": 2})  # the negative prompt is empty in both
-        within, numbers, alone = self.run_two("--text-encoder-device", "cpu", "--embedding-cache-mb", 0, kept=0)
-        self.assertFalse(within)
+        numbers, ended, alone = self.run_two(FIRST, "--text-encoder-device", "cpu", "--embedding-cache-mb", 0, prepared=0, counted=0)
+        self.assertEqual(ended, "completed")
+        self.assertEqual(numbers["prepared_total"], 0)
         self.assertEqual(pixels, alone)
 
 
