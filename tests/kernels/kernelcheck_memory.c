@@ -54,6 +54,8 @@ static const permute_case permutes[] = {
     {4, {3, 5, 2, 16}, {1, 3, 0, 2}, true},
     {7, {2, 3, 2, 2, 3, 2, 5}, {4, 0, 6, 2, 5, 1, 3}, false}, /* patchify's rank */
     {8, {2, 1, 3, 2, 2, 1, 2, 3}, {7, 5, 3, 1, 6, 4, 2, 0}, true},
+    {4, {5, 3, 113, 7}, {2, 0, 3, 1}, true}, /* tasks that begin amid an axis */
+    {2, {2, 70000}, {0, 1}, true},
 };
 
 /* Strides of a tensor whose axes lie in memory in that order (NULL: as counted), each axis

@@ -5,7 +5,11 @@
 #include "device/cpu/cpu_ops.h"
 #include "tensor/convert.h"
 
-enum { ROW_ELEMENTS = 16 * 1024, CHUNK = 64 * 1024 }; /* elements of work per task */
+enum {
+    ROW_ELEMENTS = 16 * 1024, /* of work per task */
+    CHUNK = 64 * 1024,        /* the same, where an element costs little */
+    RUN = 64,                 /* elements that a shorter run costs as much as */
+};
 
 static int64_t rows_per_task(int64_t cols)
 {
@@ -173,17 +177,21 @@ static void copy_run(void *dst, dk_dtype dst_type, int64_t dst_stride, const voi
     }
 }
 
-/* One task per index of the first axis. */
+/* A task copies some runs along the last axis, which are numbered in the order of the others.
+ */
 static void permute_task(void *context, int task, int thread)
 {
     (void)thread;
-    const dk_permute_args *args = ((rows_job *)context)->args;
+    const rows_job *job = context;
+    const dk_permute_args *args = job->args;
     int last = args->rank - 1;
-    int64_t index[8] = {task}, outer = 1;
-    for (int i = 1; i < last; i++) {
-        outer *= args->shape[i];
+    int64_t index[8], rest = task * job->per_task;
+    int64_t runs = min64(job->per_task, job->rows - rest);
+    for (int i = last - 1; i >= 0; i--) {
+        index[i] = rest % args->shape[i];
+        rest /= args->shape[i];
     }
-    for (int64_t n = 0; n < outer; n++) {
+    for (; runs > 0; runs--) {
         int64_t src = 0, dst = 0;
         for (int i = 0; i < last; i++) {
             src += index[i] * args->src_stride[i];
@@ -193,7 +201,7 @@ static void permute_task(void *context, int task, int thread)
                  args->dst_type, args->dst_stride[last],
                  (const char *)args->src + src * (int64_t)dk_dtype_bytes(args->src_type),
                  args->src_type, args->src_stride[last], args->shape[last]);
-        for (int i = last - 1; i >= 1 && ++index[i] == args->shape[i]; i--) {
+        for (int i = last - 1; i >= 0 && ++index[i] == args->shape[i]; i--) {
             index[i] = 0;
         }
     }
@@ -202,8 +210,13 @@ static void permute_task(void *context, int task, int thread)
 void dk_cpu_permute(dk_device *device, const dk_permute_args *args)
 {
     assert(args->rank >= 2 && args->rank <= 8);
-    rows_job job = {.cpu = dk_cpu_device_of(device), .args = args};
-    dk_team_run(job.cpu->team, (int)args->shape[0], permute_task, &job);
+    int64_t run = args->shape[args->rank - 1];
+    rows_job job = {dk_cpu_device_of(device), args, 1, CHUNK / (run > RUN ? run : RUN)};
+    job.per_task = job.per_task > 0 ? job.per_task : 1;
+    for (int i = 0; i < args->rank - 1; i++) {
+        job.rows *= args->shape[i];
+    }
+    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), permute_task, &job);
 }
 
 void dk_cpu_embedding(dk_device *device, const dk_embedding_args *args)
