@@ -6,16 +6,11 @@
 #include "tensor/convert.h"
 
 enum {
-    ROW_ELEMENTS = 16 * 1024, /* of work per task */
-    CHUNK = 64 * 1024,        /* the same, where an element costs little */
-    RUN = 64,                 /* elements that a shorter run costs as much as */
+    LEAST = 16 * 1024, /* elements of a task: below some 5 us the threads fight for the next */
+    CHUNK = 64 * 1024, /* the same, where there are enough for all threads */
+    TASKS_PER_THREAD = 4,
+    SHORT = 64, /* elements; a shorter row costs as much */
 };
-
-static int64_t rows_per_task(int64_t cols)
-{
-    int64_t rows = ROW_ELEMENTS / (cols > 0 ? cols : 1);
-    return rows > 0 ? rows : 1;
-}
 
 static int task_count(int64_t items, int64_t per_task)
 {
@@ -33,6 +28,25 @@ typedef struct rows_job {
     int64_t rows, per_task;
 } rows_job;
 
+/* Rows of `cols` elements: large tasks where there are enough of them for all threads. */
+static rows_job rows_of(dk_device *device, const void *args, int64_t rows, int64_t cols)
+{
+    rows_job job = {dk_cpu_device_of(device), args, rows, 0};
+    int64_t cost = cols > SHORT ? cols : SHORT;
+    job.per_task = rows / (TASKS_PER_THREAD * job.cpu->head.threads);
+    if (job.per_task < LEAST / cost) {
+        job.per_task = LEAST / cost;
+    }
+    job.per_task = min64(job.per_task, CHUNK / cost);
+    job.per_task = job.per_task > 0 ? job.per_task : 1;
+    return job;
+}
+
+static void run_rows(rows_job *job, dk_team_fn *task)
+{
+    dk_team_run(job->cpu->team, task_count(job->rows, job->per_task), task, job);
+}
+
 static void norm_task(void *context, int task, int thread)
 {
     (void)thread;
@@ -43,8 +57,8 @@ static void norm_task(void *context, int task, int thread)
 
 void dk_cpu_norm(dk_device *device, const dk_norm_args *args)
 {
-    rows_job job = {dk_cpu_device_of(device), args, args->rows, rows_per_task(args->cols)};
-    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), norm_task, &job);
+    rows_job job = rows_of(device, args, args->rows, args->cols);
+    run_rows(&job, norm_task);
 }
 
 static void norm_rope_task(void *context, int task, int thread)
@@ -57,13 +71,12 @@ static void norm_rope_task(void *context, int task, int thread)
 
 void dk_cpu_norm_rope(dk_device *device, const dk_norm_rope_args *args)
 {
-    int64_t cols = (int64_t)args->heads * args->head_dim;
-    rows_job job = {dk_cpu_device_of(device), args, args->rows, rows_per_task(cols)};
-    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), norm_rope_task, &job);
+    rows_job job = rows_of(device, args, args->rows, (int64_t)args->heads * args->head_dim);
+    run_rows(&job, norm_rope_task);
 }
 
 typedef struct squares_job {
-    rows_job rows;
+    rows_job rows; /* first: the task is given both by one address */
     float *squares;
 } squares_job;
 
@@ -79,10 +92,8 @@ static void squares_task(void *context, int task, int thread)
 void dk_cpu_row_squares(dk_device *device, const dk_norm_rope_args *args, float *squares)
 {
     int64_t cols = (int64_t)args->heads * args->head_dim;
-    squares_job job = {{dk_cpu_device_of(device), args, args->rows, rows_per_task(cols)},
-                       squares};
-    dk_team_run(job.rows.cpu->team, task_count(args->rows, job.rows.per_task), squares_task,
-                &job);
+    squares_job job = {rows_of(device, args, args->rows, cols), squares};
+    run_rows(&job.rows, squares_task);
 }
 
 static void merge_task(void *context, int task, int thread)
@@ -95,9 +106,8 @@ static void merge_task(void *context, int task, int thread)
 
 void dk_cpu_merge(dk_device *device, const dk_attention_merge_args *args)
 {
-    int64_t cols = (int64_t)args->heads * args->head_dim;
-    rows_job job = {dk_cpu_device_of(device), args, args->rows, rows_per_task(cols)};
-    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), merge_task, &job);
+    rows_job job = rows_of(device, args, args->rows, (int64_t)args->heads * args->head_dim);
+    run_rows(&job, merge_task);
 }
 
 typedef struct map_job {
@@ -210,13 +220,12 @@ static void permute_task(void *context, int task, int thread)
 void dk_cpu_permute(dk_device *device, const dk_permute_args *args)
 {
     assert(args->rank >= 2 && args->rank <= 8);
-    int64_t run = args->shape[args->rank - 1];
-    rows_job job = {dk_cpu_device_of(device), args, 1, CHUNK / (run > RUN ? run : RUN)};
-    job.per_task = job.per_task > 0 ? job.per_task : 1;
+    int64_t runs = 1;
     for (int i = 0; i < args->rank - 1; i++) {
-        job.rows *= args->shape[i];
+        runs *= args->shape[i];
     }
-    dk_team_run(job.cpu->team, task_count(job.rows, job.per_task), permute_task, &job);
+    rows_job job = rows_of(device, args, runs, args->shape[args->rank - 1]);
+    run_rows(&job, permute_task);
 }
 
 void dk_cpu_embedding(dk_device *device, const dk_embedding_args *args)
