@@ -12,7 +12,7 @@ FLAGS = ["--checkpoint-every-s", 0, "--dist-timeout", TIMEOUT_S, "--watchdog-min
 KILL, HANG = signal.SIGKILL, signal.SIGSTOP
 PHASES = ["idle", "text encoding", "denoising", "decoding"]
 FOLLOWER_GONE = r"rank {0} of all is gone"
-FOLLOWER_HANGS = r"did not arrive: rank {0}"
+FOLLOWER_HANGS = r"did not arrive: rank \d+ \({0} of all\)"  # its number within the group first
 
 
 class Failures(unittest.TestCase):
@@ -45,7 +45,7 @@ class Failures(unittest.TestCase):
         prompt = f"a blue square {next(self.prompts)}"
         return prompt, frames_of(self.server.wait_job(self.start(prompt)))
 
-    def fail(self, number, rank, phase, what):
+    def lose_within(self, number, rank, phase, what):
         """One failure; the server's log from then on."""
         server, (calm_prompt, calm) = self.server, self.calm()
         prompt = calm_prompt
@@ -95,7 +95,7 @@ class Failures(unittest.TestCase):
             what = f"{number.name} of rank {rank} in {phase}"
             with self.subTest(what):
                 start = time.monotonic()
-                log, attempts = self.fail(number, rank, phase, what)
+                log, attempts = self.lose_within(number, rank, phase, what)
                 print(f"{what}: {attempts} attempts, {time.monotonic() - start:.1f} s: {log.splitlines()[0] if log else ''}", flush=True)
                 if rank > 0 and attempts > 0:
                     text = (FOLLOWER_GONE if number == KILL else FOLLOWER_HANGS).format(rank)
