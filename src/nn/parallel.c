@@ -198,15 +198,22 @@ bool dk_nn_leads(const dk_nn *nn)
     return nn->parallel == NULL || dk_comm_rank(nn->parallel->control) == 0;
 }
 
-uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine)
+/* What a rank says that is cut off. The call that failed left its error on the device, unless
+   it has been told. */
+static dk_status tell_cut_off(dk_nn *nn, dk_error *err)
 {
-    dk_error err;
-    uint64_t word = mine;
+    DK_TRY(dk_device_sync(nn->device, err));
+    return dk_fail(err, DK_DEVICE, "an earlier call between the ranks failed");
+}
+
+dk_status dk_nn_call_roll(dk_nn *nn, uint64_t *word, dk_error *err)
+{
+    dk_error why;
     if (nn->parallel != NULL && dk_nn_calls(nn)) {
         dk_nn_note_call(
-            nn, dk_comm_broadcast(nn->parallel->orders, &word, sizeof word, 0, &err), &err);
+            nn, dk_comm_broadcast(nn->parallel->orders, word, sizeof *word, 0, &why), &why);
     }
-    return nn->cut_off ? 0 : word;
+    return nn->cut_off ? tell_cut_off(nn, err) : DK_OK;
 }
 
 void dk_nn_share(dk_nn *nn, void *data, size_t bytes)
@@ -333,6 +340,9 @@ dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
 {
     dk_status most = (dk_status)dk_nn_agree_most(nn, (uint64_t)mine);
     nn->agreed = most != DK_OK && !nn->cut_off;
+    if (mine == DK_OK && nn->parallel != NULL && nn->cut_off) {
+        return tell_cut_off(nn, err);
+    }
     if (mine == DK_OK && most != DK_OK) {
         return dk_fail(err, most, DK_NN_ANOTHER_RANK);
     }

@@ -54,8 +54,9 @@ void dk_nn_sum(dk_nn *nn, dk_comm *comm, const dk_tensor *x);
 /* Whether this is rank 0 of its replica, which talks to the world. */
 bool dk_nn_leads(const dk_nn *nn);
 
-/* The leader's word of what is done next, which the others wait for as long as it takes. */
-uint64_t dk_nn_call_roll(dk_nn *nn, uint64_t mine);
+/* *word becomes the leader's of what is done next, which the others wait for as long as it
+   takes. A rank that is cut off gets an error. */
+DK_MUST_USE dk_status dk_nn_call_roll(dk_nn *nn, uint64_t *word, dk_error *err);
 
 /* On the replica's ranks at once: the leader's word; the largest of all ranks' words. A failure
    is kept by the device, and what comes back is `mine`. */

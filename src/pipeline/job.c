@@ -154,7 +154,8 @@ static void run_together(dk_job *const *jobs, int count, const dk_stage *stage)
     }
 }
 
-/* The jobs that a stage concerns: those that are well, on every rank those of the leader. */
+/* The jobs that a stage concerns: those that are well, on every rank those of the leader. None
+   is passed over because the ranks do not hear each other: it has failed. */
 static int list_jobs(dk_job **out, dk_job *const *jobs, int count, const dk_stage *stage,
                      bool shared)
 {
@@ -164,9 +165,14 @@ static int list_jobs(dk_job **out, dk_job *const *jobs, int count, const dk_stag
         bool applies = stage->applies == NULL || stage->applies(jobs[i]);
         mask |= jobs[i]->status == DK_OK && applies ? (uint64_t)1 << i : 0;
     }
-    mask = shared ? dk_nn_call_roll(jobs[0]->nn, mask) : mask;
+    dk_error error;
+    uint64_t mine = mask;
+    dk_status status = shared ? dk_nn_call_roll(jobs[0]->nn, &mask, &error) : DK_OK;
     for (int i = 0; i < count; i++) {
-        if (mask >> i & 1) {
+        if (status != DK_OK && mine >> i & 1) {
+            jobs[i]->status = status;
+            jobs[i]->error = error;
+        } else if (status == DK_OK && mask >> i & 1) {
             out[left++] = jobs[i];
         }
     }
