@@ -210,8 +210,9 @@ void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *tim
     json_object_set_new(facts, "repeats", json_integer(times->repeats));
     json_object_set_new(facts, "gflop", json_real(flops * 1e-9));
     json_object_set_new(facts, "gflops", json_real(gflops));
-    if (strcmp(device->ops->kind, "cpu") == 0) {
-        double roofline = dk_bench_roofline_gflops(device, int8);
+    double roofline;
+    if (strcmp(device->ops->kind, "cpu") == 0 &&
+        dk_bench_roofline(&roofline, device, int8, NULL) == DK_OK) {
         json_object_set_new(facts, "roofline_gflops", json_real(roofline));
         json_object_set_new(facts, "roofline_share", json_real(gflops / roofline));
     }

@@ -49,7 +49,8 @@ DK_MUST_USE dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_p
 
 /* GFLOP/s of the micro-kernel alone, its panels in the first-level cache, on all threads: what
    no operation can pass. int8: of the kernel of whole numbers. */
-double dk_bench_roofline_gflops(dk_device *device, bool int8);
+DK_MUST_USE dk_status dk_bench_roofline(double *gflops, dk_device *device, bool int8,
+                                        dk_error *err);
 
 /* Adds device, times and rates to what was measured and prints it, as text or as JSON. Takes
    the object. flops: of one pass; int8: which roofline it is compared with. */

@@ -6,6 +6,7 @@
 #include "base/team.h"
 #include "cli/bench.h"
 #include "device/cpu/cpu_ops.h"
+#include "kernels/blocking.h"
 #include "tensor/convert.h"
 
 static int or_else(int value, int otherwise)
@@ -316,24 +317,9 @@ static void roofline_task(void *context, int task, int thread)
     dk_gemm_end(job->kernel);
 }
 
-static size_t whole_lines(size_t bytes)
-{
-    return (bytes + DK_ALIGNMENT - 1) / DK_ALIGNMENT * DK_ALIGNMENT;
-}
-
-/* Small numbers of either sign as bf16 and f32, any as int8: on zeros the tiles run faster. */
-static void fill_small_numbers(char *bytes, size_t count)
-{
-    uint32_t state = 1;
-    for (size_t i = 0; i < count; i++) {
-        state = state * 1664525u + 1013904223u;
-        bytes[i] = (char)(i % 2 == 0 ? state >> 24 : 0x3c | (state >> 31) << 7);
-    }
-}
-
-/* Operands begin at cache lines, as those of the operations do: tiles that straddle them are
-   read at a third of the speed. */
-double dk_bench_roofline_gflops(dk_device *device, bool int8)
+/* Operands are numbers, and begin at cache lines, as those of the operations do: on zeros tiles
+   run faster, and those that straddle lines are read at a third of the speed. */
+dk_status dk_bench_roofline(double *gflops, dk_device *device, bool int8, dk_error *err)
 {
     dk_cpu_device *cpu = dk_cpu_device_of(device);
     const dk_gemm_kernel *kernel = int8            ? &cpu->linear.gemm.int8
@@ -343,14 +329,16 @@ double dk_bench_roofline_gflops(dk_device *device, bool int8)
     roofline_job job = {.kernel = kernel};
     size_t a = (size_t)dk_gemm_a_bytes(kernel, kernel->mr, ROOFLINE_DEPTH);
     size_t b = (size_t)dk_gemm_b_bytes(kernel, ROOFLINE_DEPTH);
-    job.a_bytes = whole_lines(a);
-    job.b_bytes = whole_lines(b);
+    job.a_bytes = dk_whole_lines(a);
+    job.b_bytes = dk_whole_lines(b);
     job.thread_bytes =
         job.a_bytes + job.b_bytes + (size_t)(kernel->mr * kernel->nr) * sizeof(float);
     job.thread_bytes = (job.thread_bytes + 4095) / 4096 * 4096;
-    void *memory = dk_alloc((size_t)threads * job.thread_bytes + DK_ALIGNMENT);
-    job.panels = (char *)memory + DK_ALIGNMENT - (uintptr_t)memory % DK_ALIGNMENT;
-    fill_small_numbers(job.panels, (size_t)threads * job.thread_bytes);
+    void *memory;
+    dk_dtype type = device->exact ? DK_F32 : DK_BF16;
+    size_t bytes = (size_t)threads * job.thread_bytes;
+    DK_TRY(random_values(&memory, type, (int64_t)(bytes / dk_dtype_bytes(type)), err));
+    job.panels = memory;
     double best = 1e30, end = dk_now_ms() + ROOFLINE_MS;
     for (double now = dk_now_ms(); now < end;) {
         double start = now;
@@ -360,5 +348,6 @@ double dk_bench_roofline_gflops(dk_device *device, bool int8)
     }
     dk_free(memory);
     double flops = 2.0 * kernel->mr * kernel->nr * ROOFLINE_DEPTH * ROOFLINE_CALLS * threads;
-    return flops / (best * 1e-3) * 1e-9;
+    *gflops = flops / (best * 1e-3) * 1e-9;
+    return DK_OK;
 }
