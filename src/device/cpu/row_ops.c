@@ -1,4 +1,4 @@
-/* The CPU device's row-wise and element-wise operations, split into blocks of fixed size. */
+/* The CPU device's row-wise and element-wise operations, in tasks of some rows or elements. */
 #include <assert.h>
 #include <string.h>
 
@@ -187,8 +187,7 @@ static void copy_run(void *dst, dk_dtype dst_type, int64_t dst_stride, const voi
     }
 }
 
-/* A task copies some runs along the last axis, which are numbered in the order of the others.
- */
+/* Rows are runs along the last axis, numbered in the order of the other axes. */
 static void permute_task(void *context, int task, int thread)
 {
     (void)thread;

@@ -1,5 +1,4 @@
-/* Pages: regions that reserve nothing, pages given back, and what the system was told of large
- * ones. */
+/* Regions of memory: large pages asked of the system, and pages given back to it. */
 #include "test.h"
 
 #include <stdio.h>
