@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "engine/engine_state.h"
 #include "engine/recipe.h"
+#include "nn/parallel.h"
 #include "pipeline/request_parameters.h"
 
 void dk_result_release(dk_result *result)
@@ -141,7 +142,7 @@ static dk_status announce(dk_engine *engine, const dk_generation *generations, i
                            : dk_ranks_tell(engine->ranks, text, err);
     free(text);
     if (status != DK_OK && text != NULL) {
-        engine->nn.cut_off = true;
+        dk_nn_cut_off(&engine->nn, err);
         return dk_fail_in(err, DK_DEVICE, "ranks");
     }
     return status;

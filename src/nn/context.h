@@ -37,6 +37,7 @@ typedef struct dk_nn {
                                        same calls; NULL: this one alone */
     dk_nn_word *word;               /* owned, see nn/parallel.h; NULL: nothing was said yet */
     bool cut_off;                   /* a call between ranks failed: none is made any more */
+    dk_error lost;                  /* what that call said; only where cut_off */
     bool agreed;   /* the latest failure of a check, a sync or a plan is that of all ranks */
     dk_dtype type; /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
     const atomic_bool *cancel;     /* borrowed, may be NULL: ends everything */

@@ -23,10 +23,18 @@ static void keep_failure(dk_nn *nn, const dk_error *error)
     }
 }
 
+void dk_nn_cut_off(dk_nn *nn, const dk_error *error)
+{
+    if (!nn->cut_off) {
+        nn->cut_off = true;
+        nn->lost = *error;
+    }
+}
+
 void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error)
 {
     if (status != DK_OK) {
-        nn->cut_off = true;
+        dk_nn_cut_off(nn, error);
         keep_failure(nn, error);
     }
 }
@@ -198,12 +206,12 @@ bool dk_nn_leads(const dk_nn *nn)
     return nn->parallel == NULL || dk_comm_rank(nn->parallel->control) == 0;
 }
 
-/* What a rank says that is cut off. The call that failed left its error on the device, unless
-   it has been told. */
+/* What a rank says that is cut off, whatever else has failed since. */
 static dk_status tell_cut_off(dk_nn *nn, dk_error *err)
 {
-    DK_TRY(dk_device_sync(nn->device, err));
-    return dk_fail(err, DK_DEVICE, "an earlier call between the ranks failed");
+    dk_status since = dk_device_sync(nn->device, err);
+    (void)since;
+    return dk_fail(err, nn->lost.status, "%s", nn->lost.message);
 }
 
 dk_status dk_nn_call_roll(dk_nn *nn, uint64_t *word, dk_error *err)
@@ -351,7 +359,9 @@ dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
 
 void dk_nn_abandon(dk_nn *nn, const char *why)
 {
-    nn->cut_off = true;
+    dk_error error;
+    (void)dk_fail(&error, DK_DEVICE, "%s", why);
+    dk_nn_cut_off(nn, &error);
     dk_comm_abandon(nn->parallel->groups->world, why);
     if (nn->parallel->groups->fsdp != NULL) {
         dk_comm_abandon(nn->parallel->groups->fsdp, why);

@@ -152,8 +152,7 @@ static dk_status run(dk_job *job, dk_error *err)
     dk_nn_dry_begin(job->nn);
     dk_status status = decode(job, err);
     dk_status ended = dk_nn_dry_end(job->nn, status == DK_OK ? err : NULL);
-    DK_TRY(dk_nn_agree_status(job->nn, status, err));
-    DK_TRY(ended);
+    DK_TRY(dk_nn_agree_status(job->nn, status != DK_OK ? status : ended, err));
     DK_TRY(dk_nn_agree_status(job->nn, make_room(job, &frames, err), err));
     DK_TRY(decode(job, err));
     dk_dump_add(job->dump, "frames", &frames);
