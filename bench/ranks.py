@@ -46,9 +46,9 @@ def measure(args, what, halves):
 
 
 def rounds(args, halves):
-    """Whole rounds only; none begins that would not end within the limit."""
+    """Whole rounds only; none begins that would not end within the limit, were it a quarter longer than the longest yet."""
     begun, longest, done = time.monotonic(), 0.0, []
-    while len(done) < args.rounds and time.monotonic() - begun + longest < args.limit:
+    while len(done) < args.rounds and time.monotonic() - begun + 1.25 * longest < args.limit:
         before = time.monotonic()
         row = {what: measure(args, what, halves) for what in ["one", "beside", *LAYOUTS]}
         longest = max(longest, time.monotonic() - before)
