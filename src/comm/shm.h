@@ -192,6 +192,9 @@ struct dk_shm_exchange {
     unsigned char *dst;
     const unsigned char *src;
     const size_t *src_bytes, *dst_bytes;
+    /* By rank, once all have laid their calls: whether it has laid nothing into its slots.
+       Kept, since a rank may lay its next call while this one's last round is taken out. */
+    bool is_direct[DK_COMM_MOST_RANKS];
 };
 DK_MUST_USE dk_status dk_shm_run(dk_shm *g, dk_shm_exchange *x, const dk_comm_at *at,
                                  dk_error *err);

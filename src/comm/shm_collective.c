@@ -14,6 +14,7 @@ static uint32_t rounds_of(size_t bytes, size_t piece)
     return bytes == 0 ? 1 : (uint32_t)((bytes + piece - 1) / piece);
 }
 
+/* Not to be looked at any more when this rank is done with the call's first round. */
 static const dk_shm_call *call_of(const dk_shm *g, int rank)
 {
     return &g->ranks[rank].calls[g->round % 2];
@@ -50,6 +51,7 @@ static dk_status agree(dk_shm *g, dk_shm_exchange *x, const dk_comm_at *at, dk_e
     const dk_shm_call *own = &x->call;
     for (int i = 0; i < g->head.ranks; i++) {
         const dk_shm_call *theirs = call_of(g, i);
+        x->is_direct[i] = theirs->source != 0;
         if (theirs->op != own->op || theirs->type != own->type || theirs->root != own->root ||
             theirs->reduction != own->reduction) {
             return differ(g, i, theirs, at, err);
@@ -66,11 +68,6 @@ static dk_status agree(dk_shm *g, dk_shm_exchange *x, const dk_comm_at *at, dk_e
         }
     }
     return DK_OK;
-}
-
-static bool is_direct(const dk_shm *g, int rank)
-{
-    return call_of(g, rank)->source != 0;
 }
 
 static size_t sum(const uint64_t *sizes, int count)
@@ -92,7 +89,7 @@ static dk_status read_directly(const dk_shm *g, const dk_shm_exchange *x, const 
         size_t bytes = x->whole               ? (size_t)x->call.sizes[i]
                        : x->dst_bytes != NULL ? x->dst_bytes[i]
                                               : 0;
-        if (i != g->head.rank && is_direct(g, i) && bytes > 0) {
+        if (i != g->head.rank && x->is_direct[i] && bytes > 0) {
             size_t skip = x->whole ? 0 : sum(theirs->sizes, g->head.rank);
             DK_TRY(dk_shm_read(g, i, x->dst + offset, theirs->source + skip, bytes, at, err));
         }
@@ -165,7 +162,7 @@ static void drain_whole(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uin
     size_t begin = (size_t)j * DK_SHM_SLOT_BYTES, offset = 0;
     for (int i = 0; i < g->head.ranks; i++) {
         size_t bytes = x->call.sizes[i];
-        if (i != g->head.rank && begin < bytes && !is_direct(g, i)) {
+        if (i != g->head.rank && begin < bytes && !x->is_direct[i]) {
             memcpy(x->dst + offset + begin, dk_shm_slot(g, i, round),
                    at_most(bytes - begin, DK_SHM_SLOT_BYTES));
         }
@@ -270,7 +267,7 @@ static void drain_parts(dk_shm *g, const dk_shm_exchange *x, uint32_t round, uin
 {
     size_t part = part_bytes(g), begin = (size_t)j * part, offset = 0;
     for (int i = 0; i < g->head.ranks; i++) {
-        if (i != g->head.rank && begin < x->dst_bytes[i] && !is_direct(g, i)) {
+        if (i != g->head.rank && begin < x->dst_bytes[i] && !x->is_direct[i]) {
             memcpy(x->dst + offset + begin,
                    dk_shm_slot(g, i, round) + (size_t)g->head.rank * part,
                    at_most(x->dst_bytes[i] - begin, part));

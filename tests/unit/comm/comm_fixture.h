@@ -11,7 +11,7 @@
 
 #include "comm/transport.h"
 
-enum { MOST_RANKS = 8, RANK_TEXT_BYTES = 1200 };
+enum { MOST_RANKS = 20, RANK_TEXT_BYTES = 1200 };
 
 typedef struct rank_case {
     const char *name;

@@ -504,6 +504,43 @@ static dk_status figures(const dk_transport_options *options, const char *argume
     return status;
 }
 
+/* Calls of two rounds, whose parts just exceed a share of a slot, in turns with calls of one,
+   that are read where they lie: a rank may lay its next call while others take the last round.
+ */
+static dk_status long_and_short(const dk_transport_options *options, const char *argument,
+                                dk_error *err)
+{
+    enum { LONG = 63 << 10, SHORT = 64 << 10 };
+    int ranks = options->ranks, me = options->rank;
+    size_t sizes[MOST_RANKS];
+    dk_transport *t;
+    DK_TRY(dk_transport_shm(&t, options, err));
+    unsigned char *src = dk_alloc((size_t)ranks * SHORT),
+                  *got = dk_alloc((size_t)ranks * SHORT);
+    dk_status status = DK_OK;
+    for (int call = 0; call < 2 * atoi(argument) && status == DK_OK; call++) {
+        dk_comm_at at = {.what = "all_to_all", .deadline_ms = dk_now_ms() + CALL_MS};
+        size_t part = call % 2 == 0 ? LONG : SHORT;
+        for (int i = 0; i < ranks; i++) {
+            sizes[i] = part;
+        }
+        memset(src, call * ranks + me, (size_t)ranks * part);
+        memset(got, ~(call * ranks + me), (size_t)ranks * part);
+        status = t->ops->all_to_all(t, got, sizes, src, sizes, &at, err);
+        for (size_t i = 0; i < (size_t)ranks * part && status == DK_OK; i++) {
+            int from = (int)(i / part);
+            if (got[i] != (unsigned char)(call * ranks + from)) {
+                status = dk_fail(err, DK_MISMATCH, "call %d: byte %zu from rank %d", call,
+                                 i % part, from);
+            }
+        }
+    }
+    t->ops->close(t);
+    dk_free(src);
+    dk_free(got);
+    return status;
+}
+
 /* --- the tests */
 
 static void test_random_calls(void **state)
@@ -526,9 +563,16 @@ static void test_no_color(void **state)
     run_ranks("no color", 2, "");
 }
 
+static void test_long_and_short(void **state)
+{
+    (void)state;
+    run_ranks("long and short", MOST_RANKS, "25");
+}
+
 static const rank_case cases[] = {{"random calls", random_calls},
                                   {"random copies", random_copies},
                                   {"no color", no_color},
+                                  {"long and short", long_and_short},
                                   {"figures", figures}};
 
 int main(int argc, char **argv)
@@ -536,6 +580,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_calls),
         cmocka_unit_test(test_no_color),
+        cmocka_unit_test(test_long_and_short),
     };
     int code;
     if (ran_as_rank(argc, argv, cases, sizeof cases / sizeof cases[0], &code)) {
