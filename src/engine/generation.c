@@ -142,7 +142,7 @@ static dk_status announce(dk_engine *engine, const dk_generation *generations, i
                            : dk_ranks_tell(engine->ranks, text, err);
     free(text);
     if (status != DK_OK && text != NULL) {
-        dk_nn_cut_off(&engine->nn, err);
+        dk_nn_abandon(&engine->nn, err->message);
         return dk_fail_in(err, DK_DEVICE, "ranks");
     }
     return status;

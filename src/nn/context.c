@@ -118,7 +118,7 @@ static uint64_t exchange(dk_nn *nn, uint64_t mine, bool block)
 
 /* What all ranks make of it: their failures, and the leader's wishes, as one word of which the
    largest counts. A dry run, which tells nobody, hears no wish either. */
-static dk_status check_together(dk_nn *nn, bool stops, bool block, dk_error *err)
+static dk_status hear_all(dk_nn *nn, bool stops, bool block, dk_error *err)
 {
     uint64_t mine = 0;
     if (nn->device->failed != DK_OK) {
@@ -127,7 +127,6 @@ static dk_status check_together(dk_nn *nn, bool stops, bool block, dk_error *err
         mine = (stops ? (uint64_t)1 << STOP_BIT : 0) | wishes(nn);
     }
     uint64_t most = exchange(nn, mine, block);
-    nn->agreed = !nn->device->dry && !nn->cut_off;
     if (nn->device->failed != DK_OK && (!block || nn->cut_off || most >> STOP_BIT != 0)) {
         return dk_device_sync(nn->device, err);
     }
@@ -136,6 +135,13 @@ static dk_status check_together(dk_nn *nn, bool stops, bool block, dk_error *err
         return dk_fail(err, (dk_status)(most >> FAILURE_BIT), DK_NN_ANOTHER_RANK);
     }
     return most >> STOP_BIT != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
+}
+
+static dk_status check_together(dk_nn *nn, bool stops, bool block, dk_error *err)
+{
+    dk_status status = hear_all(nn, stops, block, err);
+    nn->agreed = status != DK_OK && !nn->device->dry && !nn->cut_off;
+    return status;
 }
 
 static dk_status check(dk_nn *nn, bool block, dk_error *err)

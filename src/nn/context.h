@@ -38,8 +38,8 @@ typedef struct dk_nn {
     dk_nn_word *word;               /* owned, see nn/parallel.h; NULL: nothing was said yet */
     bool cut_off;                   /* a call between ranks failed: none is made any more */
     dk_error lost;                  /* what that call said; only where cut_off */
-    bool agreed;   /* the latest failure of a check, a sync or a plan is that of all ranks */
-    dk_dtype type; /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
+    bool agreed;                   /* what ranks agreed on last was a failure, of all of them */
+    dk_dtype type;                 /* of activations: DK_BF16, or DK_F32 for --dtype f32 */
     const atomic_bool *cancel;     /* borrowed, may be NULL: ends everything */
     const atomic_bool *own_cancel; /* the same: ends what runs now alone; NULL at first */
     /* Wishes to stop parts of what runs together, which goes on; borrowed, NULL: nobody wishes.

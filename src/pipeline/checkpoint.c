@@ -258,13 +258,13 @@ static void write_file(dk_checkpoint *c, dk_job *job)
     }
 }
 
-void dk_checkpoint_step(dk_checkpoint *c, dk_job *job, int steps, const float *latent,
-                        float *const *state)
+dk_status dk_checkpoint_step(dk_checkpoint *c, dk_job *job, int steps, const float *latent,
+                             float *const *state, dk_error *err)
 {
     dk_device *device = job->nn->device;
     size_t bytes = (size_t)c->count * sizeof(float);
     if (c->header == NULL || dk_now_ms() - c->written_ms < c->every_ms) {
-        return;
+        return DK_OK;
     }
     dk_sampler_memory memory = dk_sampler_remember(job->sampler);
     position at = {.format = FORMAT,
@@ -276,14 +276,12 @@ void dk_checkpoint_step(dk_checkpoint *c, dk_job *job, int steps, const float *l
     for (int i = 0; i < c->states; i++) {
         dk_device_read(device, latent_of(c, job->output + 1 + i), state[i], bytes);
     }
-    job->status = dk_device_sync(device, &job->error);
-    if (job->status != DK_OK) {
-        return;
-    }
+    DK_TRY(dk_device_sync(device, err));
     at.sum = sum_of(c, &at);
     memcpy(c->body, &at, sizeof at);
     write_file(c, job);
     c->written_ms = dk_now_ms();
+    return DK_OK;
 }
 
 void dk_checkpoint_end(dk_checkpoint *c, const dk_job *job)

@@ -36,9 +36,10 @@ void dk_checkpoint_restore(const dk_checkpoint *checkpoint, dk_job *job, float *
                            float *const *state);
 
 /* After `steps` steps of job->output: writes when it is time. Allocates nothing. What cannot be
-   written is warned of, once; a failure of the device is the job's. */
-void dk_checkpoint_step(dk_checkpoint *checkpoint, dk_job *job, int steps, const float *latent,
-                        float *const *state);
+   written is warned of, once; an error is a failure of the device. */
+DK_MUST_USE dk_status dk_checkpoint_step(dk_checkpoint *checkpoint, dk_job *job, int steps,
+                                         const float *latent, float *const *state,
+                                         dk_error *err);
 
 /* The output's last latent is job->latent. */
 void dk_checkpoint_end(dk_checkpoint *checkpoint, const dk_job *job);

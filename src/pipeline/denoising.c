@@ -232,6 +232,7 @@ static dk_status predict(group *g, int i, dk_error *err)
         dk_job *job = owners[k]->job;
         if (items[k].stopped && job->status == DK_OK) {
             job->status = dk_fail(&job->error, DK_CANCELLED, "stopped on request");
+            job->agreed = true;
         }
     }
     for (int k = 0; k < g->count; k++) {
@@ -324,7 +325,8 @@ static dk_status run_steps(group *g, dk_error *err)
                 note_step(p->job, i, g->steps, ms, spent[k]);
                 dk_preview_tell(p->job, i);
                 if (p->job->saved != NULL) {
-                    dk_checkpoint_step(p->job->saved, p->job, i + 1, p->latent.data, p->state);
+                    DK_TRY(dk_checkpoint_step(p->job->saved, p->job, i + 1, p->latent.data,
+                                              p->state, err));
                 }
             }
         }
@@ -407,6 +409,7 @@ static void run_together(dk_job *const *jobs, int count)
     for (int k = 0; k < count && status != DK_OK; k++) {
         if (jobs[k]->status == DK_OK) {
             jobs[k]->status = dk_fail(&jobs[k]->error, status, "%s", err.message);
+            jobs[k]->agreed = nn->agreed;
         }
     }
 }

@@ -135,6 +135,7 @@ static void run_one(dk_job *job, const dk_stage *stage)
     if (job->status == DK_OK) {
         job->status = stage->run(job, &job->error);
     }
+    job->agreed = nn->agreed && job->status != DK_OK;
     nn->own_cancel = NULL;
     nn->spoiled = NULL;
     note_rate(job, stage, nn->device->computed - before, dk_now_ms() - start);
@@ -154,6 +155,28 @@ static void run_together(dk_job *const *jobs, int count, const dk_stage *stage)
     }
 }
 
+/* A rank that left the others in what all share ends them: they would wait for it. */
+static void leave_unless_agreed(dk_nn *nn, const dk_job *job)
+{
+    if (job->status != DK_OK && !job->agreed) {
+        dk_nn_abandon(nn, job->error.message);
+    }
+}
+
+/* *mask becomes the leader's jobs, all of which the other ranks have prepared. */
+static dk_status call_roll(dk_job *const *jobs, int count, uint64_t *mask, dk_error *err)
+{
+    dk_nn *nn = jobs[0]->nn;
+    dk_status mine = DK_OK;
+    DK_TRY(dk_nn_call_roll(nn, mask, err));
+    for (int i = 0; i < count && mine == DK_OK; i++) {
+        if ((*mask >> i & 1) && jobs[i]->status != DK_OK) {
+            mine = dk_fail(err, jobs[i]->status, "%s", jobs[i]->error.message);
+        }
+    }
+    return *mask != 0 ? dk_nn_agree_status(nn, mine, err) : DK_OK;
+}
+
 /* The jobs that a stage concerns: those that are well, on every rank those of the leader. None
    is passed over because the ranks do not hear each other: it has failed. */
 static int list_jobs(dk_job **out, dk_job *const *jobs, int count, const dk_stage *stage,
@@ -166,12 +189,15 @@ static int list_jobs(dk_job **out, dk_job *const *jobs, int count, const dk_stag
         mask |= jobs[i]->status == DK_OK && applies ? (uint64_t)1 << i : 0;
     }
     dk_error error;
+    dk_nn *nn = jobs[0]->nn;
     uint64_t mine = mask;
-    dk_status status = shared ? dk_nn_call_roll(jobs[0]->nn, &mask, &error) : DK_OK;
+    dk_status status = shared ? call_roll(jobs, count, &mask, &error) : DK_OK;
     for (int i = 0; i < count; i++) {
         if (status != DK_OK && mine >> i & 1) {
             jobs[i]->status = status;
             jobs[i]->error = error;
+            jobs[i]->agreed = nn->agreed;
+            leave_unless_agreed(nn, jobs[i]);
         } else if (status == DK_OK && mask >> i & 1) {
             out[left++] = jobs[i];
         }
@@ -204,15 +230,11 @@ static void follow(dk_job *const *jobs, int count, const dk_stage *stage)
     }
 }
 
-/* A rank that left the others in a stage that all share ends them: they would wait for it. */
 static void run_shared(dk_job *const *jobs, int count, const dk_stage *stage)
 {
-    dk_nn *nn = nn_of(jobs[0], stage);
     run_listed(jobs, count, stage);
     for (int i = 0; i < count; i++) {
-        if (jobs[i]->status != DK_OK && !nn->agreed) {
-            dk_nn_abandon(nn, jobs[i]->error.message);
-        }
+        leave_unless_agreed(nn_of(jobs[i], stage), jobs[i]);
     }
 }
 

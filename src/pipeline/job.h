@@ -64,6 +64,7 @@ struct dk_job {
     dk_result *result; /* borrowed; frames go to rgb[output] */
     dk_status status;  /* how dk_jobs_run ended for this one */
     dk_error error;
+    bool agreed; /* it failed, and all ranks that share the stage know: they go on without it */
 };
 
 /* Where prompts are encoded. */

@@ -39,8 +39,12 @@ static void abandon(dk_transport *base, const char *why)
     dk_xccl_carrier_lose(f->carrier, own(base)->world[base->rank], text);
 }
 
+/* A rank that leaves after a failure says so: others wait in calls, some without a deadline. */
 static void close_family(dk_xccl_family *f, bool failed)
 {
+    if (failed) {
+        dk_rendezvous_abandon(f->meeting, "closed after a failure");
+    }
     dk_rendezvous_close(&f->meeting); /* nobody calls lost() from here on */
     if (f->carrier != NULL) {
         dk_xccl_carrier_destroy(f->carrier);

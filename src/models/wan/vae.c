@@ -94,7 +94,7 @@ static dk_status decode_chunk(dk_nn *nn, const dk_wan_vae *vae, dk_wan_stream *s
     return dk_wan_tower_forward(nn, &vae->decoder, guard, stream, sample, &in, err);
 }
 
-/* Where the leader's caller fails, all ranks do. */
+/* Where the leader's caller fails, all ranks do, as where another rank's rows did not come. */
 static dk_status emit_chunk(dk_nn *nn, const dk_nn_clip *sample, int64_t first,
                             dk_wan_vae_emit_fn *emit, void *context, dk_error *err)
 {
@@ -102,6 +102,8 @@ static dk_status emit_chunk(dk_nn *nn, const dk_nn_clip *sample, int64_t first,
     dk_status status = DK_OK;
     if (dk_nn_leads(nn) && !nn->device->dry) {
         status = emit(context, first, whole.frames, &whole.data, err);
+    } else if (!nn->device->dry) {
+        status = dk_device_sync(nn->device, err);
     }
     return dk_nn_agree_status(nn, status, err);
 }

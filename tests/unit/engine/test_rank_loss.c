@@ -9,42 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "darkroom/darkroom.h"
+#include "ranks_fixture.h"
 #include "test.h"
 
-enum {
-    DEADLINE_S = 2,
-    NOTICED_NS = 200 * 1000 * 1000, /* the end of a connection is heard of at once */
-};
-
-static dk_status open_rank(dk_engine **engine, int rank, const char *address, dk_error *err)
-{
-    dk_engine_options options;
-    dk_engine_options_init(&options);
-    options.model_path = "tests/golden/wan2.1-t2v/checkpoint";
-    options.threads = 1;
-    options.num_gpus = 2;
-    options.ulysses_degree = 2;
-    options.distributed_backend = "shm";
-    options.dist_timeout = DEADLINE_S;
-    options.rank = rank;
-    options.rank_address = address;
-    return dk_engine_open(engine, &options, err);
-}
-
-static pid_t start_follower(const char *address)
-{
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        dk_error err;
-        dk_engine *engine = NULL;
-        dk_status status = open_rank(&engine, 1, address, &err);
-        status = status == DK_OK ? dk_engine_follow(engine, &err) : status;
-        _exit(status == DK_OK ? 0 : 1);
-    }
-    return pid;
-}
+enum { NOTICED_NS = 200 * 1000 * 1000 }; /* the end of a connection is heard of at once */
 
 /* What happens to the follower when the leader is through a stage. */
 typedef struct loss {
@@ -64,11 +32,11 @@ static void watch(void *context, const dk_event *event)
 
 static void lose_after(const char *stage, int signal)
 {
-    char address[64];
+    char address[64], name[32];
     dk_error err;
     dk_engine *engine;
-    snprintf(address, sizeof address, "unix:@darkroom-test-%d-%s-%d", (int)getpid(), stage,
-             signal);
+    snprintf(name, sizeof name, "%s-%d", stage, signal);
+    name_meeting(address, name);
     loss l = {.after = stage, .signal = signal, .follower = start_follower(address)};
     assert_ok(open_rank(&engine, 0, address, &err), err);
     dk_request request;
