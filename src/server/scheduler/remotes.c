@@ -16,10 +16,7 @@
 #include "server/scheduler/state.h"
 #include "server/wire/introduction.h"
 
-enum {
-    SILENCE_MS = 10000,
-    SLOWEST_BYTES_PER_MS = 5000, /* of a link on which frames are under way */
-};
+enum { SILENCE_MS = 10000 };
 
 /* "host:port", whose port may be "*", in its parts; host in brackets loses them. */
 static dk_status take_apart(char host[NI_MAXHOST], char port[NI_MAXSERV], const char *address,
@@ -173,8 +170,7 @@ static void note_here(dk_scheduler *s, const dk_link_peer *peer, const dk_messag
     }
     slot->relay.pid = (int)dk_message_number(message, "pid", 0);
     slot->relay.heard_ms = dk_now_ms();
-    slot->relay.patience_ms =
-        SILENCE_MS + dk_message_number(message, "coming", 0) / SLOWEST_BYTES_PER_MS;
+    slot->relay.patience_ms = SILENCE_MS + dk_message_coming_ms(message);
     dk_message answer;
     dk_message_init(&answer, "here");
     dk_scheduler_send_to(s, s->relays, peer, &answer);

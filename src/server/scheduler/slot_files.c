@@ -3,6 +3,17 @@
 
 #include "base/file.h"
 
+/* Nothing else is heard by the relay while the file is under way. */
+static void announce(dk_slot *slot, size_t bytes)
+{
+    dk_message message;
+    dk_error ignored;
+    dk_message_pack(&message, "here", "{s:f}", "coming", (double)bytes);
+    dk_status status = dk_slot_send(slot, &message, &ignored);
+    (void)status; /* the file is not sent either then */
+    dk_message_release(&message);
+}
+
 static dk_status send_file(dk_slot *slot, const char *path, dk_error *err)
 {
     dk_message message;
@@ -11,6 +22,9 @@ static dk_status send_file(dk_slot *slot, const char *path, dk_error *err)
     if (path == NULL ||
         dk_file_read(&data, &size, path, DK_MESSAGE_BLOB_BYTES, NULL) != DK_OK) {
         return DK_OK;
+    }
+    if (size >= DK_MESSAGE_LARGE_BYTES) {
+        announce(slot, size);
     }
     dk_message_pack(&message, "file", "{s:s}", "path", path);
     dk_message_add_blob(&message, data, size);

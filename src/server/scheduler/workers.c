@@ -148,8 +148,8 @@ static void answer_plan(dk_scheduler *s, dk_message *message)
     dk_link_peer peer = {0};
     json_t *call = json_object_get(message->header, "call");
     const char *name = json_string_value(json_object_get(call, "peer"));
-    for (; name != NULL && name[2 * peer.size] != '\0' && peer.size < DK_LINK_PEER_BYTES;
-         peer.size++) {
+    size_t length = name != NULL ? strlen(name) : 0;
+    for (; 2 * peer.size + 1 < length && peer.size < DK_LINK_PEER_BYTES; peer.size++) {
         const char digits[3] = {name[2 * peer.size], name[2 * peer.size + 1], '\0'};
         peer.name[peer.size] = (unsigned char)strtoul(digits, NULL, 16);
     }

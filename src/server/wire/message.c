@@ -58,6 +58,12 @@ double dk_message_number(const dk_message *message, const char *key, double othe
     return json_is_number(value) ? json_number_value(value) : otherwise;
 }
 
+double dk_message_coming_ms(const dk_message *message)
+{
+    enum { SLOWEST_BYTES_PER_MS = 5000 };
+    return dk_message_number(message, "coming", 0) / SLOWEST_BYTES_PER_MS;
+}
+
 void dk_message_add_blob(dk_message *message, void *data, size_t size)
 {
     message->blobs[message->blob_count++] = (dk_blob){.data = data, .size = size};

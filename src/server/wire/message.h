@@ -20,6 +20,10 @@ enum {
 };
 #define DK_MESSAGE_BLOB_BYTES ((uint64_t)4 << 30)
 
+/* Binary parts of so many bytes are announced, since nothing else is heard on a network's
+   connection while they are under way: by a message with their bytes as `coming`. */
+enum { DK_MESSAGE_LARGE_BYTES = 1 << 20 };
+
 typedef struct dk_blob {
     void *data; /* owned */
     size_t size;
@@ -42,6 +46,8 @@ const char *dk_message_type(const dk_message *message);
 /* Members; "" and `otherwise` when absent or of another kind. Borrowed. */
 const char *dk_message_text(const dk_message *message, const char *key);
 double dk_message_number(const dk_message *message, const char *key, double otherwise);
+/* How long the connection may be silent for what the message announces: at 5 MB a second. */
+double dk_message_coming_ms(const dk_message *message);
 
 /* Adds a binary part. */
 void dk_message_add_blob(dk_message *message, void *data /* taken, dk_free */, size_t size);

@@ -17,10 +17,9 @@
 enum {
     HERE_MS = 500,
     FIRST_MS = 60000,   /* for the first word of the scheduler */
-    SILENCE_MS = 20000, /* in which a server gives up a scheduler, and starts another */
+    SILENCE_MS = 20000, /* see relay.h */
     FIND_MS = 60000,
     AGAIN_MS = 200,
-    LARGE_BYTES = 1 << 20,
     STOP_MS = 10000, /* for a worker to close its engine */
     LOOK_MS = 5,
     LEAVE_MS = 1000,
@@ -33,8 +32,8 @@ typedef struct relay {
     dk_relay_files *files;
     pid_t worker;
     json_int_t life; /* the worker's number; 0: the scheduler has not named it */
-    double told_ms, heard_ms;
-    bool is_heard, ends;
+    double told_ms, heard_ms, patience_ms;
+    bool ends;
     dk_status status;
     dk_error error;
 } relay;
@@ -149,11 +148,17 @@ static void pass_down(relay *r, dk_message *message)
     }
 }
 
+static void note_heard(relay *r, const dk_message *message)
+{
+    double silence = r->options->silence_ms > 0 ? r->options->silence_ms : SILENCE_MS;
+    r->heard_ms = dk_now_ms();
+    r->patience_ms = silence + dk_message_coming_ms(message);
+}
+
 static void take_down(relay *r, dk_message *message)
 {
     const char *type = dk_message_type(message);
-    r->heard_ms = dk_now_ms();
-    r->is_heard = true;
+    note_heard(r, message);
     if (strcmp(type, "start") == 0) {
         take_start(r, message);
     } else if (strcmp(type, "kill") == 0) {
@@ -202,6 +207,7 @@ static dk_status connect_by(relay *r, const dk_introduction *i, dk_error *err)
     dk_log_info(r->options->log, "replica %d takes requests from %s", r->options->replica,
                 endpoint);
     r->heard_ms = dk_now_ms();
+    r->patience_ms = FIRST_MS;
     say_here(r, 0);
     return DK_OK;
 }
@@ -238,7 +244,7 @@ static void send_of_life(relay *r, dk_message *message)
     for (int i = 0; i < message->blob_count; i++) {
         bytes += message->blobs[i].size;
     }
-    if (bytes >= LARGE_BYTES) {
+    if (bytes >= DK_MESSAGE_LARGE_BYTES) {
         say_here(r, bytes);
     }
     json_object_set_new(message->header, "life", json_integer(r->life));
@@ -300,7 +306,7 @@ static void look_at_clock(relay *r)
     if (dk_now_ms() - r->told_ms >= HERE_MS) {
         say_here(r, 0);
     }
-    if (silent > (r->is_heard ? SILENCE_MS : FIRST_MS)) {
+    if (silent > r->patience_ms) {
         end_with(r,
                  dk_fail(&r->error, DK_NETWORK,
                          "rank 0's scheduler was not heard of for %.0f s: its process or the "

@@ -13,6 +13,9 @@ typedef struct dk_relay_options {
     const dk_introduction *introduction; /* NULL: the worker tells it, see below */
     bool once;          /* the worker's other ranks end with it: it is not started again here */
     const char *folder; /* for files of the scheduler's host, see relay_files.h */
+    /* Without a word from the scheduler, and besides what a file takes that it has announced;
+       0: 20,000, in which a server gives up a scheduler and starts another. */
+    double silence_ms;
     const dk_log *log;
 } dk_relay_options;
 
