@@ -58,6 +58,12 @@ class Requests(unittest.TestCase):
                     wait_for(lambda: len(server.json("/server_info")["workers"][0]["tasks"]) == 3, 10, every=0.002)
                     joined = [server.wait_job(job) for job in jobs]
                     self.assertEqual([frames_of(job) for job in joined], alone)
+                    ranks = ranks_of(server)
+                    jobs = [server.json("/v1/videos", {**body, "seed": seed}) for seed in range(3)]
+                    wait_for(lambda: server.json(f"/v1/videos/{jobs[0]['id']}")["progress"] >= 5, every=0.002)
+                    self.assertEqual(server.json(f"/v1/videos/{jobs[0]['id']}/cancel", b"")["status"], "cancelled")
+                    self.assertEqual([frames_of(server.wait_job(job)) for job in jobs[1:]], alone[1:])
+                    self.assertEqual(ranks_of(server), ranks, "no rank was lost by a cancel")
 
     def test_previews_and_cancel(self):
         with Server(*rank_flags("ring 2"), "--checkpoint-every-s", 0) as server:
