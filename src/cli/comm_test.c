@@ -158,6 +158,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     dk_launch launch;
     DK_TRY(dk_arguments_apply(arguments, &table, &flags, err));
     DK_TRY(dk_comm_injection_parse(&injection, flags.inject, err));
+    DK_TRY(dk_launch_check(err));
     dk_launch_read(&launch);
     if (launch.is_rank) {
         return be_rank(&flags, &launch, dk_environment(DK_COMM_TEST_PARENT), err);

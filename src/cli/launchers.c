@@ -13,12 +13,6 @@
 static dk_status take_place(const dk_launch *l, dk_rank_team *team, dk_engine_options *options,
                             dk_core_share *cores, dk_error *err)
 {
-    if (l->rank >= l->ranks) {
-        return dk_fail(err, DK_INVALID,
-                       "this is started as rank %d of %d, expected 0 to %d: see RANK and "
-                       "WORLD_SIZE, or the launcher's own variables",
-                       l->rank, l->ranks, l->ranks - 1);
-    }
     if (options->num_gpus > 1 && options->num_gpus != l->ranks) {
         return dk_fail(err, DK_INVALID, "num_gpus is %d, but %d ranks were started",
                        options->num_gpus, l->ranks);
@@ -59,6 +53,7 @@ dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,
                             dk_core_share *cores, bool *launched, dk_error *err)
 {
     dk_launch launch;
+    DK_TRY(dk_launch_check(err));
     dk_launch_read(&launch);
     *launched = launch.is_rank && launch.ranks > 1;
     return *launched ? take_place(&launch, team, options, cores, err) : DK_OK;

@@ -295,6 +295,24 @@ static dk_status meet_apart(dk_replicas *r, dk_engine_setup *setup, dk_error *er
     return DK_OK;
 }
 
+/* MASTER_PORT and those behind it: replicas are introduced at the first ones, the scheduler has
+   the next, and replicas of several ranks meet at the rest. */
+static dk_status check_ports(const dk_replicas *r, dk_error *err)
+{
+    enum { MOST = 65535 };
+    char host[ADDRESS_BYTES];
+    const char *address = r->launch.address;
+    bool uses = address[0] != '\0' && !is_local(address) && !r->by_mpi;
+    int dp = r->layout.dp, more = dk_layout_replica_ranks(&r->layout) > 1 ? 2 * dp - 1 : dp;
+    int port = uses ? take_apart(host, address) : 1;
+    return port >= 1 && port + more <= MOST
+               ? DK_OK
+               : dk_fail(err, DK_INVALID,
+                         "MASTER_PORT is %d, and %d replicas use the %d ports behind it too: "
+                         "accepted are 1 to %d",
+                         port, dp, more, MOST - more);
+}
+
 dk_status dk_replicas_meet(dk_replicas *out, const dk_layout *layout, dk_engine_setup *setup,
                            dk_error *err)
 {
@@ -302,10 +320,7 @@ dk_status dk_replicas_meet(dk_replicas *out, const dk_layout *layout, dk_engine_
         .layout = *layout, .by_mpi = dk_replicas_by_mpi(&setup->options), .setup = setup};
     dk_launch_read(&out->launch);
     choose_workers_address(out);
-    if (out->launch.rank >= out->launch.ranks) {
-        return dk_fail(err, DK_INVALID, "this is started as rank %d of %d, expected 0 to %d",
-                       out->launch.rank, out->launch.ranks, out->launch.ranks - 1);
-    }
+    DK_TRY(check_ports(out, err));
     if (out->launch.rank == 0) {
         DK_TRY(make_introduction(out, err));
     }

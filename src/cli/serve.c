@@ -12,6 +12,7 @@
 #include "cli/models.h"
 #include "cli/processes.h"
 #include "cli/replicas.h"
+#include "comm/launch.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
@@ -58,6 +59,7 @@ static void on_ready(void *context, const char *model, const char *device)
 /* Under mpirun, srun and their like rank 0 serves, and the others compute for it. */
 static dk_status take_launcher(run_state *r, dk_error *err)
 {
+    DK_TRY(dk_launch_check(err));
     if (!dk_launcher_rank(&r->rank, &r->ranks)) {
         return DK_OK;
     }

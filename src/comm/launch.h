@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include "base/error.h"
+
 typedef struct dk_launch {
     bool is_rank; /* somebody has started this process as one of several, or of one */
     bool by_mpi;  /* and MPI works in it: mpirun, srun --mpi */
@@ -15,5 +17,9 @@ typedef struct dk_launch {
 
 /* What is not told is empty; numbers that are none count as not told. */
 void dk_launch_read(dk_launch *out);
+
+/* Whoever starts ranks meant several of them: DK_INVALID when a number is none, when only one
+   of RANK and WORLD_SIZE is there, or when they do not fit each other. */
+DK_MUST_USE dk_status dk_launch_check(dk_error *err);
 
 #endif

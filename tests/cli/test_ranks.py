@@ -4,6 +4,7 @@ them end."""
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -55,6 +56,45 @@ class Ranks(CommandTest):
         place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
         for env in ({}, place):
             self.fails(2, ["dp_size is 2", "darkroom serve"], "generate", "--prompt", "x", "--num-gpus", 2, "--dp-size", 2, env=env)
+
+    def test_a_launch_that_makes_no_sense(self):
+        """It is not taken for none: the others wait for this rank."""
+        for place, words in (({"RANK": "abc", "WORLD_SIZE": "2"}, "RANK is 'abc'"),
+                             ({"RANK": "0", "WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2'"),
+                             ({"RANK": "0", "WORLD_SIZE": "0"}, "0 ranks were started, accepted are 1 to 64"),
+                             ({"RANK": "0", "WORLD_SIZE": "65"}, "65 ranks were started, accepted are 1 to 64"),
+                             ({"RANK": "", "WORLD_SIZE": "2"}, "WORLD_SIZE, but not RANK"),
+                             ({"RANK": "1"}, "RANK, but not WORLD_SIZE"),
+                             ({"RANK": "2", "WORLD_SIZE": "2"}, "rank 2 of 2, expected 0 to 1"),
+                             ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "7", "LOCAL_WORLD_SIZE": "2"}, "LOCAL_RANK is 7")):
+            env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", **place}
+            for command in (["generate", "--prompt", "x"], ["serve", "--port", 0], ["comm-test", "--backend", "shm"]):
+                self.fails(2, [words], *command, env=env)
+
+    def test_ranks_that_were_started_otherwise(self):
+        """They say so when they meet, before a call of theirs can mean another one to the others."""
+        for number, (mine, others, words) in enumerate((
+                (["--dtype", "f32"], ["--dtype", "bf16"], "dtype is 'bf16' on rank 1, 'f32' on rank 0"),
+                (["--tp-size", 2], ["--sp-degree", 2], "ulysses 2, tp 1' on rank 1"),
+                (["--use-fsdp-inference"], [], "share weights out is '0' on rank 1, '2' on rank 0"),
+                (["--model-path", SMALL], [], "model_path is 'tiny-wan' on rank 1"))):
+            place = {"WORLD_SIZE": "2", "MASTER_ADDR": f"unix:@darkroom-test-{os.getpid()}-{number}"}
+            command = ["generate", "--prompt", "x", "--output-path", self.path("out"), "--num-inference-steps", 1]
+            with subprocess.Popen([PROGRAM, *map(str, command + others)], env={**os.environ, **place, "RANK": "1"},
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as other:
+                self.fails(2, [words], *command, *mine, env={**place, "RANK": "0"})
+                self.assertIn(words, other.communicate(timeout=30)[1])
+                self.assertEqual(other.returncode, 2)
+
+    def test_ports_that_replicas_cannot_have(self):
+        place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        self.fails(2, ["MASTER_PORT is 65535", "accepted are 1 to 65533"], "serve", "--port", 0, "--dp-size", 2,
+                   env={**place, "MASTER_PORT": "65535"})
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            port = busy.getsockname()[1]
+            done = self.fails(2, ["ended 5 times"], "serve", "--port", 0, "--dp-size", 2, "--store-path", self.path("store"),
+                              env={**place, "MASTER_PORT": str(port - 2)})
+            self.assertIn(f"127.0.0.1:{port}: Address already in use", done.stderr)
 
     def test_a_bench_of_two_ranks(self):
         report = json.loads(self.passes("bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2,

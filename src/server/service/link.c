@@ -13,7 +13,14 @@
 #include "base/string.h"
 #include "server/service/state.h"
 
-enum { TICK_MS = 200, SILENCE_MS = 15000, PAUSE_MS = 500, GRACE_MS = 2000, MAX_WORDS = 128 };
+enum {
+    TICK_MS = 200,
+    SILENCE_MS = 15000,
+    PAUSE_MS = 500,
+    GRACE_MS = 2000,
+    MAX_WORDS = 128,
+    MOST_STILLBORN = 5
+};
 
 void dk_service_post(dk_service *service, dk_message *message)
 {
@@ -140,6 +147,21 @@ static bool is_gone(dk_service *service, const char **why)
     return dk_now_ms() - service->heard_ms > SILENCE_MS;
 }
 
+/* One that never came up will not: what is wrong are its arguments, or an address. */
+static void note_end(dk_service *service, const char *why)
+{
+    bool is_born = service->ever_greeted || service->options.scheduler_argv == NULL;
+    if (is_born || service->link == NULL || strcmp(why, "ended") != 0 ||
+        ++service->stillborn < MOST_STILLBORN) {
+        return;
+    }
+    pthread_mutex_lock(&service->lock);
+    (void)dk_fail(&service->fatal, DK_INVALID,
+                  "the scheduler ended %d times as soon as it was started: it said why above",
+                  service->stillborn);
+    pthread_mutex_unlock(&service->lock);
+}
+
 static void watch_scheduler(dk_service *service)
 {
     const char *why;
@@ -151,6 +173,7 @@ static void watch_scheduler(dk_service *service)
         if (service->link != NULL) {
             dk_log_warn(service->options.log, "the scheduler %s and is started again", why);
         }
+        note_end(service, why);
         end_scheduler(service);
         if (dk_now_ms() - service->started_ms < PAUSE_MS) {
             return; /* the next tick tries again */

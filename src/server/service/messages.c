@@ -325,7 +325,7 @@ static void take_report(dk_service *service, const dk_message *message)
     pthread_cond_broadcast(&service->changed);
     pthread_mutex_unlock(&service->lock);
     if (!service->greeted) {
-        service->greeted = true;
+        service->greeted = service->ever_greeted = true;
         dk_service_submit_unfinished(service);
     }
     note_positions(service, message);

@@ -55,6 +55,8 @@ struct dk_service {
     double heard_ms;   /* last message of the scheduler */
     double started_ms; /* of the scheduler */
     bool greeted;      /* its first report came: jobs were submitted */
+    bool ever_greeted; /* or that of one before it */
+    int stillborn;     /* schedulers that ended before, while none had ever reported */
     int instance;      /* of the scheduler */
 
     pthread_mutex_t lock; /* of everything below */
