@@ -40,6 +40,11 @@ const char *dk_engine_quantization(const dk_engine *engine);
 char *dk_engine_explain(const dk_engine *engine);
 void dk_text_free(char *text);
 
+/* Equal for engines that may take each other's requests: a sum of the model's files, dtype and
+   quantization. Borrowed. */
+const char *dk_engine_identity(const dk_engine *engine);
+const char *dk_engine_dtype(const dk_engine *engine);
+
 const char *dk_engine_device(const dk_engine *engine);
 const char *dk_engine_pipeline(const dk_engine *engine);
 

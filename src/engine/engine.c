@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/string.h"
+#include "engine/alike.h"
 #include "engine/engine_state.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
@@ -221,6 +222,22 @@ static dk_status open_embeddings(dk_engine *engine, const dk_engine_options *opt
                                 engine->embeddings, &engine->log, err);
 }
 
+/* Of the replica's ranks: folders of the same name may have been filled differently. */
+static dk_status compare_models(dk_engine *engine, dk_error *err)
+{
+    dk_fact sum, name;
+    dk_comm *comm = engine->ranks->control;
+    dk_error reason;
+    dk_fact_set(&sum, "a checksum of the model's files", "%s", engine->identity);
+    dk_fact_set(&name, "model_path", "%s", dk_path_name(engine->model));
+    dk_status status = dk_facts_compare(&sum, 1, comm, &reason);
+    if (status != DK_INVALID) {
+        return status == DK_OK ? DK_OK : dk_fail(err, status, "%s", reason.message);
+    }
+    DK_TRY(dk_facts_compare(&name, 1, comm, err));
+    return dk_fail(err, status, "%s", reason.message);
+}
+
 static dk_status open_parts(dk_engine *engine, const dk_engine_options *options, dk_error *err)
 {
     DK_TRY(open_trace(engine, options, err));
@@ -230,6 +247,7 @@ static dk_status open_parts(dk_engine *engine, const dk_engine_options *options,
     DK_TRY(open_device(engine, options, err));
     DK_TRY(resolve_model(engine, options, err));
     DK_TRY(open_pipeline(engine, err));
+    DK_TRY(dk_model_identity(engine->identity, engine, err));
     return open_embeddings(engine, options, err);
 }
 
@@ -264,6 +282,9 @@ dk_status dk_engine_open(dk_engine **out, const dk_engine_options *options, dk_e
     dk_status status = dk_ranks_open(&engine->ranks, options, &engine->log, err);
     if (status == DK_OK) {
         status = dk_ranks_agree(engine->ranks, open_parts(engine, options, err), err);
+    }
+    if (status == DK_OK && dk_ranks_are_several(engine->ranks)) {
+        status = compare_models(engine, err);
     }
     if (status == DK_OK && dk_ranks_lead(engine->ranks)) {
         status = dk_engine_warm_up(engine, options, err);
@@ -312,6 +333,16 @@ bool dk_engine_leads(const dk_engine *engine)
 dk_status dk_engine_announce(dk_engine *engine, const char *mine, char **told, dk_error *err)
 {
     return dk_ranks_announce(engine->ranks, mine, told, err);
+}
+
+const char *dk_engine_identity(const dk_engine *engine)
+{
+    return engine->identity;
+}
+
+const char *dk_engine_dtype(const dk_engine *engine)
+{
+    return engine->dtype;
 }
 
 const char *dk_engine_device(const dk_engine *engine)

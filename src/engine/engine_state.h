@@ -45,6 +45,7 @@ struct dk_engine {
     char *model;  /* as the caller named it */
     char *folder; /* where it lies */
     char *dtype;
+    char identity[DK_SHA256_HEX_BYTES]; /* of the model, see dk_model_identity */
     dk_quantization quantization;
     double max_error;               /* of quantised layers */
     dk_rates rates;                 /* of the stages that ran */
@@ -67,6 +68,11 @@ void dk_engine_warm_up_for(dk_engine *engine, const dk_generation *generation);
 
 /* Generations that join, or one; the other ranks are told. Each has its status. */
 void dk_engine_run(dk_engine *engine, dk_generation *generations, int count);
+
+/* SHA-256 of what all ranks and replicas of a server have in common: the model's files, by
+   name, size and a piece of their content, dtype and quantization. */
+DK_MUST_USE dk_status dk_model_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,
+                                        dk_error *err);
 
 /* SHA-256 of all that decides the bits of text embeddings, files told as below. */
 DK_MUST_USE dk_status dk_text_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,

@@ -1,6 +1,10 @@
-/* What a checkpoint belongs to. */
+/* What a checkpoint belongs to, and what ranks and replicas have in common. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "engine/engine_state.h"
@@ -66,6 +70,48 @@ static dk_status digest(char hex[DK_SHA256_HEX_BYTES], json_t *facts, dk_error *
     }
     free(text);
     return status;
+}
+
+/* A file by its name, its size, and what is a third into it: as far as it has to be read to
+   tell trained weights from others, wherever they lie. */
+static dk_status file_of(json_t **out, const char *path, dk_error *err)
+{
+    char piece[256] = {0}, hex[2 * sizeof piece + 1];
+    dk_file_stamp stamp = dk_file_stamp_of(path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? pread(fd, piece, sizeof piece, (off_t)(stamp.bytes / 3)) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (got < 0) {
+        return dk_fail(err, DK_IO, "%s: %s", path, strerror(errno));
+    }
+    for (size_t i = 0; i < sizeof piece; i++) {
+        snprintf(hex + 2 * i, 3, "%02x", (unsigned char)piece[i]);
+    }
+    *out = json_pack("[s, I, s]", dk_path_name(path), (json_int_t)stamp.bytes, hex);
+    return DK_OK;
+}
+
+dk_status dk_model_identity(char hex[DK_SHA256_HEX_BYTES], const dk_engine *engine,
+                            dk_error *err)
+{
+    json_t *files = json_array(), *file;
+    char *const *paths = engine->pipeline->weight_files;
+    for (size_t i = 0; paths != NULL && paths[i] != NULL; i++) {
+        dk_status status = file_of(&file, paths[i], err);
+        if (status != DK_OK) {
+            json_decref(files);
+            return status;
+        }
+        json_array_append_new(files, file);
+    }
+    const char *quantization = dk_quantization_name(engine->quantization);
+    return digest(hex,
+                  json_pack("{s:s, s:s, s:s, s:o}", "pipeline", engine->pipeline->class_name,
+                            "dtype", engine->dtype, "quantization", quantization, "files",
+                            files),
+                  err);
 }
 
 /* The text encoder's files are not told from the others: one more prompt is encoded when

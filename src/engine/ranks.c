@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/string.h"
+#include "engine/alike.h"
 
 enum { MOST_TEXT_BYTES = 1 << 26 };
 
@@ -32,15 +33,45 @@ static dk_status open_beside(dk_comm **out, const char *name, const dk_comm_opti
 /* oneCCL's threads spin while they wait, and its calls cost more than a word is worth: small
    messages and orders go through shared memory. Weights on their way would hold up what a block
    exchanges, and lie on the host: shared memory has a thread for them alone. */
-static dk_status open_others(dk_ranks *ranks, const dk_comm_options *options, int shards,
-                             dk_error *err)
+static dk_status open_quiet(dk_ranks *ranks, const dk_comm_options *options, dk_error *err)
 {
-    const char *backend = dk_comm_backend(ranks->world);
-    bool shares = strcmp(backend, "shm") == 0 || dk_comm_lane(ranks->world) != NULL;
-    if (strcmp(backend, "xccl") == 0) {
-        DK_TRY(open_beside(&ranks->quiet, "quiet", options, err));
-    }
-    return shards > 0 && shares ? open_beside(&ranks->weights, "weights", options, err) : DK_OK;
+    return strcmp(dk_comm_backend(ranks->world), "xccl") == 0
+               ? open_beside(&ranks->quiet, "quiet", options, err)
+               : DK_OK;
+}
+
+static dk_status open_weights(dk_ranks *ranks, const dk_comm_options *options, dk_error *err)
+{
+    bool shares =
+        strcmp(dk_comm_backend(ranks->world), "shm") == 0 || dk_comm_lane(ranks->world) != NULL;
+    return shares ? open_beside(&ranks->weights, "weights", options, err) : DK_OK;
+}
+
+/* For small messages of all ranks. */
+static dk_comm *all_of(const dk_ranks *ranks)
+{
+    return ranks->quiet != NULL ? ranks->quiet : ranks->world;
+}
+
+static const char *or_else(const char *text, const char *otherwise)
+{
+    return text != NULL ? text : otherwise;
+}
+
+/* Before anything is called that depends on them. */
+static dk_status compare_options(const dk_ranks *ranks, const dk_layout *l, int shards,
+                                 const dk_engine_options *options, dk_error *err)
+{
+    dk_fact facts[5];
+    int count = 0;
+    dk_fact_set(&facts[count++], "the layout", "dp %d, cfg %d, ring %d, ulysses %d, tp %d",
+                l->dp, l->cfg, l->ring, l->ulysses, l->tp);
+    dk_fact_set(&facts[count++], "the number of ranks that share weights out", "%d", shards);
+    dk_fact_set(&facts[count++], "dtype", "%s", or_else(options->dtype, "bf16"));
+    dk_fact_set(&facts[count++], "quantization", "%s", or_else(options->quantization, "none"));
+    dk_fact_set(&facts[count++], "attention_backend", "%s",
+                or_else(options->attention_backend, "auto"));
+    return dk_facts_compare(facts, count, all_of(ranks), err);
 }
 
 /* What this program starts on one host comes to the meeting within the time of a call; who is
@@ -80,7 +111,7 @@ static dk_status form(dk_ranks *ranks, const dk_layout *layout, int shards, dk_e
     if (shards > 0) {
         DK_TRY(dk_groups_shard(&ranks->groups, ranks->weights, shards, err));
     }
-    dk_comm *all = ranks->quiet != NULL ? ranks->quiet : ranks->world;
+    dk_comm *all = all_of(ranks);
     int rank = dk_comm_rank(all), dp = ranks->groups.place.dp;
     DK_TRY(dk_comm_split(&ranks->control, all, dp, rank, "control", err));
     DK_TRY(dk_comm_split(&ranks->orders, all, dp, rank, "orders", err));
@@ -157,7 +188,13 @@ dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const 
     dk_ranks *ranks = dk_alloc(sizeof *ranks);
     dk_status status = dk_comm_open(&ranks->world, &comm, err);
     if (status == DK_OK) {
-        status = open_others(ranks, &comm, shards, err);
+        status = open_quiet(ranks, &comm, err);
+    }
+    if (status == DK_OK) {
+        status = compare_options(ranks, &layout, shards, options, err);
+    }
+    if (status == DK_OK && shards > 0) {
+        status = open_weights(ranks, &comm, err);
     }
     if (status == DK_OK) {
         status = form(ranks, &layout, shards, err);

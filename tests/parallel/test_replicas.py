@@ -45,9 +45,9 @@ class Launched(Server):
         self.place = address or {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(8))}
         super().__init__(*flags, ready=False)
 
-    def words(self, rank):
+    def words(self, rank, flags=None):
         return [PROGRAM, "serve", "--store-path", os.path.join(self.store, "store" if rank == 0 else f"store-{rank}"), "--port", "0",
-                *map(str, self.flags)]
+                *map(str, self.flags if flags is None else flags)]
 
     def place_of(self, rank):
         return dict(os.environ, **ROOT_MAY, **self.place, XDG_RUNTIME_DIR=self.folder.name, WORLD_SIZE=str(self.ranks), RANK=str(rank))
@@ -172,6 +172,29 @@ class Replicas(unittest.TestCase):
         place = {"MASTER_ADDR": f"unix:@darkroom-test-{os.getpid()}"}
         with Launched(4, *MODEL, "--dp-size", 2, "--sp-degree", 2, address=place) as server:
             self.check(server, *TWO_RANKS)
+
+
+class Strangers(unittest.TestCase):
+    """Who does not belong to the server is sent away with the reason, and costs nobody anything."""
+
+    def sent_away(self, server, *flags):
+        done = subprocess.run(server.words(1, flags), env=server.place_of(1), capture_output=True, text=True, timeout=SECONDS, check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        return done.stderr
+
+    def test_strangers(self):
+        with Launched(2, *MODEL, "--dp-size", 2) as server:
+            pids = [worker["pid"] for worker in server.wait_up()]
+            self.assertIn("replica 1 is there twice", self.sent_away(server, *server.flags))
+            self.assertEqual([worker["pid"] for worker in server.workers()], pids)
+            server.others[1].terminate()
+            server.others[1].wait(SECONDS)
+            self.assertRegex(self.sent_away(server, "--dp-size", 2, "--dtype", "f32"), "replica 1 has model_path 'tiny-wan' and dtype f32, replica 0 has")
+            self.assertIn("dtype bf16, replica 0", self.sent_away(server, "--dp-size", 2, "--model-path", SMALL, "--dtype", "bf16"))
+            server.start_rank(1)
+            server.wait_up()
+            self.assertEqual([frames_of(job) for job in server.make(range(2))], Replicas().of_one_replica()[:2])
+            self.assertEqual(server.end(), [0, 0])
 
 
 class Losses(unittest.TestCase):

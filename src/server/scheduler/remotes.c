@@ -16,7 +16,11 @@
 #include "server/scheduler/state.h"
 #include "server/wire/introduction.h"
 
-enum { SILENCE_MS = 10000 };
+enum {
+    SILENCE_MS = 10000,
+    STALE_MS = 2000, /* four times what a relay says in its silence */
+    RIVAL_MS = 5000,
+};
 
 /* "host:port", whose port may be "*", in its parts; host in brackets loses them. */
 static dk_status take_apart(char host[NI_MAXHOST], char port[NI_MAXSERV], const char *address,
@@ -141,12 +145,55 @@ static dk_slot *slot_of(dk_scheduler *s, const dk_link_peer *peer)
     return NULL;
 }
 
+static void tell_end(dk_scheduler *s, const dk_link_peer *peer, const char *why)
+{
+    dk_message message;
+    dk_message_pack(&message, "end", "{s:s}", "why", why);
+    dk_scheduler_send_to(s, s->relays, peer, &message);
+}
+
 static void lose_relay(dk_scheduler *s, dk_slot *slot, const char *why)
 {
     slot->relay.peer.size = 0;
     if (slot->state != DK_SLOT_DOWN && !s->ends) {
         dk_scheduler_lose_worker(s, slot, why);
     }
+}
+
+void dk_scheduler_send_away(dk_scheduler *s, dk_slot *slot, const char *why)
+{
+    dk_log_warn(s->setup->log, "%s", why);
+    tell_end(s, &slot->relay.peer, why);
+    json_decref(slot->ready);
+    slot->ready = NULL;
+    lose_relay(s, slot, "was sent away");
+}
+
+/* Whether a second relay comes for a replica whose own one was heard of a moment ago: the first
+   one may have just ended, so that the second waits; if it has not, the second was started for
+   the wrong replica. */
+static bool is_taken(dk_scheduler *s, dk_slot *slot, const dk_link_peer *peer,
+                     const dk_message *message)
+{
+    double now = dk_now_ms();
+    char why[256];
+    if (slot->relay.peer.size == 0 || slot_of(s, peer) == slot ||
+        now - slot->relay.heard_ms > STALE_MS) {
+        return false;
+    }
+    if (now - slot->relay.rival_ms > STALE_MS) {
+        slot->relay.rival_since_ms = now;
+    }
+    slot->relay.rival_ms = now;
+    if (now - slot->relay.rival_since_ms > RIVAL_MS) {
+        snprintf(
+            why, sizeof why,
+            "replica %d is there twice, from %s and from %s: each is started once, see RANK",
+            slot->index, slot->relay.host, dk_message_text(message, "host"));
+        dk_log_warn(s->setup->log, "%s", why);
+        tell_end(s, peer, why);
+    }
+    return true;
 }
 
 /* A relay is there, and says so again and again: also one that came back by another connection,
@@ -158,6 +205,9 @@ static void note_here(dk_scheduler *s, const dk_link_peer *peer, const dk_messag
     if (slot == NULL) {
         dk_log_warn(s->setup->log, "replica %d came, expected are 1 to %d", replica,
                     s->slot_count - 1);
+        return;
+    }
+    if (is_taken(s, slot, peer, message)) {
         return;
     }
     if (slot_of(s, peer) != slot) {

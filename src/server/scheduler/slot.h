@@ -28,6 +28,8 @@ typedef struct dk_slot_relay {
     char host[64];     /* its name */
     double heard_ms, patience_ms;
     bool blind; /* it does not see the files of this host: they are sent */
+    double rival_since_ms,
+        rival_ms; /* when another one came first, and last, for its replica */
 } dk_slot_relay;
 
 typedef struct dk_slot {

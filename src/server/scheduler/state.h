@@ -62,6 +62,8 @@ void dk_scheduler_prepare(dk_scheduler *s);
 DK_MUST_USE dk_status dk_scheduler_open_remotes(dk_scheduler *s, dk_error *err);
 void dk_scheduler_read_remotes(dk_scheduler *s);
 void dk_scheduler_look_at_remotes(dk_scheduler *s);
+/* The slot's relay ends, and says why; its replica can come again. */
+void dk_scheduler_send_away(dk_scheduler *s, dk_slot *slot, const char *why);
 void dk_scheduler_end_remotes(dk_scheduler *s, double until_ms);
 
 /* report.c */

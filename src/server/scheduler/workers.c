@@ -107,6 +107,33 @@ static void become_idle(dk_scheduler *s, dk_slot *slot)
     s->changed = true;
 }
 
+static const char *ready_text(const dk_slot *slot, const char *key)
+{
+    const char *text = json_string_value(json_object_get(slot->ready, key));
+    return text != NULL ? text : "";
+}
+
+/* A replica elsewhere that makes other pictures than the server's own is sent away. */
+static void look_at_models(dk_scheduler *s)
+{
+    const dk_slot *own = &s->slots[0];
+    for (int i = 1; i < s->slot_count; i++) {
+        dk_slot *slot = &s->slots[i];
+        char why[512];
+        if (own->ready == NULL || slot->ready == NULL || slot->relay.link == NULL ||
+            strcmp(ready_text(own, "identity"), ready_text(slot, "identity")) == 0) {
+            continue;
+        }
+        snprintf(
+            why, sizeof why,
+            "replica %d has model_path '%s' and dtype %s, replica 0 has '%s' and %s: replicas "
+            "take the same model files, dtype and quantization",
+            i, ready_text(slot, "model"), ready_text(slot, "dtype"), ready_text(own, "model"),
+            ready_text(own, "dtype"));
+        dk_scheduler_send_away(s, slot, why);
+    }
+}
+
 static void become_ready(dk_scheduler *s, dk_slot *slot, const dk_message *message)
 {
     json_decref(slot->ready);
@@ -116,6 +143,7 @@ static void become_ready(dk_scheduler *s, dk_slot *slot, const dk_message *messa
     become_idle(s, slot);
     dk_log_info(s->setup->log, "worker %d (pid %d) is ready: %s", slot->index,
                 dk_slot_pid(slot), dk_message_text(message, "device"));
+    look_at_models(s);
 }
 
 static void note_fatal(dk_scheduler *s, dk_status status, const char *text)

@@ -170,7 +170,8 @@ static void take_down(relay *r, dk_message *message)
                                 r->options->replica));
         }
     } else if (strcmp(type, "end") == 0) {
-        end_with(r, DK_OK);
+        const char *why = dk_message_text(message, "why");
+        end_with(r, why[0] == '\0' ? DK_OK : dk_fail(&r->error, DK_INVALID, "%s", why));
     } else if (strcmp(type, "here") != 0) {
         pass_down(r, message);
     }

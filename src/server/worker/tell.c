@@ -25,10 +25,12 @@ void dk_tell_ready(dk_pipe *pipe, const dk_engine *engine, const char *model)
     dk_message message;
     dk_request defaults;
     dk_request_init(&defaults, engine);
-    dk_message_pack(&message, "ready", "{s:s, s:s, s:s, s:o, s:s*, s:b}", "model", model,
-                    "device", dk_engine_device(engine), "pipeline", dk_engine_pipeline(engine),
-                    "defaults", dk_request_to_json(&defaults), "quantization",
-                    dk_engine_quantization(engine), "prepares", dk_engine_prepares(engine));
+    dk_message_pack(&message, "ready", "{s:s, s:s, s:s, s:s, s:s, s:o, s:s*, s:b}", "model",
+                    model, "identity", dk_engine_identity(engine), "dtype",
+                    dk_engine_dtype(engine), "device", dk_engine_device(engine), "pipeline",
+                    dk_engine_pipeline(engine), "defaults", dk_request_to_json(&defaults),
+                    "quantization", dk_engine_quantization(engine), "prepares",
+                    dk_engine_prepares(engine));
     tell(pipe, &message);
 }
 
