@@ -23,7 +23,7 @@ static void keep_failure(dk_nn *nn, const dk_error *error)
     }
 }
 
-void dk_nn_cut_off(dk_nn *nn, const dk_error *error)
+static void cut_off(dk_nn *nn, const dk_error *error)
 {
     if (!nn->cut_off) {
         nn->cut_off = true;
@@ -34,7 +34,7 @@ void dk_nn_cut_off(dk_nn *nn, const dk_error *error)
 void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error)
 {
     if (status != DK_OK) {
-        dk_nn_cut_off(nn, error);
+        cut_off(nn, error);
         keep_failure(nn, error);
     }
 }
@@ -361,7 +361,7 @@ void dk_nn_abandon(dk_nn *nn, const char *why)
 {
     dk_error error;
     (void)dk_fail(&error, DK_DEVICE, "%s", why);
-    dk_nn_cut_off(nn, &error);
+    cut_off(nn, &error);
     dk_comm_abandon(nn->parallel->groups->world, why);
     if (nn->parallel->groups->fsdp != NULL) {
         dk_comm_abandon(nn->parallel->groups->fsdp, why);

@@ -82,11 +82,9 @@ void dk_nn_share_branch(dk_nn *nn, const dk_tensor *x, int branch);
 /* For calls that are made elsewhere: whether this rank makes any now, and what came of one. */
 bool dk_nn_calls(const dk_nn *nn);
 void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error);
-/* No call is made any more, and whatever ranks agree on from now on fails with this error, or
-   the one that came before it. */
-void dk_nn_cut_off(dk_nn *nn, const dk_error *error);
 
-/* This rank leaves the others, whose calls fail with `why`. */
+/* This rank leaves the others, whose calls fail with `why`. It makes none any more, and
+   whatever ranks agree on from now on fails with that, or the error that came before it. */
 void dk_nn_abandon(dk_nn *nn, const char *why);
 
 #define DK_NN_ANOTHER_RANK "another rank of the replica failed: its own log says how"
