@@ -348,6 +348,48 @@ static dk_component component_of(const char *part)
     return strcmp(part, "dit") == 0 ? DK_COMPONENT_TRANSFORMER : DK_COMPONENT_VAE;
 }
 
+static dk_status check_dit(const json_t *json, const dk_layout *layout, const char *where,
+                           dk_error *err)
+{
+    dk_wan_dit_config config;
+    DK_TRY(dk_wan_dit_config_parse(&config, json, where, err));
+    return dk_wan_dit_check_layout(&config, layout, where, err);
+}
+
+static dk_status check_text(const json_t *json, const dk_layout *layout, const char *where,
+                            dk_error *err)
+{
+    dk_t5_config config;
+    int ranks = dk_layout_replica_ranks(layout);
+    DK_TRY(dk_t5_config_parse(&config, json, where, err));
+    return config.num_heads >= ranks
+               ? DK_OK
+               : dk_fail(err, DK_INVALID,
+                         "%s: %d ranks, but the text encoder has %lld heads to share out, "
+                         "accepted are 1 to %lld",
+                         where, ranks, (long long)config.num_heads,
+                         (long long)config.num_heads);
+}
+
+/* Whether every rank gets a head. */
+static dk_status check_layout(const void *context, const dk_layout *layout, dk_error *err)
+{
+    const model_bench *b = context;
+    json_t *json = NULL;
+    char *where = NULL;
+    bool dit = strcmp(b->flags->part, "dit") == 0;
+    if (dk_layout_replica_ranks(layout) == 1 || (!dit && strcmp(b->flags->part, "text") != 0)) {
+        return DK_OK;
+    }
+    dk_status status = load_config(&json, &where, b, dit ? "transformer" : "text_encoder", err);
+    if (status == DK_OK) {
+        status = (dit ? check_dit : check_text)(json, layout, where, err);
+    }
+    json_decref(json);
+    dk_free(where);
+    return status;
+}
+
 /* All ranks make the same number of passes. */
 static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err)
 {
@@ -357,7 +399,7 @@ static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err
     DK_TRY(dk_arguments_apply(flags->arguments, &dk_rank_parameters, &options, err));
     options.trace_path = flags->trace_path;
     options.device = flags->device;
-    DK_TRY(dk_bench_ranks_open(&b->ranks, &options, err));
+    DK_TRY(dk_bench_ranks_open(&b->ranks, &options, check_layout, b, err));
     flags->device = options.device; /* each rank has its own */
     flags->trace = b->ranks.trace;
     flags->repeats = b->ranks.ranks != NULL && flags->repeats == 0 ? REPEATS : flags->repeats;

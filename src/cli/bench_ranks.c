@@ -57,7 +57,8 @@ static dk_status start_others(dk_rank_team *team, int ranks, dk_error *err)
     return status;
 }
 
-dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options, dk_error *err)
+dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options,
+                              dk_bench_check *check, const void *context, dk_error *err)
 {
     dk_layout layout;
     dk_core_share cores = {0, 1};
@@ -71,6 +72,7 @@ dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options, d
     }
     DK_TRY(dk_launcher_place(&out->team, options, &cores, &launched, err));
     DK_TRY(dk_ranks_layout(&layout, options, err));
+    DK_TRY(check(context, &layout, err));
     if (!launched && dk_layout_replica_ranks(&layout) * layout.dp > 1) {
         DK_TRY(start_others(&out->team, options->num_gpus, err));
         DK_TRY(dk_launcher_place(&out->team, options, &cores, &launched, err));

@@ -11,9 +11,13 @@ typedef struct dk_bench_ranks {
     dk_ranks *ranks;   /* owned; NULL: one rank */
 } dk_bench_ranks;
 
+/* Whether what is measured can be shared out in a layout. */
+typedef dk_status dk_bench_check(const void *context, const dk_layout *layout, dk_error *err);
+
 /* Finds this process's place, or starts the same command once more for every other rank, and
-   meets them. Settles the process on its share of the cores. */
+   meets them. Settles the process on its share of the cores. check: before any rank starts. */
 DK_MUST_USE dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options,
+                                          dk_bench_check *check, const void *context,
                                           dk_error *err);
 void dk_bench_ranks_close(dk_bench_ranks *ranks);
 

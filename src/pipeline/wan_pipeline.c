@@ -127,28 +127,6 @@ static dk_status open_text_encoder(dk_pipeline *pipeline, const dk_model_folder 
     return status;
 }
 
-/* Every tensor-parallel rank gets a head, and of those every Ulysses rank. */
-static dk_status check_heads(const dk_wan_dit_config *config, const dk_groups *groups,
-                             const char *where, dk_error *err)
-{
-    int tp = groups != NULL ? groups->layout.tp : 1;
-    int ulysses = groups != NULL ? groups->layout.ulysses : 1;
-    long long heads = (long long)config->heads;
-    if (heads < tp) {
-        return dk_fail(err, DK_INVALID,
-                       "%s: tp_size is %d, but the transformer has %lld heads to share out, "
-                       "accepted are 1 to %lld",
-                       where, tp, heads, heads);
-    }
-    if (heads / tp < ulysses) {
-        return dk_fail(err, DK_INVALID,
-                       "%s: ulysses_degree is %d, but with tp_size %d a rank has %lld heads to "
-                       "share out, accepted are 1 to %lld; ring_degree has no such limit",
-                       where, ulysses, tp, heads / tp, heads / tp);
-    }
-    return DK_OK;
-}
-
 static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *folder,
                                   dk_device *device, const dk_groups *groups, dk_error *err)
 {
@@ -160,8 +138,8 @@ static dk_status open_transformer(dk_pipeline *pipeline, const dk_model_folder *
     if (status == DK_OK) {
         status = dk_wan_dit_config_parse(&config, c.config, c.where, err);
     }
-    if (status == DK_OK) {
-        status = check_heads(&config, groups, c.where, err);
+    if (status == DK_OK && groups != NULL) {
+        status = dk_wan_dit_check_layout(&config, &groups->layout, c.where, err);
     }
     if (status == DK_OK) {
         note_files(pipeline, c.weights);

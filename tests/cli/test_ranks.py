@@ -51,6 +51,13 @@ class Ranks(CommandTest):
         for bench in ("linear", "conv2d"):
             self.fails(2, [f"ring_degree is for bench model, not for bench {bench}"], "bench", bench, "--ring-degree", 2)
 
+    def test_benches_share_heads_as_generate_does(self):
+        """Before any rank starts: the small model's transformer and text encoder have three."""
+        for command in (["bench", "model", "--config", SMALL], ["generate", "--model-path", SMALL, "--prompt", "x", "--output-path", self.path("out")]):
+            self.fails(2, ["tp_size is 4", "3 heads to share out", "accepted are 1 to 3"], *command, "--num-gpus", 4, "--tp-size", 4)
+            self.fails(2, ["ulysses_degree is 4", "a rank has 3 heads"], *command, "--num-gpus", 4, "--ulysses-degree", 4)
+        self.fails(2, ["4 ranks", "3 heads", "accepted are 1 to 3"], "bench", "model", "--config", SMALL, "--part", "text", "--num-gpus", 4)
+
     def test_replicas_are_for_requests(self):
         """Also where a launcher started them: each would make the same."""
         place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}

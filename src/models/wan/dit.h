@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "comm/groups.h"
 #include "nn/context.h"
 #include "nn/layers.h"
 #include "nn/quantize.h"
@@ -20,6 +21,11 @@ typedef struct dk_wan_dit_config {
 
 DK_MUST_USE dk_status dk_wan_dit_config_parse(dk_wan_dit_config *out, const json_t *json,
                                               const char *where, dk_error *err);
+
+/* Whether every tensor-parallel rank gets a head, and of those every Ulysses rank. */
+DK_MUST_USE dk_status dk_wan_dit_check_layout(const dk_wan_dit_config *config,
+                                              const dk_layout *layout, const char *where,
+                                              dk_error *err);
 
 typedef struct dk_wan_dit dk_wan_dit;
 

@@ -67,6 +67,26 @@ dk_status dk_wan_dit_config_parse(dk_wan_dit_config *out, const json_t *json, co
     return DK_OK;
 }
 
+dk_status dk_wan_dit_check_layout(const dk_wan_dit_config *config, const dk_layout *layout,
+                                  const char *where, dk_error *err)
+{
+    int tp = layout->tp, ulysses = layout->ulysses;
+    long long heads = (long long)config->heads;
+    if (heads < tp) {
+        return dk_fail(err, DK_INVALID,
+                       "%s: tp_size is %d, but the transformer has %lld heads to share out, "
+                       "accepted are 1 to %lld",
+                       where, tp, heads, heads);
+    }
+    if (heads / tp < ulysses) {
+        return dk_fail(err, DK_INVALID,
+                       "%s: ulysses_degree is %d, but with tp_size %d a rank has %lld heads to "
+                       "share out, accepted are 1 to %lld; ring_degree has no such limit",
+                       where, ulysses, tp, heads / tp, heads / tp);
+    }
+    return DK_OK;
+}
+
 static void bind_split(dk_binder *b, dk_nn_linear *linear, int64_t out, int64_t in,
                        dk_nn_split split, int64_t unit, const char *prefix, const char *name)
 {
