@@ -90,8 +90,10 @@ static const dk_parameter search_parameters[] = {
     COUNT(tp_size, 0, 64, "any", "only layouts with this degree"),
     COUNT(ulysses_degree, 0, 64, "any", "only layouts with this degree"),
     COUNT(ring_degree, 0, 64, "any", "only layouts with this degree"),
-    SWITCH(use_fsdp_inference, "weights sharded over the replica in every layout; else where "
-                               "they do not fit otherwise"),
+    SWITCH(use_fsdp_inference,
+           "weights sharded over the replica in every layout, of those whose ranks "
+           "have the same ones (sp, cfg); else where they do not fit "
+           "otherwise"),
     SWITCH(dit_layerwise_offload, "the transformer's weights come from the host in every pass"),
     SWITCH(text_encoder_cpu_offload, "text encoders take no memory of the device"),
     SWITCH(no_overlap, "calls wait, but for a ring's bytes and weights: what a transport that "
@@ -293,10 +295,15 @@ static dk_status report(const plan_options *o, const dk_geometry *geometry,
     count = keep_asked(list, count, o);
     dk_status status = DK_OK;
     if (count == 0) {
-        status = dk_fail(err, DK_INVALID,
-                         "no layout of %d devices has --tp-size %d --ulysses-degree %d "
-                         "--ring-degree %d (0: any); leave one out to see the others",
-                         o->num_gpus, o->tp_size, o->ulysses_degree, o->ring_degree);
+        status =
+            dk_fail(err, DK_INVALID,
+                    "no layout of %d devices has --tp-size %d --ulysses-degree %d "
+                    "--ring-degree %d (0: any)%s; leave one out to see the others",
+                    o->num_gpus, o->tp_size, o->ulysses_degree, o->ring_degree,
+                    o->use_fsdp_inference
+                        ? " --use-fsdp-inference, which takes ranks with the same weights: "
+                          "an sp_degree from 2, or cfg"
+                        : "");
     } else {
         int steps = o->num_inference_steps > 0 ? o->num_inference_steps : geometry->shape.steps;
         const dk_layout_report plan = {geometry,   machine,     &options, list, count,

@@ -93,7 +93,8 @@ static int by_throughput(const void *a, const void *b)
     return order != 0 ? order : order_of_steps(x, y);
 }
 
-/* What a layout costs, and what it costs with sharded weights when it does not fit. */
+/* What a layout costs, and what it costs with sharded weights when it does not fit: where ranks
+   have the same ones, as sp and cfg ranks do. */
 typedef struct trial {
     const dk_search *search;
     const dk_geometry *geometry;
@@ -106,20 +107,45 @@ typedef struct trial {
 static void try_layout(trial *t, const dk_layout *layout)
 {
     dk_cost_options options = *t->options;
-    if (dk_layout_check(layout, t->geometry, NULL) != DK_OK) {
+    bool alike = dk_layout_sp(layout) * layout->cfg > 1;
+    bool must_shard = options.traffic.sharded && dk_layout_replica_ranks(layout) > 1;
+    if (dk_layout_check(layout, t->geometry, NULL) != DK_OK || (must_shard && !alike)) {
         return;
     }
-    for (int sharded = options.traffic.sharded; sharded < 2; sharded++) {
+    for (int sharded = must_shard; sharded < 2; sharded++) {
         options.traffic.sharded = sharded != 0;
         dk_candidate c = {.layout = *layout, .sharded = options.traffic.sharded};
         dk_cost_of(&c.cost, t->geometry, t->machine, layout, &options);
         c.throughput = layout->dp / c.cost.step_s;
         c.speedup = c.throughput * t->one_s;
         add(&t->found, &c);
-        if (c.cost.fits || !t->search->may_shard || dk_layout_replica_ranks(layout) == 1) {
+        if (c.cost.fits || !t->search->may_shard || !alike) {
             return;
         }
     }
+}
+
+static dk_status nothing_found(const dk_search *search, const dk_geometry *geometry,
+                               bool sharded, dk_error *err)
+{
+    if (search->dp > 0 && search->ranks % search->dp != 0) {
+        return dk_fail(
+            err, DK_INVALID,
+            "dp_size is %d, which does not divide num_gpus, %d, accepted are divisors",
+            search->dp, search->ranks);
+    }
+    int64_t rows = geometry->groups[0].rows;
+    for (int i = 1; i < geometry->group_count; i++) {
+        rows = geometry->groups[i].rows < rows ? geometry->groups[i].rows : rows;
+    }
+    return dk_fail(
+        err, DK_INVALID,
+        "no layout of %d ranks can work for %s: a replica has up to %d ranks, "
+        "tp x ulysses is up to %lld (heads), ulysses x ring up to %lld (rows of a "
+        "sequence), cfg up to %d (passes)%s; more ranks take more replicas (dp_size)",
+        search->ranks, geometry->shape.name, (int)DK_COMM_MOST_RANKS,
+        (long long)geometry->shape.heads, (long long)rows, geometry->passes,
+        sharded ? ", and use_fsdp_inference takes sp or cfg from 2" : "");
 }
 
 dk_status dk_search_layouts(dk_candidate **out, int *count, const dk_search *search,
@@ -147,11 +173,7 @@ dk_status dk_search_layouts(dk_candidate **out, int *count, const dk_search *sea
         }
     }
     if (t.found.count == 0) {
-        return dk_fail(err, DK_INVALID,
-                       "no layout of %d ranks in %d replica(s) can work for %s: it has %lld "
-                       "heads, a replica up to %d ranks; more ranks take more replicas (dp)",
-                       search->ranks, search->dp, geometry->shape.name,
-                       (long long)geometry->shape.heads, (int)DK_COMM_MOST_RANKS);
+        return nothing_found(search, geometry, options->traffic.sharded, err);
     }
     qsort(t.found.list, (size_t)t.found.count, sizeof *t.found.list,
           search->by_throughput ? by_throughput : by_seconds);

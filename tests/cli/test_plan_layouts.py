@@ -76,6 +76,15 @@ class Plan(CommandTest):
         self.assertIn("does not fit", told)
         self.assertTrue(self.plan("--model", "wan2.1-14b", "--dit-layerwise-offload")["layouts"][0]["fits"])
 
+    def test_only_ranks_of_the_same_weights_shard(self):
+        """What is recommended is what generate takes: tp ranks have weights of their own."""
+        for flags in (["--model", "flux1-dev"], ["--model", "z-image", "--dit-layerwise-offload"]):
+            layouts = self.plan("--num-gpus", 2, "--layouts", 100, *flags, "--use-fsdp-inference")["layouts"]
+            self.assertEqual({(c["sharded"], c["tp_size"]) for c in layouts}, {(True, 1)})
+            self.passes("generate", "--print-topology", *layouts[0]["flags"].split())
+        self.assertFalse(self.plan("--model", "z-image", "--use-fsdp-inference")["layouts"][0]["sharded"])
+        self.fails(2, ["--use-fsdp-inference", "sp_degree"], "plan", "--model", "z-image", "--num-gpus", 2, "--tp-size", 2, "--use-fsdp-inference")
+
     def test_folders(self):
         found = self.plan("--model-path", TINY, "--num-gpus", 2, "--device-preset", "cpu")
         self.assertEqual((found["model"], found["heads"]), ("WanTransformer3DModel", 4))
@@ -111,6 +120,8 @@ class Plan(CommandTest):
         self.fails(2, ["wan2.1-14b"], "plan", "--model", "wan")
         self.fails(2, ["multiples of 16"], "plan", "--model", "z-image", "--width", 1000)
         self.fails(2, ["--ulysses-degree 3"], "plan", "--model", "z-image", "--num-gpus", 4, "--ulysses-degree", 3)
+        self.fails(2, ["dp_size is 3", "does not divide num_gpus, 4"], "plan", "--model", "z-image", "--num-gpus", 4, "--dp-size", 3)
+        self.fails(2, ["up to 12 (heads)", "up to 1 (rows"], "plan", "--model", "wan2.1-1.3b", "--num-gpus", 64, "--width", 16, "--height", 16, "--num-frames", 1)
         self.fails(2, ["up to 64 ranks"], "plan", "--model", "z-image", "--num-gpus", 128)
         done = run("plan", "--json", "--model", "z-image", "--num-gpus", 67)
         self.assertIn("67", json.loads(done.stdout)["error"]["message"])
