@@ -348,17 +348,30 @@ static dk_component component_of(const char *part)
     return strcmp(part, "dit") == 0 ? DK_COMPONENT_TRANSFORMER : DK_COMPONENT_VAE;
 }
 
-static dk_status check_dit(const json_t *json, const dk_layout *layout, const char *where,
-                           dk_error *err)
+static dk_status check_dit(const model_bench *b, const json_t *json, const dk_layout *layout,
+                           const char *where, dk_error *err)
 {
     dk_wan_dit_config config;
     DK_TRY(dk_wan_dit_config_parse(&config, json, where, err));
-    return dk_wan_dit_check_layout(&config, layout, where, err);
+    DK_TRY(dk_wan_dit_check_layout(&config, layout, where, err));
+    int64_t tokens = 1;
+    for (int i = 0; i < 3; i++) {
+        tokens *= b->latent[i] / config.patch[i];
+    }
+    return tokens >= dk_layout_sp(layout)
+               ? DK_OK
+               : dk_fail(
+                     err, DK_INVALID,
+                     "%lld x %lld pixels and %lld frames are %lld tokens, fewer than the "
+                     "%d ranks that share a sequence (sp_degree), accepted are larger sizes",
+                     (long long)b->width, (long long)b->height, (long long)b->frames,
+                     (long long)tokens, dk_layout_sp(layout));
 }
 
-static dk_status check_text(const json_t *json, const dk_layout *layout, const char *where,
-                            dk_error *err)
+static dk_status check_text(const model_bench *b, const json_t *json, const dk_layout *layout,
+                            const char *where, dk_error *err)
 {
+    (void)b;
     dk_t5_config config;
     int ranks = dk_layout_replica_ranks(layout);
     DK_TRY(dk_t5_config_parse(&config, json, where, err));
@@ -371,7 +384,7 @@ static dk_status check_text(const json_t *json, const dk_layout *layout, const c
                          (long long)config.num_heads);
 }
 
-/* Whether every rank gets a head. */
+/* Whether every rank gets a head, and a part of the sequence. */
 static dk_status check_layout(const void *context, const dk_layout *layout, dk_error *err)
 {
     const model_bench *b = context;
@@ -383,7 +396,7 @@ static dk_status check_layout(const void *context, const dk_layout *layout, dk_e
     }
     dk_status status = load_config(&json, &where, b, dit ? "transformer" : "text_encoder", err);
     if (status == DK_OK) {
-        status = (dit ? check_dit : check_text)(json, layout, where, err);
+        status = (dit ? check_dit : check_text)(b, json, layout, where, err);
     }
     json_decref(json);
     dk_free(where);

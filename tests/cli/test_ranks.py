@@ -56,6 +56,8 @@ class Ranks(CommandTest):
         for command in (["bench", "model", "--config", SMALL], ["generate", "--model-path", SMALL, "--prompt", "x", "--output-path", self.path("out")]):
             self.fails(2, ["tp_size is 4", "3 heads to share out", "accepted are 1 to 3"], *command, "--num-gpus", 4, "--tp-size", 4)
             self.fails(2, ["ulysses_degree is 4", "a rank has 3 heads"], *command, "--num-gpus", 4, "--ulysses-degree", 4)
+            self.fails(2, ["1 tokens", "the 2 ranks"], *command, "--num-gpus", 2, "--ring-degree", 2, "--width", 16, "--height", 16,
+                       "--num-frames", 1)
         self.fails(2, ["4 ranks", "3 heads", "accepted are 1 to 3"], "bench", "model", "--config", SMALL, "--part", "text", "--num-gpus", 4)
 
     def test_replicas_are_for_requests(self):
