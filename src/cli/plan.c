@@ -85,7 +85,10 @@ static const dk_parameter machine_parameters[] = {
 static const dk_parameter search_parameters[] = {
     {AT(goal), .type = DK_PARAMETER_CHOICE, .choices = "latency, throughput",
      .default_text = "latency",
-     .help = "order: seconds per step with one replica, or steps per second of all replicas"},
+     .help =
+         "order: seconds per step with one replica, or steps per second of all replicas; in "
+         "classes 2 % wide, which the model cannot tell apart: in one, what sends less comes "
+         "first"},
     COUNT(dp_size, 0, 4096, "1; any for throughput", "only layouts with so many replicas"),
     COUNT(tp_size, 0, 64, "any", "only layouts with this degree"),
     COUNT(ulysses_degree, 0, 64, "any", "only layouts with this degree"),

@@ -195,6 +195,11 @@ void dk_layout_report_print(const dk_layout_report *plan)
     for (int i = 0; i < plan->count && i < plan->most; i++) {
         print_row(plan, &plan->candidates[i]);
     }
+    if (plan->count > 1) {
+        printf(
+            "\nOrdered in classes 2 %% wide, which the model cannot tell apart: in one, what "
+            "sends less comes first.\n");
+    }
     const dk_candidate *best = &plan->candidates[0];
     dk_string flags = DK_STRING_EMPTY;
     flags_of(&flags, best);

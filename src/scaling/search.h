@@ -19,7 +19,7 @@ typedef struct dk_search {
     bool by_throughput; /* else by the seconds of a step */
 } dk_search;
 
-/* The candidates in order: those that fit first; of those within 2 % the one that sends least.
+/* The candidates in order: those that fit first, in classes 2 % wide; in one, what sends least.
  *out is owned (dk_free), [*count]; nothing is DK_INVALID. */
 DK_MUST_USE dk_status dk_search_layouts(dk_candidate **out, int *count, const dk_search *search,
                                         const dk_geometry *geometry, const dk_machine *machine,

@@ -47,6 +47,8 @@ class Plan(CommandTest):
         steps = [c["step_seconds"] for c in self.plan("--model", "wan2.1-1.3b", "--num-gpus", 8, "--layouts", 100)["layouts"]]
         for a, b in zip(steps, steps[1:]):
             self.assertLess(a, b * 1.03)
+        for words in (["--help"], ["--model", "wan2.1-1.3b", "--num-gpus", 8]):
+            self.assertRegex(self.passes("plan", *words).stdout, r"in\s+classes\s+2 %\s+wide")
         replicas = self.plan("--model", "wan2.1-1.3b", "--num-gpus", 8, "--goal", "throughput", "--link-gbps", 0.5)["layouts"][0]
         self.assertGreaterEqual(replicas["dp_size"], 4)
         degrees = ("--num-gpus", 8, "--ulysses-degree", 8)
