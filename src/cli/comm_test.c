@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "cli/arguments.h"
 #include "cli/report.h"
+#include "device/device.h"
 
 static const dk_parameter parameters[] = {
     {.name = "backend",
@@ -18,7 +19,8 @@ static const dk_parameter parameters[] = {
      .offset = offsetof(dk_comm_test_flags, backend),
      .unit = "NAME",
      .default_text = "auto",
-     .help = "auto (probed, with a fallback), xccl, mpi or shm"},
+     .help = "auto (probed, with a fallback), xccl, mpi or shm; self is one rank, which sends "
+             "nothing"},
     {.name = "device",
      .type = DK_PARAMETER_TEXT,
      .offset = offsetof(dk_comm_test_flags, device),
@@ -160,6 +162,9 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     DK_TRY(dk_comm_injection_parse(&injection, flags.inject, err));
     DK_TRY(dk_launch_check(err));
     dk_launch_read(&launch);
+    DK_TRY(dk_device_check_name(flags.device, err));
+    DK_TRY(dk_comm_check_backend(flags.backend, launch.is_rank ? launch.ranks : flags.num_gpus,
+                                 err));
     if (launch.is_rank) {
         return be_rank(&flags, &launch, dk_environment(DK_COMM_TEST_PARENT), err);
     }

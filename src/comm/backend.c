@@ -15,6 +15,29 @@ const char *dk_comm_spell_backend(const char *asked)
     return asked == NULL ? "auto" : other ? "xccl" : asked;
 }
 
+dk_status dk_comm_check_backend(const char *asked, int ranks, dk_error *err)
+{
+    static const char *const names[] = {"auto", "xccl", "mpi", "shm"};
+    const char *backend = dk_comm_spell_backend(asked);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(backend, names[i]) == 0) {
+            return DK_OK;
+        }
+    }
+    if (strcmp(backend, "self") != 0) {
+        return dk_fail(
+            err, DK_INVALID,
+            "distributed_backend is '%s', accepted are auto, xccl, mpi, shm and, for "
+            "one rank, self",
+            backend);
+    }
+    return ranks == 1 ? DK_OK
+                      : dk_fail(err, DK_INVALID,
+                                "distributed_backend is 'self', which is for one rank, but %d "
+                                "ranks are to talk: accepted are auto, xccl, mpi, shm",
+                                ranks);
+}
+
 static bool has_local_address(const dk_comm_options *options)
 {
     return options->address != NULL && dk_starts_with(options->address, "unix:");
@@ -58,20 +81,14 @@ static dk_status open_named(dk_transport **out, const char *backend,
     if (strcmp(backend, "self") == 0) {
         return dk_transport_self(out, err);
     }
-    if (strcmp(backend, "shm") == 0) {
-        return dk_transport_shm(out, options, err);
-    }
-    if (strcmp(backend, "mpi") == 0) {
-        return dk_transport_module_open(out, backend, options, err);
-    }
-    return dk_fail(err, DK_INVALID,
-                   "distributed_backend is '%s', accepted are auto, xccl, mpi, shm and self",
-                   backend);
+    return strcmp(backend, "shm") == 0 ? dk_transport_shm(out, options, err)
+                                       : dk_transport_module_open(out, backend, options, err);
 }
 
 dk_status dk_comm_open_transport(dk_transport **out, const dk_comm_options *options,
                                  dk_error *err)
 {
+    DK_TRY(dk_comm_check_backend(options->backend, options->ranks, err));
     dk_launch launch;
     dk_launch_read(&launch);
     double start_s = options->start_s > 0 ? options->start_s : DK_COMM_START_S;

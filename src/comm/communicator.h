@@ -40,6 +40,9 @@ typedef struct dk_comm_options {
    "auto". Borrowed. */
 const char *dk_comm_spell_backend(const char *asked);
 
+/* DK_INVALID: there is no such backend, or it cannot have so many ranks. */
+DK_MUST_USE dk_status dk_comm_check_backend(const char *asked, int ranks, dk_error *err);
+
 /* Owned. The address of the meeting is used once. */
 DK_MUST_USE dk_status dk_comm_open(dk_comm **out, const dk_comm_options *options,
                                    dk_error *err);

@@ -125,6 +125,8 @@ const char *dk_attention_backend_name(dk_attention_backend backend);
    next operation. */
 const char *dk_device_attention_reason(const dk_device *device);
 
+/* DK_INVALID says which names are accepted; whether there is such a device is not looked at. */
+DK_MUST_USE dk_status dk_device_check_name(const char *name, dk_error *err);
 /* Opens what options->name says; modules are loaded (device/module.h). Owned. */
 DK_MUST_USE dk_status dk_device_open(dk_device **out, const dk_device_options *options,
                                      dk_error *err);

@@ -11,6 +11,7 @@ dk_status dk_device_lane_open(dk_device_lane **out, const char *device, dk_error
     void *handle;
     const dk_device_module *module;
     *out = NULL;
+    DK_TRY(dk_device_check_name(device, err));
     if (strcmp(device, "cpu") == 0) {
         return DK_OK;
     }

@@ -59,17 +59,23 @@ static dk_status open_xpu(dk_device **out, const dk_device_options *options, dk_
     return DK_OK;
 }
 
+dk_status dk_device_check_name(const char *name, dk_error *err)
+{
+    bool known =
+        strcmp(name, "cpu") == 0 || strcmp(name, "xpu") == 0 || strncmp(name, "xpu:", 4) == 0;
+    return known ? DK_OK
+                 : dk_fail(err, DK_INVALID,
+                           "device is '%s', accepted are cpu, xpu, xpu:N (the Nth of several) "
+                           "and xpu:cpu (the CPU through SYCL)",
+                           name);
+}
+
 dk_status dk_device_open(dk_device **out, const dk_device_options *options, dk_error *err)
 {
     const char *name = options->name != NULL ? options->name : "cpu";
-    bool xpu = strcmp(name, "xpu") == 0 || strncmp(name, "xpu:", 4) == 0;
-    if (!xpu && strcmp(name, "cpu") != 0) {
-        return dk_fail(err, DK_INVALID,
-                       "device is '%s', accepted are cpu, xpu, xpu:N (the Nth of several) and "
-                       "xpu:cpu (the CPU through SYCL)",
-                       name);
-    }
-    DK_TRY(xpu ? open_xpu(out, options, err) : dk_cpu_device_open(out, options, err));
+    DK_TRY(dk_device_check_name(name, err));
+    bool cpu = strcmp(name, "cpu") == 0;
+    DK_TRY(cpu ? dk_cpu_device_open(out, options, err) : open_xpu(out, options, err));
     snprintf((*out)->name, sizeof(*out)->name, "%s", name);
     (*out)->trace = options->trace;
     (*out)->trace_lane = options->trace_lane != NULL ? options->trace_lane : DK_TRACE_COMPUTE;

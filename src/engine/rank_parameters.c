@@ -57,7 +57,8 @@ static const dk_parameter parameters[] = {
      .max = 1e6,
      .unit = "S",
      .default_text = "300",
-     .help = "how long a call between ranks may take before it fails, naming who is missing"},
+     .help = "how long a call between ranks may take before it fails, naming who is missing; "
+             "0: the default"},
 };
 
 const dk_parameter_table dk_rank_parameters = {

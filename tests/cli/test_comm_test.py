@@ -107,6 +107,9 @@ class WrongRanks(CommandTest):
 
     def test_flags(self):
         self.fails(2, ["'nccl'", "auto, xccl, mpi, shm"], "comm-test", "--backend", "nccl")
+        self.fails(2, ["'self'", "4 ranks", "auto, xccl, mpi, shm"], "comm-test", "--backend", "self", "--num-gpus", 4)
+        self.fails(2, ["'bogus'", "accepted are cpu, xpu, xpu:N"], "comm-test", "--device", "bogus")
+        self.passes("comm-test", "--backend", "self", "--num-gpus", 1, *SMALL)
         self.fails(2, ["'shm'", "--backend xccl or auto"], "comm-test", "--backend", "shm", "--device", "xpu:cpu")
         self.fails(3, ["libdarkroom-xccl.so"], "comm-test", "--backend", "ccl", env={"DARKROOM_MODULE_PATH": "/nonexistent"})
         self.fails(2, ["late:RANK, kill:RANK and corrupt:RANK"], "comm-test", "--inject", "sleep:1")
