@@ -71,7 +71,7 @@ dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options,
                        "share out, accepted are tp_size, ulysses_degree and ring_degree");
     }
     DK_TRY(dk_launcher_place(&out->team, options, &cores, &launched, err));
-    DK_TRY(dk_ranks_layout(&layout, options, err));
+    DK_TRY(dk_ranks_layout_alone(&layout, options, err));
     DK_TRY(check(context, &layout, err));
     if (!launched && dk_layout_replica_ranks(&layout) * layout.dp > 1) {
         DK_TRY(start_others(&out->team, options->num_gpus, err));

@@ -212,8 +212,8 @@ static dk_status draw_topology(bool *drawn, const dk_arguments *arguments, dk_er
     }
     dk_engine_options_init(&options);
     DK_TRY(dk_arguments_apply(arguments, &dk_rank_parameters, &options, err));
-    DK_TRY(dk_ranks_layout(&layout, &options, err));
-    return dk_ranks_topology(drawn, arguments, &layout, err);
+    DK_TRY(dk_ranks_layout_alone(&layout, &options, err));
+    return dk_ranks_topology(drawn, arguments, &layout, &options, err);
 }
 
 static dk_status generate(const dk_arguments *arguments, dk_error *err)

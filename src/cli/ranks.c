@@ -30,14 +30,16 @@ const dk_parameter_table dk_topology_parameters = {
     .title = "Groups", .parameters = topology, .count = sizeof topology / sizeof *topology};
 
 dk_status dk_ranks_topology(bool *drawn, const dk_arguments *arguments, const dk_layout *layout,
-                            dk_error *err)
+                            const dk_engine_options *options, dk_error *err)
 {
     dk_topology_flags flags = {0};
     DK_TRY(dk_arguments_apply(arguments, &dk_topology_parameters, &flags, err));
     *drawn = flags.print_topology;
     if (flags.print_topology) {
+        int shards;
+        DK_TRY(dk_ranks_check_shards(&shards, layout, options, err));
         dk_string text = DK_STRING_EMPTY;
-        dk_layout_draw(&text, layout);
+        dk_layout_draw(&text, layout, shards);
         fputs(dk_string_text(&text), stdout);
         dk_string_release(&text);
     }
@@ -52,7 +54,9 @@ dk_status dk_ranks_serving_layout(dk_layout *out, dk_engine_options *options, dk
     if (alone) {
         options->dp_size = options->num_gpus;
     }
-    return dk_ranks_layout(out, options, err);
+    int shards;
+    DK_TRY(dk_ranks_layout(out, options, err));
+    return dk_ranks_check_shards(&shards, out, options, err);
 }
 
 void dk_ranks_replica_options(dk_engine_options *options, const dk_layout *layout)
@@ -154,7 +158,7 @@ dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
     *team = (dk_rank_team){0};
     DK_TRY(dk_launcher_place(team, options, &cores, &launched, err));
     int shards;
-    DK_TRY(dk_ranks_layout(&layout, options, err));
+    DK_TRY((takes_requests ? dk_ranks_layout : dk_ranks_layout_alone)(&layout, options, err));
     DK_TRY(dk_ranks_check_shards(&shards, &layout, options, err));
     int ranks = dk_layout_replica_ranks(&layout);
     if (ranks * layout.dp == 1 || (launched && (layout.dp == 1 || takes_requests))) {

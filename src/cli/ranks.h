@@ -32,10 +32,11 @@ typedef struct dk_topology_flags {
 extern const dk_parameter_table dk_topology_parameters;
 /* Whether that is all that is wanted; then the layout has been drawn to stdout. */
 DK_MUST_USE dk_status dk_ranks_topology(bool *drawn, const dk_arguments *arguments,
-                                        const dk_layout *layout, dk_error *err);
+                                        const dk_layout *layout,
+                                        const dk_engine_options *options, dk_error *err);
 
 /* A server's layout: as dk_ranks_layout, but num_gpus alone are so many replicas. The options
-   then say the layout. */
+   then say the layout. Sharding is checked, too. */
 DK_MUST_USE dk_status dk_ranks_serving_layout(dk_layout *out, dk_engine_options *options,
                                               dk_error *err);
 /* Of one replica: what its worker is told. */

@@ -105,7 +105,7 @@ static dk_status choose_ranks(replay *r, dk_error *err)
         return DK_OK;
     }
     DK_TRY(dk_arguments_apply(r->arguments, &dk_rank_parameters, options, err));
-    DK_TRY(dk_ranks_layout(&ours, options, err));
+    DK_TRY(dk_ranks_layout_alone(&ours, options, err));
     if (ours.tp != made->tp || ours.ulysses != made->ulysses || ours.ring != made->ring ||
         ours.cfg != made->cfg) {
         warn(r, "%s%s", "the file was made by ranks in another layout: pixels may differ", "");

@@ -150,7 +150,7 @@ static dk_status run(const dk_arguments *arguments, dk_error *err)
     bool drawn = false;
     dk_status status = read_arguments(&r, arguments, err);
     if (status == DK_OK) {
-        status = dk_ranks_topology(&drawn, arguments, &r.layout, err);
+        status = dk_ranks_topology(&drawn, arguments, &r.layout, &r.setup.options, err);
     }
     if (status == DK_OK && !drawn) {
         dk_progress_init(&r.progress, r.setup.options.log_level);

@@ -34,6 +34,7 @@ dk_place dk_layout_place(const dk_layout *layout, int rank);
 typedef struct dk_layout_request {
     int num_gpus, dp_size, sp_degree, ulysses_degree, ring_degree, tp_size;
     bool cfg_parallel;
+    bool one_replica; /* what is listed has one */
 } dk_layout_request;
 DK_MUST_USE dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request *request,
                                         dk_error *err);
@@ -61,8 +62,9 @@ DK_MUST_USE dk_status dk_layout_shards(int *ranks, const dk_layout *layout, int 
 DK_MUST_USE dk_status dk_groups_shard(dk_groups *groups, dk_comm *all, int ranks,
                                       dk_error *err);
 
-/* Draws the groups of a layout, one line per group: --print-topology. */
-void dk_layout_draw(dk_string *out, const dk_layout *layout);
+/* Draws the groups of a layout, one line per direction: --print-topology. shards: ranks that
+   share weights out; 0: none do. */
+void dk_layout_draw(dk_string *out, const dk_layout *layout, int shards);
 
 /* A whole of `total` in `parts` as equal as can be: the first ones have one more. */
 static inline int64_t dk_part_begin(int64_t total, int parts, int part)

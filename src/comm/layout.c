@@ -8,55 +8,84 @@ static int given(int value, int otherwise)
     return value > 0 ? value : otherwise;
 }
 
-/* Whether a layout is what was asked for. */
-static bool fits(const dk_layout *l, const dk_layout_request *r)
+/* How many of the user's flags a layout does not keep; cfg is not counted. */
+static int flags_broken(const dk_layout *l, const dk_layout_request *r)
 {
-    return (r->dp_size == 0 || r->dp_size == l->dp) &&
-           (r->sp_degree == 0 || r->sp_degree == dk_layout_sp(l)) &&
-           (r->ulysses_degree == 0 || r->ulysses_degree == l->ulysses) &&
-           (r->ring_degree == 0 || r->ring_degree == l->ring) &&
-           (r->tp_size == 0 || r->tp_size == l->tp) && (l->cfg == 2) == r->cfg_parallel;
+    return (r->dp_size != 0 && r->dp_size != l->dp) +
+           (r->sp_degree != 0 && r->sp_degree != dk_layout_sp(l)) +
+           (r->ulysses_degree != 0 && r->ulysses_degree != l->ulysses) +
+           (r->ring_degree != 0 && r->ring_degree != l->ring) +
+           (r->tp_size != 0 && r->tp_size != l->tp);
 }
 
-static void list_layout(dk_string *out, const dk_layout *l)
+static void list_layout(dk_string *out, const dk_layout *l, bool one_replica)
 {
-    dk_string_printf(out, "%s--dp-size %d", out->length > 0 ? "; " : "", l->dp);
-    if (l->cfg == 2) {
-        dk_string_puts(out, " --enable-cfg-parallel");
+    dk_string_puts(out, out->length > 0 ? "; " : "");
+    if (!one_replica) {
+        dk_string_printf(out, "--dp-size %d ", l->dp);
     }
-    dk_string_printf(out, " --ulysses-degree %d --ring-degree %d --tp-size %d", l->ulysses,
+    dk_string_puts(out, l->cfg == 2 ? "--enable-cfg-parallel " : "");
+    dk_string_printf(out, "--ulysses-degree %d --ring-degree %d --tp-size %d", l->ulysses,
                      l->ring, l->tp);
 }
 
-/* Every layout of num_gpus ranks that keeps the user's flags but one. */
-static void list_legal(dk_string *out, const dk_layout_request *asked)
+/* Every layout of num_gpus ranks that breaks so many of the user's flags at most. */
+static void list_breaking(dk_string *out, const dk_layout_request *asked, int cfg, int broken)
 {
     int n = asked->num_gpus, listed = 0;
-    for (int left_out = 0; left_out < 6; left_out++) {
-        dk_layout_request r = *asked;
-        int *const flags[] = {&r.ring_degree, &r.ulysses_degree, &r.sp_degree, &r.tp_size,
-                              &r.dp_size};
-        if (left_out < 5) {
-            *flags[left_out] = 0;
-        } else {
-            r.cfg_parallel = !r.cfg_parallel;
-        }
-        for (int tp = 1; tp <= n; tp++) {
-            for (int u = 1; tp * u <= n; u++) {
-                for (int ring = 1; tp * u * ring <= n; ring++) {
-                    int cfg = r.cfg_parallel ? 2 : 1, rest = tp * u * ring * cfg;
-                    const dk_layout l = {tp, u, ring, cfg, n / rest > 0 ? n / rest : 1};
-                    if (rest * l.dp == n && fits(&l, &r) && listed < MOST_LISTED) {
-                        list_layout(out, &l);
-                        listed++;
-                    }
+    for (int tp = 1; tp <= n; tp++) {
+        for (int u = 1; tp * u <= n; u++) {
+            for (int ring = 1; tp * u * ring * cfg <= n; ring++) {
+                int replica = tp * u * ring * cfg;
+                const dk_layout l = {tp, u, ring, cfg, n / replica};
+                if (replica * l.dp == n && (l.dp == 1 || !asked->one_replica) &&
+                    flags_broken(&l, asked) <= broken && listed < MOST_LISTED) {
+                    list_layout(out, &l, asked->one_replica);
+                    listed++;
                 }
             }
         }
-        if (listed > 0) {
-            return;
+    }
+}
+
+/* As near to the user's flags as can be. Branches of guidance are kept apart where that was
+   asked for, and else are not, unless nothing near does without. */
+static void list_legal(dk_string *out, const dk_layout_request *asked)
+{
+    enum { FLAGS = 5, NEAR = 1 };
+    for (int broken = 0; broken <= FLAGS && out->length == 0; broken++) {
+        list_breaking(out, asked, asked->cfg_parallel ? 2 : 1, broken);
+        if (out->length == 0 && broken <= NEAR && !asked->cfg_parallel) {
+            list_breaking(out, asked, 2, broken);
         }
     }
+    if (out->length == 0) {
+        dk_string_puts(out, asked->cfg_parallel ? "an even number of ranks in each replica, "
+                                                  "or no enable_cfg_parallel"
+                                                : "other numbers of ranks");
+    }
+}
+
+static dk_status refuse(const dk_layout *l, const dk_layout_request *asked, int sp,
+                        dk_error *err)
+{
+    dk_string legal = DK_STRING_EMPTY;
+    dk_status status;
+    list_legal(&legal, asked);
+    if (l->ulysses * l->ring != sp) {
+        status = dk_fail(err, DK_INVALID,
+                         "sp_degree is %d, but ulysses_degree x ring_degree is %d x %d; "
+                         "accepted are: %s",
+                         sp, l->ulysses, l->ring, legal.data);
+    } else {
+        status = dk_fail(err, DK_INVALID,
+                         "dp_size %d x cfg %d x sp_degree %d (ulysses %d x ring %d) x tp_size "
+                         "%d is %d ranks, num_gpus is %d; accepted are: %s",
+                         l->dp, l->cfg, sp, l->ulysses, l->ring, l->tp,
+                         dk_layout_replica_ranks(l) * l->dp, asked->num_gpus, legal.data);
+    }
+    dk_string_release(&legal);
+    return status;
 }
 
 dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request *r, dk_error *err)
@@ -72,23 +101,14 @@ dk_status dk_layout_resolve(dk_layout *out, const dk_layout_request *r, dk_error
     if (r->ring_degree == 0 && r->ulysses_degree > 0) {
         ring = sp / ulysses > 0 ? sp / ulysses : 1;
     }
+    sp = given(r->sp_degree, ulysses * ring);
     *out = (dk_layout){.tp = tp, .ulysses = ulysses, .ring = ring, .cfg = cfg, .dp = dp};
     if (n <= DK_COMM_MOST_RANKS * dp && ulysses * ring == sp && tp * sp * cfg * dp == n) {
         return DK_OK;
     }
     dk_layout_request asked = *r;
     asked.num_gpus = n;
-    dk_string legal = DK_STRING_EMPTY;
-    list_legal(&legal, &asked);
-    dk_status status = dk_fail(
-        err, DK_INVALID,
-        "dp_size %d x cfg %d x sp_degree %d (ulysses %d x ring %d) x tp_size %d is %d ranks, "
-        "num_gpus is %d; "
-        "accepted are: %s",
-        dp, cfg, sp, ulysses, ring, tp, dp * cfg * sp * tp, n,
-        legal.length > 0 ? legal.data : "other numbers of ranks");
-    dk_string_release(&legal);
-    return status;
+    return refuse(out, &asked, sp, err);
 }
 
 dk_status dk_layout_shards(int *ranks, const dk_layout *l, int asked, dk_error *err)
@@ -122,7 +142,7 @@ dk_status dk_layout_shards(int *ranks, const dk_layout *l, int asked, dk_error *
 /* The groups of one direction: ranks that differ in it alone. */
 static void draw(dk_string *out, const char *name, int ranks, int size, int stride)
 {
-    if (size == 1) {
+    if (size <= 1) {
         return;
     }
     dk_string_printf(out, "%-8s", name);
@@ -138,7 +158,7 @@ static void draw(dk_string *out, const char *name, int ranks, int size, int stri
     dk_string_putc(out, '\n');
 }
 
-void dk_layout_draw(dk_string *out, const dk_layout *l)
+void dk_layout_draw(dk_string *out, const dk_layout *l, int shards)
 {
     int replica = dk_layout_replica_ranks(l), ranks = replica * l->dp;
     int sp = dk_layout_sp(l);
@@ -150,4 +170,5 @@ void dk_layout_draw(dk_string *out, const dk_layout *l)
     draw(out, "ring", ranks, l->ring, l->tp * l->ulysses);
     draw(out, "sp", ranks, sp, l->tp);
     draw(out, "tp", ranks, l->tp, 1);
+    draw(out, "fsdp", ranks, shards, l->tp);
 }

@@ -146,7 +146,8 @@ dk_status dk_ranks_check_shards(int *shards, const dk_layout *layout,
                          options->hsdp_shard_dim);
 }
 
-dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_error *err)
+static dk_status layout_of(dk_layout *out, const dk_engine_options *options, bool one_replica,
+                           dk_error *err)
 {
     const dk_layout_request request = {.num_gpus = options->num_gpus,
                                        .dp_size = options->dp_size,
@@ -154,8 +155,28 @@ dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_e
                                        .ulysses_degree = options->ulysses_degree,
                                        .ring_degree = options->ring_degree,
                                        .tp_size = options->tp_size,
-                                       .cfg_parallel = options->enable_cfg_parallel};
-    return dk_layout_resolve(out, &request, err);
+                                       .cfg_parallel = options->enable_cfg_parallel,
+                                       .one_replica = one_replica};
+    DK_TRY(dk_layout_resolve(out, &request, err));
+    return dk_comm_check_backend(options->distributed_backend, dk_layout_replica_ranks(out),
+                                 err);
+}
+
+dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options, dk_error *err)
+{
+    return layout_of(out, options, false, err);
+}
+
+dk_status dk_ranks_layout_alone(dk_layout *out, const dk_engine_options *options, dk_error *err)
+{
+    if (options->dp_size > 1) {
+        return dk_fail(
+            err, DK_INVALID,
+            "dp_size is %d: replicas take different requests, which is what darkroom "
+            "serve has; accepted here is 1",
+            options->dp_size);
+    }
+    return layout_of(out, options, true, err);
 }
 
 dk_status dk_ranks_open(dk_ranks **out, const dk_engine_options *options, const dk_log *log,

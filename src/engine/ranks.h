@@ -20,9 +20,12 @@ typedef struct dk_ranks {
     dk_nn_parallel parallel;
 } dk_ranks;
 
-/* The layout that the options ask for. */
+/* The layout that the options ask for; the backend is checked, too. */
 DK_MUST_USE dk_status dk_ranks_layout(dk_layout *out, const dk_engine_options *options,
                                       dk_error *err);
+/* The same where there is no server, and so one replica. */
+DK_MUST_USE dk_status dk_ranks_layout_alone(dk_layout *out, const dk_engine_options *options,
+                                            dk_error *err);
 
 /* Meets the others and forms the groups that the options ask for. *out: NULL for one rank.
    Owned. */

@@ -114,9 +114,16 @@ class Sharded(Ranks):
         self.fails(2, ["use_fsdp_inference shares out weights", "tp 2", "sp_degree from 2"], *base, *FSDP, "--num-gpus", "2", "--tp-size", "2")
         self.fails(2, ["hsdp_shard_dim is 4, but 6 ranks", "accepted are 2, 3, 6"], *base, *FSDP, "--num-gpus", "6",
                    "--sp-degree", "3", "--enable-cfg-parallel", "--hsdp-shard-dim", "4")
+        for server in (["serve"], ["serve", "--print-topology"], ["generate", "--print-topology"]):
+            self.fails(2, ["use_fsdp_inference shares out weights", "tp 2", "sp_degree from 2"], *server, *FSDP, "--num-gpus", "2", "--tp-size", "2")
+            self.fails(2, ["hsdp_shard_dim is 3, but use_fsdp_inference is off"], *server, "--num-gpus", "3", "--hsdp-shard-dim", "3")
         told = self.passes(*base, "--width", "64", "--height", "64", "--num-frames", "1", "--num-inference-steps", "1", *FSDP).stderr
         self.assertIn("use_fsdp_inference changes nothing", told)
         self.fails(2, ["hsdp_shard_dim is 2, but use_fsdp_inference is off"], *base, "--num-gpus", "2", "--hsdp-shard-dim", "2")
+
+    def test_groups_are_drawn(self):
+        drawn = self.passes("generate", "--print-topology", *FSDP, "--num-gpus", "4", "--enable-cfg-parallel", "--hsdp-shard-dim", "2").stdout
+        self.assertIn("fsdp     [0 1] [2 3]\n", drawn)
 
 
 @unittest.skipUnless(os.environ.get("DK_TEST_XPU"), "this build has no module")

@@ -105,6 +105,19 @@ class Ranks(CommandTest):
                               env={**place, "MASTER_PORT": str(port - 2)})
             self.assertIn(f"127.0.0.1:{port}: Address already in use", done.stderr)
 
+    def test_layouts_that_generate_takes_are_listed(self):
+        flags = ["--prompt", "x", "--num-gpus", 4]
+        listed = self.fails(2, ["tp_size 3", "--ulysses-degree 4"], "generate", *flags, "--tp-size", 3).stderr
+        self.assertNotIn("--dp-size", listed)
+        self.fails(2, ["--dp-size 2"], "serve", "--num-gpus", 4, "--tp-size", 3)
+        self.fails(2, ["dp_size is 2"], "generate", "--print-topology", "--num-gpus", 2, "--dp-size", 2)
+
+    def test_unknown_backends_are_refused(self):
+        """Also where a replica is one rank, which talks to no other."""
+        for command in (["generate", "--prompt", "x"], ["serve", "--num-gpus", 2], ["generate", "--print-topology"]):
+            self.fails(2, ["distributed_backend is 'bogus'", "auto, xccl, mpi, shm"], *command, "--distributed-backend", "bogus")
+        self.fails(2, ["distributed_backend is 'self'", "2 ranks"], "generate", "--prompt", "x", "--num-gpus", 2, "--distributed-backend", "self")
+
     def test_a_bench_of_two_ranks(self):
         report = json.loads(self.passes("bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2,
                                         "--ring-degree", 2, "--threads", 1, "--repeats", 1, "--json").stdout)

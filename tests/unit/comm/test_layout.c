@@ -49,9 +49,21 @@ static void test_refusals(void **state)
          {"sp_degree 3", "num_gpus is 4", "--dp-size 1 --ulysses-degree 4"}},
         {{.num_gpus = 2, .dp_size = 3}, {"dp_size 3", "is 3 ranks", "--dp-size 2"}},
         {{.num_gpus = 4, .sp_degree = 4, .ulysses_degree = 3},
-         {"sp_degree 4 (ulysses 3", "--ulysses-degree 4",
+         {"sp_degree is 4, but ulysses_degree x ring_degree is 3 x 1", "--ulysses-degree 4",
           "--ulysses-degree 2 --ring-degree 2"}},
-        {{.num_gpus = 3, .cfg_parallel = true}, {"cfg 2", "num_gpus is 3", "--dp-size"}},
+        {{.num_gpus = 4, .sp_degree = 2, .ulysses_degree = 2, .ring_degree = 2},
+         {"sp_degree is 2, but ulysses_degree x ring_degree is 2 x 2",
+          "--ulysses-degree 2 --ring-degree 2 --tp-size 1",
+          "--ulysses-degree 2 --ring-degree 1 --tp-size 2"}},
+        {{.num_gpus = 4, .ulysses_degree = 3}, {"sp_degree 3 (ulysses 3", "is 3 ranks", ""}},
+        {{.num_gpus = 4, .tp_size = 3, .one_replica = true},
+         {"tp_size 3", "accepted are: --ulysses-degree 1 --ring-degree 4 --tp-size 1; ", ""}},
+        {{.num_gpus = 4, .tp_size = 4, .cfg_parallel = true},
+         {"tp_size 4", "accepted are: --dp-size 2 --enable-cfg-parallel --ulysses-degree 1",
+          "; --dp-size 1 --enable-cfg-parallel --ulysses-degree 1 --ring-degree 1 --tp-size "
+          "2"}},
+        {{.num_gpus = 3, .cfg_parallel = true},
+         {"cfg 2", "num_gpus is 3", "an even number of ranks in each replica"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dk_layout layout;
@@ -81,13 +93,18 @@ static void test_drawing(void **state)
     (void)state;
     const dk_layout l = {.tp = 1, .ulysses = 2, .ring = 2, .cfg = 1, .dp = 2};
     dk_string text = DK_STRING_EMPTY;
-    dk_layout_draw(&text, &l);
+    dk_layout_draw(&text, &l, 0);
     assert_non_null(strstr(text.data, "8 ranks"));
     assert_non_null(strstr(text.data, "dp       [0 4] [1 5] [2 6] [3 7]\n"));
     assert_non_null(strstr(text.data, "ulysses  [0 1] [2 3] [4 5] [6 7]\n"));
     assert_non_null(strstr(text.data, "ring     [0 2] [1 3] [4 6] [5 7]\n"));
     assert_non_null(strstr(text.data, "sp       [0 1 2 3] [4 5 6 7]\n"));
     assert_null(strstr(text.data, "tp       "));
+    assert_null(strstr(text.data, "fsdp"));
+    dk_string_clear(&text);
+    const dk_layout parted = {.tp = 2, .ulysses = 2, .ring = 1, .cfg = 2, .dp = 1};
+    dk_layout_draw(&text, &parted, 2);
+    assert_non_null(strstr(text.data, "fsdp     [0 2] [1 3] [4 6] [5 7]\n"));
     dk_string_release(&text);
 }
 
