@@ -321,7 +321,7 @@ dk_status dk_ranks_agree(dk_ranks *ranks, dk_status mine, dk_error *err)
     if (mine != DK_OK || told != DK_OK) {
         return mine != DK_OK ? mine : told;
     }
-    return most == DK_OK ? DK_OK : dk_fail(err, (dk_status)most, DK_NN_ANOTHER_RANK);
+    return most == DK_OK ? DK_OK : dk_nn_fail_elsewhere(err, (dk_status)most);
 }
 
 void dk_ranks_close(dk_ranks **ranks)

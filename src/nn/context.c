@@ -132,7 +132,7 @@ static dk_status hear_all(dk_nn *nn, bool stops, bool block, dk_error *err)
     }
     nn->stopped = most & UINT32_MAX;
     if (most >> FAILURE_BIT != 0) {
-        return dk_fail(err, (dk_status)(most >> FAILURE_BIT), DK_NN_ANOTHER_RANK);
+        return dk_nn_fail_elsewhere(err, (dk_status)(most >> FAILURE_BIT));
     }
     return most >> STOP_BIT != 0 ? dk_fail(err, DK_CANCELLED, "stopped on request") : DK_OK;
 }

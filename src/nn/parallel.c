@@ -344,6 +344,12 @@ uint64_t dk_nn_hear(dk_nn *nn)
     return largest(nn, word->of, 0);
 }
 
+dk_status dk_nn_fail_elsewhere(dk_error *err, dk_status status)
+{
+    return status == DK_CANCELLED ? dk_fail(err, status, "stopped on request")
+                                  : dk_fail(err, status, DK_NN_ANOTHER_RANK);
+}
+
 dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
 {
     dk_status most = (dk_status)dk_nn_agree_most(nn, (uint64_t)mine);
@@ -352,7 +358,7 @@ dk_status dk_nn_agree_status(dk_nn *nn, dk_status mine, dk_error *err)
         return tell_cut_off(nn, err);
     }
     if (mine == DK_OK && most != DK_OK) {
-        return dk_fail(err, most, DK_NN_ANOTHER_RANK);
+        return dk_nn_fail_elsewhere(err, most);
     }
     return mine;
 }

@@ -88,6 +88,8 @@ void dk_nn_note_call(dk_nn *nn, dk_status status, const dk_error *error);
 void dk_nn_abandon(dk_nn *nn, const char *why);
 
 #define DK_NN_ANOTHER_RANK "another rank of the replica failed: its own log says how"
+/* What this rank says of a failure of another one; a wish to stop is nobody's failure. */
+dk_status dk_nn_fail_elsewhere(dk_error *err, dk_status status);
 
 /* A call that goes on while the device computes. */
 typedef struct dk_nn_transfer {

@@ -392,12 +392,26 @@ static dk_status run_group(group *g, dk_error *err)
     return collect(g, err);
 }
 
+static void warn_of_idle_ranks(dk_job *job)
+{
+    if (!job->follows && !job->guided && job->output == 0 && dk_nn_branches(job->nn) > 1) {
+        dk_job_warn(
+            job,
+            "guidance is off (guidance_scale is %g): of enable_cfg_parallel's ranks one "
+            "half computes, the other waits",
+            job->request.guidance_scale);
+    }
+}
+
 /* What stops the whole group stops every job of it that was still well. */
 static void run_together(dk_job *const *jobs, int count)
 {
     group g = {.count = 0};
     dk_nn *nn = jobs[0]->nn;
     dk_error err = {0};
+    for (int k = 0; k < count; k++) {
+        warn_of_idle_ranks(jobs[k]);
+    }
     hear(nn, jobs, count);
     dk_status status = share(jobs, count, &err);
     if (status == DK_OK) {

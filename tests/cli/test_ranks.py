@@ -118,6 +118,10 @@ class Ranks(CommandTest):
             self.fails(2, ["distributed_backend is 'bogus'", "auto, xccl, mpi, shm"], *command, "--distributed-backend", "bogus")
         self.fails(2, ["distributed_backend is 'self'", "2 ranks"], "generate", "--prompt", "x", "--num-gpus", 2, "--distributed-backend", "self")
 
+    def test_ranks_without_a_branch_to_compute(self):
+        done = self.passes("generate", *EXACT, "--num-gpus", 2, "--enable-cfg-parallel", "--guidance-scale", 1, "--output-path", self.path("out"))
+        self.assertEqual(done.stderr.count("guidance is off (guidance_scale is 1)"), 1, done.stderr)
+
     def test_a_bench_of_two_ranks(self):
         report = json.loads(self.passes("bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2,
                                         "--ring-degree", 2, "--threads", 1, "--repeats", 1, "--json").stdout)
