@@ -33,7 +33,6 @@ dk_status dk_engine_follow(dk_engine *engine, dk_error *err);
 /* What was quantised and how well, "int8: 240 layers, …"; NULL: nothing. Borrowed. */
 const char *dk_engine_quantization(const dk_engine *engine);
 
-/* "cpu, avx2, 2 threads", and the pipeline's class; borrowed from the engine. */
 /* What was chosen and why, a line each: the device, how attention is computed, what was
    quantised, what weights that come and go have cost, products that were found wrong. Owned,
    freed with dk_text_free. */
@@ -45,6 +44,7 @@ void dk_text_free(char *text);
 const char *dk_engine_identity(const dk_engine *engine);
 const char *dk_engine_dtype(const dk_engine *engine);
 
+/* "cpu, avx2, 2 threads", and the pipeline's class; borrowed from the engine. */
 const char *dk_engine_device(const dk_engine *engine);
 const char *dk_engine_pipeline(const dk_engine *engine);
 
