@@ -368,10 +368,9 @@ static dk_status check_dit(const model_bench *b, const json_t *json, const dk_la
                      (long long)tokens, dk_layout_sp(layout));
 }
 
-static dk_status check_text(const model_bench *b, const json_t *json, const dk_layout *layout,
-                            const char *where, dk_error *err)
+static dk_status check_text(const json_t *json, const dk_layout *layout, const char *where,
+                            dk_error *err)
 {
-    (void)b;
     dk_t5_config config;
     int ranks = dk_layout_replica_ranks(layout);
     DK_TRY(dk_t5_config_parse(&config, json, where, err));
@@ -396,7 +395,8 @@ static dk_status check_layout(const void *context, const dk_layout *layout, dk_e
     }
     dk_status status = load_config(&json, &where, b, dit ? "transformer" : "text_encoder", err);
     if (status == DK_OK) {
-        status = (dit ? check_dit : check_text)(b, json, layout, where, err);
+        status =
+            dit ? check_dit(b, json, layout, where, err) : check_text(json, layout, where, err);
     }
     json_decref(json);
     dk_free(where);

@@ -73,7 +73,7 @@ dk_status dk_bench_ranks_open(dk_bench_ranks *out, dk_engine_options *options,
     DK_TRY(dk_launcher_place(&out->team, options, &cores, &launched, err));
     DK_TRY(dk_ranks_layout_alone(&layout, options, err));
     DK_TRY(check(context, &layout, err));
-    if (!launched && dk_layout_replica_ranks(&layout) * layout.dp > 1) {
+    if (!launched && dk_layout_replica_ranks(&layout) > 1) {
         DK_TRY(start_others(&out->team, options->num_gpus, err));
         DK_TRY(dk_launcher_place(&out->team, options, &cores, &launched, err));
     } else if (launched) {

@@ -40,13 +40,15 @@ static dk_status take_place(const dk_launch *l, dk_rank_team *team, dk_engine_op
     return DK_OK;
 }
 
-bool dk_launcher_rank(int *rank, int *ranks)
+dk_status dk_launcher_rank(int *rank, int *ranks, bool *launched, dk_error *err)
 {
     dk_launch launch;
+    DK_TRY(dk_launch_check(err));
     dk_launch_read(&launch);
     *rank = launch.rank;
     *ranks = launch.ranks;
-    return launch.is_rank && launch.ranks > 1;
+    *launched = launch.is_rank && launch.ranks > 1;
+    return DK_OK;
 }
 
 dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,

@@ -10,8 +10,9 @@
 DK_MUST_USE dk_status dk_launcher_place(dk_rank_team *team, dk_engine_options *options,
                                         dk_core_share *cores, bool *launched, dk_error *err);
 
-/* Whether a launcher of several ranks started this process or those above it, and as which. */
-bool dk_launcher_rank(int *rank, int *ranks);
+/* Whether a launcher of several ranks started this process or those above it, and as which.
+   DK_INVALID: what it says makes no sense. */
+DK_MUST_USE dk_status dk_launcher_rank(int *rank, int *ranks, bool *launched, dk_error *err);
 
 /* The other way round, for programs that start ranks themselves: a name and a key that nobody
    guesses, and the environment in which the next process finds itself to be that rank. */

@@ -158,19 +158,13 @@ dk_status dk_rank_team_start(dk_rank_team *team, dk_engine_options *options,
     *team = (dk_rank_team){0};
     DK_TRY(dk_launcher_place(team, options, &cores, &launched, err));
     int shards;
-    DK_TRY((takes_requests ? dk_ranks_layout : dk_ranks_layout_alone)(&layout, options, err));
+    bool replicas = launched && takes_requests;
+    DK_TRY((replicas ? dk_ranks_layout : dk_ranks_layout_alone)(&layout, options, err));
     DK_TRY(dk_ranks_check_shards(&shards, &layout, options, err));
     int ranks = dk_layout_replica_ranks(&layout);
-    if (ranks * layout.dp == 1 || (launched && (layout.dp == 1 || takes_requests))) {
+    if (ranks == 1 || launched) {
         dk_rank_settle(team, options, cores);
         return DK_OK;
-    }
-    if (layout.dp > 1) {
-        return dk_fail(
-            err, DK_INVALID,
-            "dp_size is %d: replicas take different requests, which is what darkroom "
-            "serve has; accepted here is 1",
-            layout.dp);
     }
     cores.of = cores.of > ranks ? cores.of : ranks;
     DK_TRY(dk_launcher_arrange(team, err));

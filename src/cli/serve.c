@@ -12,7 +12,6 @@
 #include "cli/models.h"
 #include "cli/processes.h"
 #include "cli/replicas.h"
-#include "comm/launch.h"
 #include "engine/option_parameters.h"
 #include "engine/rank_parameters.h"
 #include "server/scheduler/scheduler.h"
@@ -59,8 +58,9 @@ static void on_ready(void *context, const char *model, const char *device)
 /* Under mpirun, srun and their like rank 0 serves, and the others compute for it. */
 static dk_status take_launcher(run_state *r, dk_error *err)
 {
-    DK_TRY(dk_launch_check(err));
-    if (!dk_launcher_rank(&r->rank, &r->ranks)) {
+    bool launched;
+    DK_TRY(dk_launcher_rank(&r->rank, &r->ranks, &launched, err));
+    if (!launched) {
         return DK_OK;
     }
     dk_engine_options *options = &r->setup.options;
