@@ -1,7 +1,6 @@
 /* What a checkpoint belongs to, and what ranks and replicas have in common. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,6 +53,16 @@ static json_t *request_of(const dk_request *request)
     return object;
 }
 
+static dk_status sum_of(char hex[DK_SHA256_HEX_BYTES], const void *bytes, size_t size,
+                        dk_error *err)
+{
+    dk_digest sum = {0};
+    DK_TRY(dk_sha256_init(&sum, err));
+    dk_digest_update(&sum, bytes, size);
+    dk_digest_final(&sum, hex);
+    return DK_OK;
+}
+
 /* facts is taken. */
 static dk_status digest(char hex[DK_SHA256_HEX_BYTES], json_t *facts, dk_error *err)
 {
@@ -62,12 +71,7 @@ static dk_status digest(char hex[DK_SHA256_HEX_BYTES], json_t *facts, dk_error *
     if (text == NULL) {
         return dk_fail(err, DK_INVALID, "a text of the request or the options is not UTF-8");
     }
-    dk_digest sum = {0};
-    dk_status status = dk_sha256_init(&sum, err);
-    if (status == DK_OK) {
-        dk_digest_update(&sum, text, strlen(text));
-        dk_digest_final(&sum, hex);
-    }
+    dk_status status = sum_of(hex, text, strlen(text), err);
     free(text);
     return status;
 }
@@ -76,7 +80,7 @@ static dk_status digest(char hex[DK_SHA256_HEX_BYTES], json_t *facts, dk_error *
    tell trained weights from others, wherever they lie. */
 static dk_status file_of(json_t **out, const char *path, dk_error *err)
 {
-    char piece[256] = {0}, hex[2 * sizeof piece + 1];
+    char piece[4096] = {0}, hex[DK_SHA256_HEX_BYTES];
     dk_file_stamp stamp = dk_file_stamp_of(path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? pread(fd, piece, sizeof piece, (off_t)(stamp.bytes / 3)) : -1;
@@ -86,9 +90,7 @@ static dk_status file_of(json_t **out, const char *path, dk_error *err)
     if (got < 0) {
         return dk_fail(err, DK_IO, "%s: %s", path, strerror(errno));
     }
-    for (size_t i = 0; i < sizeof piece; i++) {
-        snprintf(hex + 2 * i, 3, "%02x", (unsigned char)piece[i]);
-    }
+    DK_TRY(sum_of(hex, piece, sizeof piece, err));
     *out = json_pack("[s, I, s]", dk_path_name(path), (json_int_t)stamp.bytes, hex);
     return DK_OK;
 }
