@@ -204,6 +204,11 @@ void dk_layout_report_print(const dk_layout_report *plan)
     dk_string flags = DK_STRING_EMPTY;
     flags_of(&flags, best);
     printf("\n%s%s\n", best->cost.fits ? "" : "nothing fits; nearest: ", flags.data);
+    int ranks = dk_layout_replica_ranks(&best->layout) * best->layout.dp;
+    if (ranks > DK_COMM_MOST_RANKS) {
+        printf("up to %d ranks are started together: several servers share these replicas\n",
+               DK_COMM_MOST_RANKS);
+    }
     printf("%d steps, text and decoding: %.3g s\n", plan->steps,
            dk_cost_generation_s(&best->cost, plan->steps));
     dk_string_release(&flags);

@@ -43,6 +43,12 @@ class Plan(CommandTest):
         self.assertEqual(layout["memory_bytes"]["total"],
                          sum(v for k, v in layout["memory_bytes"].items() if k != "total"))
 
+    def test_more_ranks_than_are_started(self):
+        flags = ["plan", "--model", "wan2.1-1.3b", "--goal", "throughput", "--num-gpus"]
+        words = "up to 64 ranks are started together"
+        self.assertIn(words, self.passes(*flags, 128).stdout)
+        self.assertNotIn(words, self.passes(*flags, 64).stdout)
+
     def test_order(self):
         steps = [c["step_seconds"] for c in self.plan("--model", "wan2.1-1.3b", "--num-gpus", 8, "--layouts", 100)["layouts"]]
         for a, b in zip(steps, steps[1:]):
