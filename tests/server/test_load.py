@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import select
+import signal
 import socket
 import statistics
 import struct
@@ -269,6 +270,24 @@ class CrowdTest(unittest.TestCase):
             self.assertLess(peaks[-1], peaks[-2] * 1.05 + MIB)
             self.assertLess(after[-1], after[-2] * 1.05 + MIB)
         server.json(f"/v1/videos/{video['id']}/cancel", {})
+
+
+    def test_requests_at_once(self):
+        """libmicrohttpd takes 128 events at a time: had it just so many, or twice, it waited for one more before it looked at them."""
+        pid = self.server.process.pid
+        request = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n\r\n".encode()
+        for count in (128, 256, 100):
+            sockets = [socket.create_connection(("127.0.0.1", self.server.port), timeout=5) for _ in range(count)]
+            for s in sockets:
+                s.send(request)
+                self.assertTrue(s.recv(65536).startswith(b"HTTP/1.1 200"))
+            os.kill(pid, signal.SIGSTOP)
+            for s in sockets:
+                s.send(request)
+            os.kill(pid, signal.SIGCONT)
+            for s in sockets:
+                self.assertTrue(s.recv(65536).startswith(b"HTTP/1.1 200"))
+                s.close()
 
 
 class OverheadTest(unittest.TestCase):

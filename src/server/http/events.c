@@ -25,9 +25,10 @@ typedef struct event {
 struct dk_http_stream {
     dk_http_stream *previous, *next; /* in the watch's list, under the watch's lock */
     dk_http_watch *watch;            /* NULL once libmicrohttpd has let go */
-    dk_http_exchange *exchange;      /* the mover's; only for its count of bytes */
-    pthread_mutex_t lock;            /* of what follows */
-    struct MHD_Connection *mhd;      /* set while the connection is suspended */
+    dk_http_mover *mover;
+    dk_http_exchange *exchange; /* the mover's; only for its count of bytes */
+    pthread_mutex_t lock;       /* of what follows */
+    struct MHD_Connection *mhd; /* set while the connection is suspended */
     event *first, *last;
     size_t waiting, offset; /* bytes in the queue; of first, already taken */
     double last_ms;         /* when something was put into the queue */
@@ -54,7 +55,7 @@ static void resume(dk_http_stream *stream)
     if (stream->mhd != NULL) {
         struct MHD_Connection *mhd = stream->mhd;
         stream->mhd = NULL;
-        MHD_resume_connection(mhd);
+        dk_http_mover_resume(stream->mover, mhd);
     }
 }
 
@@ -153,6 +154,7 @@ dk_http_stream *dk_http_reply_events(dk_http_exchange *exchange)
 {
     dk_http_stream *stream = dk_alloc(sizeof *stream);
     stream->watch = &exchange->server->watch;
+    stream->mover = &exchange->server->mover;
     stream->exchange = exchange;
     stream->held = true;
     stream->last_ms = dk_now_ms();

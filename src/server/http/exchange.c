@@ -412,7 +412,7 @@ void dk_http_exchange_abandon(dk_http_exchange *e)
         dk_log_warn(e->server->options.log, "http: %s %s was not answered before the stop",
                     e->request.method, e->request.path);
         e->phase = DK_HTTP_WAITING;
-        MHD_resume_connection(e->mhd);
+        dk_http_mover_resume(&e->server->mover, e->mhd);
     }
     pthread_mutex_unlock(&e->lock);
 }

@@ -1,6 +1,6 @@
 /* What the files of src/server/http share: the server, its connections and exchanges.
 
-   Threads: libmicrohttpd's one thread ("the mover") accepts, reads, writes and calls on_…;
+   Threads: the mover runs libmicrohttpd, which accepts, reads, writes and calls on_…;
    the team runs handlers; the watch cuts slow senders, lingers and keeps streams alive.
    Locks, in the order in which they may be taken: watch.lock, a stream's lock, an exchange's
    lock, libmicrohttpd's own. No handler or report runs under any of them. */
@@ -15,6 +15,7 @@
 #include "server/http/auth.h"
 #include "server/http/form.h"
 #include "server/http/http.h"
+#include "server/http/mover.h"
 #include "server/http/route.h"
 #include "server/http/target.h"
 #include "server/http/team.h"
@@ -37,7 +38,7 @@ struct dk_http_server {
     pthread_t
         starter; /* the thread that starts the server, and what libmicrohttpd said to it */
     char problem[256];
-    struct MHD_Daemon *daemon;
+    dk_http_mover mover;
     int listen_fd, port;
     bool quiesced;
     dk_http_routes routes;

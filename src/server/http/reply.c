@@ -139,7 +139,7 @@ void dk_http_finish(dk_http_exchange *exchange, int http_status, struct MHD_Resp
     }
     if (!forgotten && exchange->phase == DK_HTTP_SUSPENDED) {
         exchange->phase = DK_HTTP_WAITING;
-        MHD_resume_connection(exchange->mhd);
+        dk_http_mover_resume(&exchange->server->mover, exchange->mhd);
     }
     pthread_mutex_unlock(&exchange->lock);
     if (forgotten && response != NULL) {

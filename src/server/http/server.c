@@ -1,6 +1,5 @@
 /* Start and stop of the HTTP server, and what libmicrohttpd tells about connections. */
 #include <netdb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -125,13 +124,12 @@ static dk_status check_options(const dk_http_options *options, dk_error *err)
     return DK_OK;
 }
 
-/* libmicrohttpd's thread inherits the mask: signals are the program's. */
 static struct MHD_Daemon *start_daemon(dk_http_server *server)
 {
     const dk_http_options *options = &server->options;
     bool tls = server->certificate != NULL;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-                     MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0);
+    unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0);
     const struct MHD_OptionItem secure[] = {
         {MHD_OPTION_HTTPS_MEM_CERT, 0, server->certificate},
         {MHD_OPTION_HTTPS_MEM_KEY, 0, server->certificate_key},
@@ -139,10 +137,7 @@ static struct MHD_Daemon *start_daemon(dk_http_server *server)
         {MHD_OPTION_END, 0, NULL},
     };
     static const struct MHD_OptionItem plain[] = {{MHD_OPTION_END, 0, NULL}};
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct MHD_Daemon *daemon = MHD_start_daemon(
+    return MHD_start_daemon(
         flags, 0, on_accept, server, dk_http_on_access, server, MHD_OPTION_EXTERNAL_LOGGER,
         on_log, server, MHD_OPTION_LISTEN_SOCKET, server->listen_fd,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)DK_HTTP_CONNECTION_MEMORY,
@@ -151,8 +146,19 @@ static struct MHD_Daemon *start_daemon(dk_http_server *server)
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, dk_http_on_line, server,
         MHD_OPTION_NOTIFY_COMPLETED, dk_http_on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, server, MHD_OPTION_ARRAY, tls ? secure : plain, MHD_OPTION_END);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return daemon;
+}
+
+static dk_status start_mover(dk_http_server *server, dk_error *err)
+{
+    const dk_http_options *options = &server->options;
+    const char *file = options->ssl_certfile != NULL ? options->ssl_certfile : "";
+    struct MHD_Daemon *daemon = start_daemon(server);
+    if (daemon == NULL) {
+        return dk_fail(err, DK_INVALID, "the HTTP server cannot be started%s%s: %s",
+                       file[0] != '\0' ? " with the certificate " : "", file,
+                       server->problem[0] != '\0' ? server->problem : "no reason was told");
+    }
+    return dk_http_mover_start(&server->mover, daemon, err);
 }
 
 static void free_server(dk_http_server *server)
@@ -182,12 +188,8 @@ static dk_status start_threads(dk_http_server *server, dk_error *err)
         dk_http_watch_release(&server->watch);
         return status;
     }
-    server->daemon = start_daemon(server);
-    if (server->daemon == NULL) {
-        const char *file = options->ssl_certfile != NULL ? options->ssl_certfile : "";
-        status = dk_fail(err, DK_INVALID, "the HTTP server cannot be started%s%s: %s",
-                         file[0] != '\0' ? " with the certificate " : "", file,
-                         server->problem[0] != '\0' ? server->problem : "no reason was told");
+    status = start_mover(server, err);
+    if (status != DK_OK) {
         dk_http_team_stop(&server->team);
         dk_http_team_release(&server->team);
         dk_http_watch_release(&server->watch);
@@ -238,7 +240,8 @@ void dk_http_server_quiesce(dk_http_server *server)
 {
     if (!server->quiesced) {
         server->quiesced = true;
-        MHD_quiesce_daemon(server->daemon);
+        MHD_quiesce_daemon(server->mover.daemon);
+        dk_http_mover_wake(&server->mover);
         /* Clients are refused from now on. The number stays taken until nobody may accept. */
         shutdown(server->listen_fd, SHUT_RDWR);
     }
@@ -266,7 +269,7 @@ void dk_http_server_stop(dk_http_server **stopped)
     dk_http_streams_end(&server->watch);
     flush(server);
     dk_http_watch_abandon(&server->watch);
-    MHD_stop_daemon(server->daemon);
+    dk_http_mover_stop(&server->mover);
     dk_http_watch_release(&server->watch);
     dk_http_team_release(&server->team);
     free_server(server);
