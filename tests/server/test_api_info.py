@@ -202,10 +202,36 @@ class Vertex(ServerTest):
     def test_faults(self):
         for body in ({}, {"instances": []}, {"instances": "x"}, {"instances": [7]}, {"instances": [{"prompt": "x"}] * 9}, []):
             self.refused(400, "", "/vertex_generate", body)
-        before = len(self.server.json("/v1/jobs?unfinished=true")["data"])
+        before = self.jobs()
         error = self.refused(400, "widht", "/vertex_generate", {"instances": [{"prompt": "x", **QUICK}, {"prompt": "y", "widht": 3}]})
         self.assertEqual(error["param"], "widht")
-        self.assertEqual(len(self.server.json("/v1/jobs?unfinished=true")["data"]), before)
+        self.assertEqual(self.jobs(), before)  # all or none
+
+    def test_queue_without_room_for_all(self):
+        with Server("--model-path", SMALL, "--max-queue", 2) as server:
+            running = server.json("/v1/videos", {"prompt": "x", "num_frames": 1, "output_format": "gif", **QUICK, "num_inference_steps": 1000})
+            status, _, data = server.request("/vertex_generate", {"instances": [{"prompt": "x", **QUICK}] * 2})
+            self.assertEqual((status, json.loads(data)["error"]["type"]), (429, "rate_limit_error"))
+            self.assertEqual([job["id"] for job in server.json("/v1/jobs")["data"]], [running["id"]])
+
+    def test_idempotency(self):
+        """One key for a body of several jobs: all of them come again, and another body's failure ends none of them."""
+        def post(*prompts):
+            status, headers, data = self.server.request("/vertex_generate", {"instances": [{"prompt": p} for p in prompts], "parameters": QUICK},
+                                                        headers={"Idempotency-Key": "vertex"})
+            return status, headers.get("Idempotent-Replayed"), json.loads(data)
+
+        first, again = post("a", "b"), post("a", "b")
+        self.assertEqual((first[:2], again[:2]), ((200, None), (200, "true")))
+        self.assertEqual(first[2], again[2])
+        self.assertEqual(len({one["id"] for one in first[2]["predictions"]}), 2)
+        before = self.jobs()
+        for prompts in (("a", "c"), ("a",), ("a", "b", "c")):
+            self.assertEqual(post(*prompts)[0], 409)
+        self.assertEqual(self.jobs(), before)
+
+    def jobs(self):
+        return [(job["id"], job["status"]) for job in self.server.json("/v1/jobs")["data"]]
 
 
 class Information(ServerTest):

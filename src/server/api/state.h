@@ -66,16 +66,6 @@ void dk_api_reply_job(dk_api *api, dk_http_exchange *exchange, const char *id, i
 void dk_api_fail_ended(dk_http_exchange *exchange, const dk_job_record *record);
 void dk_api_add_times(dk_http_exchange *exchange, const dk_job_record *record);
 
-/* submit.c: reads the body, checks, plans and stores. On failure the exchange was answered and
-   NULL is returned; else the job's id (owned). `order` is released by the caller either way. */
-char *dk_api_submit(dk_api *api, dk_http_exchange *exchange, const char *kind, bool edit,
-                    dk_order *order);
-char *dk_api_submit_json(dk_api *api, dk_http_exchange *exchange, const char *kind,
-                         const json_t *body, dk_order *order);
-
-/* A worker's message about a field begins with its name: that becomes order->param. */
-void dk_api_guess_param(dk_order *order, const char *message);
-
 /* pictures.c: pictures of a body, decoded by a child, as PNG inputs of the job. */
 typedef struct dk_pictures {
     dk_job_input inputs[2]; /* owned data */
@@ -86,6 +76,34 @@ DK_MUST_USE dk_status dk_pictures_read(dk_api *api, const dk_http_request *reque
                                        const json_t *body, bool required, dk_pictures *out,
                                        char *param, dk_error *err);
 void dk_pictures_release(dk_pictures *pictures);
+
+/* submit.c: an order that was read, checked and planned: all that can be said against it before
+   it is stored. */
+typedef struct dk_submission {
+    dk_order order;
+    dk_pictures pictures;
+    json_t *plan;          /* owned */
+    char *idempotency_key; /* owned; NULL: none */
+    const json_t *said;    /* borrowed: what the client said, for the key; NULL: order.body */
+} dk_submission;
+
+/* body: NULL: the exchange's own. False: the exchange was answered with the failure. Release
+   `out` either way. */
+bool dk_api_prepare(dk_api *api, dk_http_exchange *exchange, const char *kind, bool edit,
+                    const json_t *body, dk_submission *out);
+/* The stored job's id (owned); *again: it came before. NULL: the exchange was answered. */
+char *dk_api_store(dk_api *api, dk_http_exchange *exchange, dk_submission *submission,
+                   bool *again);
+/* In the reply: nothing new was made. */
+void dk_api_note_replay(dk_http_exchange *exchange);
+void dk_submission_release(dk_submission *submission);
+/* Both for the exchange's own body. NULL as above; else the job's id (owned). `order` is
+   released by the caller either way. */
+char *dk_api_submit(dk_api *api, dk_http_exchange *exchange, const char *kind, bool edit,
+                    dk_order *order);
+
+/* A worker's message about a field begins with its name: that becomes order->param. */
+void dk_api_guess_param(dk_order *order, const char *message);
 
 /* waiting.c: answers the exchange when all jobs have ended. `reply` owns nothing of what it is
    given but the exchange. */

@@ -92,13 +92,16 @@ static dk_status check_plan(dk_api *api, dk_order *order, json_t **plan, dk_erro
     return DK_OK;
 }
 
-/* Of what is asked for and what the body says, in whatever order its fields stand. */
-static dk_status hash_body(char hex[DK_SHA256_HEX_BYTES], const dk_order *order,
-                           const dk_pictures *pictures, dk_error *err)
+/* Of what is asked for and what the client said, in whatever order its fields stand. */
+static dk_status hash_body(char hex[DK_SHA256_HEX_BYTES], const dk_submission *submission,
+                           dk_error *err)
 {
     dk_digest digest;
+    const dk_order *order = &submission->order;
+    const dk_pictures *pictures = &submission->pictures;
+    const json_t *said = submission->said != NULL ? submission->said : order->body;
     DK_TRY(dk_sha256_init(&digest, err));
-    char *text = json_dumps(order->body, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = json_dumps(said, JSON_COMPACT | JSON_SORT_KEYS);
     dk_digest_update(&digest, order->kind, strlen(order->kind));
     dk_digest_update(&digest, text, strlen(text));
     free(text);
@@ -119,14 +122,15 @@ static json_t *inputs_json(const dk_pictures *pictures)
     return inputs;
 }
 
-static dk_status store(dk_api *api, dk_http_exchange *exchange, const dk_order *order,
-                       const dk_pictures *pictures, const json_t *plan, char **id,
-                       dk_error *err)
+static dk_status store(dk_api *api, dk_http_exchange *exchange, const dk_submission *submission,
+                       char **id, bool *again, dk_error *err)
 {
     char hex[DK_SHA256_HEX_BYTES];
-    bool again;
     struct timespec now;
-    DK_TRY(hash_body(hex, order, pictures, err));
+    const dk_order *order = &submission->order;
+    const dk_pictures *pictures = &submission->pictures;
+    const json_t *plan = submission->plan;
+    DK_TRY(hash_body(hex, submission, err));
     clock_gettime(CLOCK_REALTIME, &now);
     double deadline = isnan(order->fields.timeout_s)
                           ? 0
@@ -148,41 +152,47 @@ static dk_status store(dk_api *api, dk_http_exchange *exchange, const dk_order *
                                  .output_count = order->count,
                                  .inputs = pictures->inputs,
                                  .input_count = pictures->count,
-                                 .idempotency_key = dk_http_header(exchange, "Idempotency-Key"),
+                                 .idempotency_key = submission->idempotency_key,
                                  .body_sha256 = hex};
-    dk_status status = dk_service_submit(api->service, &stored, id, &again, err);
-    if (status == DK_OK && again) {
-        dk_http_add_header(exchange, "Idempotent-Replayed", "true");
-    }
+    dk_status status = dk_service_submit(api->service, &stored, id, again, err);
     json_decref(request);
     free(text);
     return status;
 }
 
-static dk_status submit(dk_api *api, dk_http_exchange *exchange, bool edit, dk_order *order,
-                        const json_t *defaults, char **id, dk_error *err)
+static dk_status prepare(dk_api *api, dk_http_exchange *exchange, bool edit,
+                         const json_t *defaults, dk_submission *out, dk_error *err)
 {
-    json_t *plan = NULL;
-    dk_pictures pictures = {0};
-    const dk_http_request *request = dk_http_request_of(exchange);
+    dk_order *order = &out->order;
+    dk_pictures *pictures = &out->pictures;
     DK_TRY(check_model(api, order, err));
-    DK_TRY(dk_pictures_read(api, request, order->body, edit, &pictures, order->param, err));
-    dk_status status = DK_OK;
-    if (pictures.count > 0) {
-        dk_order_suit_picture(order, defaults, pictures.width, pictures.height);
-        status = check_strength(order, err);
+    DK_TRY(dk_pictures_read(api, dk_http_request_of(exchange), order->body, edit, pictures,
+                            order->param, err));
+    if (pictures->count > 0) {
+        dk_order_suit_picture(order, defaults, pictures->width, pictures->height);
+        DK_TRY(check_strength(order, err));
     }
+    DK_TRY(check_size(api, order, err));
+    return check_plan(api, order, &out->plan, err);
+}
+
+static dk_status read_and_prepare(dk_api *api, dk_http_exchange *exchange, bool edit,
+                                  const json_t *body, dk_submission *out, dk_error *err)
+{
+    dk_order *order = &out->order;
+    json_t *defaults = dk_api_defaults(api);
+    if (defaults == NULL) {
+        dk_http_add_header(exchange, "Retry-After", "1");
+        return dk_fail(err, DK_MEMORY, "the model is being loaded");
+    }
+    dk_status status =
+        body != NULL
+            ? dk_order_read_json(order, order->kind, defaults, body, err)
+            : dk_order_read(order, order->kind, defaults, dk_http_request_of(exchange), err);
     if (status == DK_OK) {
-        status = check_size(api, order, err);
+        status = prepare(api, exchange, edit, defaults, out, err);
     }
-    if (status == DK_OK) {
-        status = check_plan(api, order, &plan, err);
-    }
-    if (status == DK_OK) {
-        status = store(api, exchange, order, &pictures, plan, id, err);
-    }
-    json_decref(plan);
-    dk_pictures_release(&pictures);
+    json_decref(defaults);
     return status;
 }
 
@@ -194,46 +204,59 @@ static const char *code_of(const dk_error *error, const dk_order *order)
     return strncmp(error->message, "this request needs", 18) == 0 ? "does_not_fit" : NULL;
 }
 
-/* body: NULL: the exchange's own. */
-static dk_status read_and_submit(dk_api *api, dk_http_exchange *exchange, const json_t *body,
-                                 bool edit, dk_order *order, char **id, dk_error *err)
+bool dk_api_prepare(dk_api *api, dk_http_exchange *exchange, const char *kind, bool edit,
+                    const json_t *body, dk_submission *out)
 {
-    json_t *defaults = dk_api_defaults(api);
-    if (defaults == NULL) {
-        dk_http_add_header(exchange, "Retry-After", "1");
-        return dk_fail(err, DK_MEMORY, "the model is being loaded");
+    dk_error error = {0};
+    const char *key = dk_http_header(exchange, "Idempotency-Key");
+    *out = (dk_submission){.order.kind = kind,
+                           .idempotency_key = key != NULL ? dk_strdup(key) : NULL};
+    if (read_and_prepare(api, exchange, edit, body, out, &error) != DK_OK) {
+        dk_api_fail(exchange, &error, out->order.param, code_of(&error, &out->order));
+        return false;
     }
-    dk_status status =
-        body != NULL
-            ? dk_order_read_json(order, order->kind, defaults, body, err)
-            : dk_order_read(order, order->kind, defaults, dk_http_request_of(exchange), err);
-    if (status == DK_OK) {
-        status = submit(api, exchange, edit, order, defaults, id, err);
-    }
-    json_decref(defaults);
-    return status;
+    return true;
 }
 
-char *dk_api_submit_json(dk_api *api, dk_http_exchange *exchange, const char *kind,
-                         const json_t *body, dk_order *order)
+char *dk_api_store(dk_api *api, dk_http_exchange *exchange, dk_submission *submission,
+                   bool *again)
 {
     dk_error error = {0};
     char *id = NULL;
-    *order = (dk_order){.kind = kind};
-    if (read_and_submit(api, exchange, body, false, order, &id, &error) != DK_OK) {
-        dk_api_fail(exchange, &error, order->param, code_of(&error, order));
+    if (store(api, exchange, submission, &id, again, &error) != DK_OK) {
+        dk_api_fail(exchange, &error, submission->order.param, NULL);
     }
     return id;
+}
+
+void dk_api_note_replay(dk_http_exchange *exchange)
+{
+    dk_http_add_header(exchange, "Idempotent-Replayed", "true");
+}
+
+void dk_submission_release(dk_submission *submission)
+{
+    dk_order_release(&submission->order);
+    dk_pictures_release(&submission->pictures);
+    json_decref(submission->plan);
+    dk_free(submission->idempotency_key);
+    *submission = (dk_submission){0};
 }
 
 char *dk_api_submit(dk_api *api, dk_http_exchange *exchange, const char *kind, bool edit,
                     dk_order *order)
 {
-    dk_error error = {0};
+    dk_submission submission;
+    bool again;
     char *id = NULL;
-    *order = (dk_order){.kind = kind};
-    if (read_and_submit(api, exchange, NULL, edit, order, &id, &error) != DK_OK) {
-        dk_api_fail(exchange, &error, order->param, code_of(&error, order));
+    if (dk_api_prepare(api, exchange, kind, edit, NULL, &submission)) {
+        id = dk_api_store(api, exchange, &submission, &again);
     }
+    if (id != NULL && again) {
+        dk_api_note_replay(exchange);
+    }
+    *order = submission.order;
+    submission.order = (dk_order){0};
+    dk_submission_release(&submission);
     return id;
 }
