@@ -247,7 +247,8 @@ class Xpu(CommandTest):
         self.check_against_counters(path, lanes, counters)
 
     def test_a_ring_that_is_too_small(self):
-        self.check_against_counters(*self.traced("--offload-budget-mb", 1))
+        """Room for one weight of 1.6 MB, as a host whose CPU multiplies no bf16 keeps the largest, of 10 to 20 MB."""
+        self.check_against_counters(*self.traced("--offload-budget-mb", 2))
 
     def test_a_text_encoder_elsewhere_has_a_lane(self):
         _, lanes, _ = self.traced("--text-encoder-device", "cpu")
