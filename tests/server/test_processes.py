@@ -75,6 +75,22 @@ class Dying(unittest.TestCase):
             self.assertEqual((done["status"], frames_of(done)), ("completed", self.calm))
             self.assertNotEqual(server.processes("scheduler"), old)
 
+    def test_killed_while_it_plans(self):
+        """Who is asked what a request takes may be gone before the answer: another one is asked."""
+        for name in ("worker", "scheduler"):
+            with self.subTest(name), Server() as server:
+                [pid] = server.processes(name)
+                os.kill(pid, signal.SIGSTOP)
+                replies = []
+                client = threading.Thread(target=lambda: replies.append(server.request("/v1/videos", {**LONG, "num_inference_steps": 1})))
+                client.start()
+                time.sleep(0.5)  # so that the question has arrived
+                os.kill(pid, signal.SIGKILL)
+                client.join()
+                [(status, _, data)] = replies
+                self.assertEqual(status, 200, data)
+                self.assertEqual(server.wait_job(json.loads(data))["status"], "completed")
+
     def test_server_killed(self):
         with Server("--checkpoint-every-s", 0) as server:
             job = self.running(server)

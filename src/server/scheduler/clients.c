@@ -1,6 +1,5 @@
 /* What clients ask the scheduler for. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -141,47 +140,6 @@ static void let_go(dk_scheduler *s, const char *id)
     }
 }
 
-/* Pictures are looked at to plan, and lie in files of this host. */
-static bool names_files(const json_t *request)
-{
-    return json_object_get(request, "image_path") != NULL ||
-           json_object_get(request, "mask_path") != NULL;
-}
-
-/* Any worker that is up can plan, and read what the request names; its answer carries the
-   peer's name back. */
-static void plan(dk_scheduler *s, const dk_link_peer *peer, const dk_message *message)
-{
-    dk_error error = {0};
-    char name[2 * DK_LINK_PEER_BYTES + 1] = "";
-    for (size_t i = 0; i < peer->size; i++) {
-        snprintf(name + 2 * i, 3, "%02x", peer->name[i]);
-    }
-    bool with_files = names_files(json_object_get(message->header, "request"));
-    for (int i = 0; i < s->slot_count; i++) {
-        dk_slot *slot = &s->slots[i];
-        bool reads = slot->relay.link == NULL || !with_files;
-        if (reads && (slot->state == DK_SLOT_IDLE || slot->state == DK_SLOT_BUSY)) {
-            dk_message ask;
-            dk_message_pack(&ask, "plan", "{s:{s:s, s:O*}, s:O*}", "call", "peer", name,
-                            "number", json_object_get(message->header, "call"), "request",
-                            json_object_get(message->header, "request"));
-            dk_status status = dk_slot_send(slot, &ask, &error);
-            dk_message_release(&ask);
-            if (status == DK_OK) {
-                return;
-            }
-        }
-    }
-    dk_message answer;
-    bool fatal = s->fatal.status != DK_OK;
-    dk_message_pack(&answer, "plan", "{s:O*, s:i, s:s}", "call",
-                    json_object_get(message->header, "call"), "status",
-                    (int)(fatal ? s->fatal.status : DK_BUSY), "message",
-                    fatal ? s->fatal.message : "the model is being loaded");
-    dk_scheduler_send(s, peer, &answer);
-}
-
 void dk_scheduler_take_client_message(dk_scheduler *s, const dk_link_peer *peer,
                                       dk_message *message)
 {
@@ -195,7 +153,7 @@ void dk_scheduler_take_client_message(dk_scheduler *s, const dk_link_peer *peer,
     } else if (strcmp(type, "taken") == 0) {
         let_go(s, dk_message_text(message, "task"));
     } else if (strcmp(type, "plan") == 0) {
-        plan(s, peer, message);
+        dk_scheduler_plan(s, peer, message);
     } else if (strcmp(type, "hold") == 0) {
         s->on_hold = json_is_true(json_object_get(message->header, "on"));
         s->changed = true;

@@ -129,6 +129,7 @@ static void close_all(dk_scheduler *s)
         dk_free(held->task);
         dk_free(held);
     }
+    dk_scheduler_forget_plans(s);
     dk_free(s->slots);
     dk_queue_destroy(&s->queue);
     dk_link_close(&s->relays);

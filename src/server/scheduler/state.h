@@ -14,6 +14,8 @@ typedef struct dk_held_frames {
     struct dk_held_frames *next;
 } dk_held_frames;
 
+typedef struct dk_open_plan dk_open_plan;
+
 typedef struct dk_scheduler {
     const dk_scheduler_setup *setup;
     const dk_scheduler_options *options;
@@ -25,12 +27,14 @@ typedef struct dk_scheduler {
     dk_link_peer peers[DK_SCHEDULER_MAX_PEERS]; /* that said hello */
     int peer_count;
     dk_held_frames *held;
-    bool ends;        /* who leaves now is no loss */
-    bool on_hold;     /* nothing is dispatched */
-    bool was_ready;   /* some worker opened the model once */
-    dk_error fatal;   /* why no worker will ever be ready; status DK_OK: they may */
-    dk_error failure; /* the latest that a worker told while it loaded; status DK_OK: none */
-    bool changed;     /* the report is out of date */
+    dk_open_plan *plans; /* that workers were asked for */
+    long plan_number;    /* of the latest */
+    bool ends;           /* who leaves now is no loss */
+    bool on_hold;        /* nothing is dispatched */
+    bool was_ready;      /* some worker opened the model once */
+    dk_error fatal;      /* why no worker will ever be ready; status DK_OK: they may */
+    dk_error failure;    /* the latest that a worker told while it loaded; status DK_OK: none */
+    bool changed;        /* the report is out of date */
     double reported_ms;
     double wake_ms; /* when a batch has waited long enough; 0: none waits */
     long done, failed, retried;
@@ -54,6 +58,13 @@ void dk_scheduler_take_back(dk_scheduler *s, dk_slot *slot);
 void dk_scheduler_dispatch(dk_scheduler *s);
 /* Deadlines, the watchdog, workers that come back. */
 void dk_scheduler_look_around(dk_scheduler *s);
+
+/* plans.c: any worker that is up can plan, and read what the request names. Every question is
+   answered, be it by the end of the worker that was asked. */
+void dk_scheduler_plan(dk_scheduler *s, const dk_link_peer *peer, const dk_message *message);
+void dk_scheduler_answer_plan(dk_scheduler *s, const dk_slot *slot, dk_message *message);
+void dk_scheduler_lose_plans(dk_scheduler *s, const dk_slot *slot);
+void dk_scheduler_forget_plans(dk_scheduler *s);
 
 /* prepare.c: tells busy workers of the requests that come next */
 void dk_scheduler_prepare(dk_scheduler *s);

@@ -1,6 +1,5 @@
 /* What workers tell, and what becomes of them. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -171,21 +170,6 @@ static void note_alive(dk_slot *slot, const dk_message *message)
     slot->alive = json_incref(message->header);
 }
 
-static void answer_plan(dk_scheduler *s, dk_message *message)
-{
-    dk_link_peer peer = {0};
-    json_t *call = json_object_get(message->header, "call");
-    const char *name = json_string_value(json_object_get(call, "peer"));
-    size_t length = name != NULL ? strlen(name) : 0;
-    for (; 2 * peer.size + 1 < length && peer.size < DK_LINK_PEER_BYTES; peer.size++) {
-        const char digits[3] = {name[2 * peer.size], name[2 * peer.size + 1], '\0'};
-        peer.name[peer.size] = (unsigned char)strtoul(digits, NULL, 16);
-    }
-    json_t *number = json_incref(json_object_get(call, "number"));
-    json_object_set_new(message->header, "call", number != NULL ? number : json_null());
-    dk_scheduler_send(s, &peer, message);
-}
-
 /* A worker is about to end. What is wrong with a model or a device stays wrong; ranks that were
    lost, and networks, come again: those workers are started again, so often. So are those of
    other hosts, since what is wrong with one is not wrong with all. */
@@ -222,7 +206,7 @@ void dk_scheduler_take_worker_message(dk_scheduler *s, dk_slot *slot, dk_message
     } else if (strcmp(type, "ready") == 0) {
         become_ready(s, slot, message);
     } else if (strcmp(type, "plan") == 0) {
-        answer_plan(s, message);
+        dk_scheduler_answer_plan(s, slot, message);
     } else if (strcmp(type, "failed") == 0) {
         take_failure(s, slot, message);
     }
@@ -293,6 +277,7 @@ void dk_scheduler_lose_worker(dk_scheduler *s, dk_slot *slot, const char *why)
     if (s->setup->once && s->fatal.status == DK_OK) {
         give_up(s, why);
     }
+    dk_scheduler_lose_plans(s, slot);
     s->changed = true;
 }
 

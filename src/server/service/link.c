@@ -118,6 +118,7 @@ static dk_status start_scheduler(dk_service *service, dk_error *err)
     dk_string_release(&endpoint);
     service->started_ms = service->heard_ms = dk_now_ms();
     service->greeted = false;
+    dk_service_plan_lost(service);
     if (status == DK_OK) {
         say_hello(service);
     }

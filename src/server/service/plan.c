@@ -101,6 +101,19 @@ void dk_service_plan_answer(dk_service *service, dk_message *message)
     pthread_mutex_unlock(&service->lock);
 }
 
+void dk_service_plan_lost(dk_service *service)
+{
+    pthread_mutex_lock(&service->lock);
+    for (dk_plan_call *call = service->calls; call != NULL; call = call->next) {
+        if (call->answer == NULL) {
+            call->answer = json_pack("{s:i, s:s}", "status", (int)DK_BUSY, "message",
+                                     "the scheduler that was asked has ended");
+        }
+    }
+    pthread_cond_broadcast(&service->changed);
+    pthread_mutex_unlock(&service->lock);
+}
+
 static bool is_busy(const json_t *answer)
 {
     const json_t *code = json_object_get(answer, "status");
@@ -110,12 +123,16 @@ static bool is_busy(const json_t *answer)
 /* Workers that are started again are waited for a while. */
 static json_t *ask_patiently(dk_service *service, const json_t *parameters)
 {
-    double end = dk_now_ms() + PATIENCE_MS;
     json_t *answer = ask(service, parameters);
+    double end = dk_now_ms() + PATIENCE_MS;
     while (is_busy(answer) && dk_now_ms() < end && !atomic_load(&service->draining)) {
         json_decref(answer);
         usleep(AGAIN_MS * 1000);
         answer = ask(service, parameters);
+    }
+    if (answer == NULL) {
+        answer = json_pack("{s:i, s:s}", "status", (int)DK_BUSY, "message",
+                           "no worker answers, try again later");
     }
     if (is_busy(answer)) { /* 503, not 429: it is not the client's fault */
         json_object_set_new(answer, "status", json_integer(DK_MEMORY));
@@ -134,9 +151,7 @@ dk_status dk_service_plan(dk_service *service, const json_t *parameters, json_t 
     if (found == NULL) {
         found = ask_patiently(service, parameters);
         const json_t *code = json_object_get(found, "status");
-        if (found == NULL) {
-            status = dk_fail(err, DK_BUSY, "no worker answers, try again later");
-        } else if (code != NULL) {
+        if (code != NULL) {
             status = dk_fail(err, (dk_status)json_integer_value(code), "%s",
                              json_string_value(json_object_get(found, "message")));
         } else {

@@ -104,6 +104,8 @@ void dk_service_end_failed(dk_service *service, const char *id, dk_status status
 void dk_service_note_end(dk_service *service, const char *id, const char *state);
 
 /* plan.c */
+/* The scheduler has ended: who waits for a plan asks its successor. */
+void dk_service_plan_lost(dk_service *service);
 void dk_service_plan_answer(dk_service *service, dk_message *message);
 
 #endif
