@@ -10,8 +10,8 @@
 #include "tensor/convert.h"
 
 enum {
-    QUERY_PANELS = 8, /* of mr queries in one task, at most */
-    FEW_TASKS = 96,   /* fewer are made smaller, so that eight threads end close together */
+    QUERY_PANELS = 8, /* of mr queries in one block, at most */
+    QUARTERS = 4,     /* of a block */
     MOST_KEYS = DK_ATTENTION_KEYS,
 };
 
@@ -122,19 +122,35 @@ static size_t pack_scratch(const dk_attention_plan *plan, const dk_attention_arg
                            : 0;
 }
 
-/* Of equal tasks. Half the panels cost nothing that could be measured on AMX, and 1 to 2 % on
-   AVX2; a quarter of them 10 %, as keys then come from the third-level cache more often. */
-static int query_panels(const dk_attention_args *args, int mr)
+/* Of equal blocks, of which every thread has one. Half the panels cost 1 to 2 %; a quarter of
+   them 10 % on AVX2 and 19 % on AMX, as keys then come from the third-level cache more often.
+ */
+static int query_panels(const dk_attention_args *args, int mr, int threads)
 {
-    int64_t panels = dk_ceil_div(args->q_len, mr), tasks = dk_ceil_div(panels, QUERY_PANELS);
-    if (args->heads * tasks < FEW_TASKS) {
-        tasks = dk_ceil_div(panels, QUERY_PANELS / 2);
+    int64_t panels = dk_ceil_div(args->q_len, mr), most = QUERY_PANELS;
+    while (most > 1 && args->heads * dk_ceil_div(panels, most) < threads) {
+        most /= 2;
     }
-    return (int)dk_ceil_div(panels, tasks);
+    return (int)dk_ceil_div(panels, dk_ceil_div(panels, most));
+}
+
+/* Blocks while there are many, halves of the last and quarters of the very last, a half and two
+   quarters for each thread: so that threads end close together, however fast each is, and few
+   tasks are small. */
+static void cut_queries(dk_attention_plan *plan, const dk_attention_args *args, int threads)
+{
+    int mr = plan->kernel->mr;
+    plan->block_q = query_panels(args, mr, threads) * mr;
+    plan->q_blocks = (int)dk_ceil_div(args->q_len, plan->block_q);
+    int blocks = args->heads * plan->q_blocks;
+    plan->half = (int)dk_smaller(threads, blocks / 2);
+    plan->whole = blocks - plan->half;
+    plan->tasks = plan->whole + plan->half + 2 * plan->half;
 }
 
 void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
-                            const dk_attention_args *args, dk_attention_backend backend)
+                            const dk_attention_args *args, dk_attention_backend backend,
+                            int threads)
 {
     bool exact = backend == DK_ATTENTION_REFERENCE;
     const dk_gemm_kernel *kernel = exact ? &kernels->gemm.f32 : &kernels->gemm.bf16;
@@ -148,8 +164,7 @@ void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels 
     assert(kernel->nr <= MOST_KEYS && plan->score_kernel->nr == kernel->nr &&
            plan->score_kernel->mr == kernel->mr);
     int64_t pack_keys = DK_ATTENTION_PACK_BLOCKS * dk_attention_key_block(plan);
-    plan->block_q = query_panels(args, kernel->mr) * kernel->mr;
-    plan->q_blocks = (int)dk_ceil_div(args->q_len, plan->block_q);
+    cut_queries(plan, args, threads);
     plan->pack_blocks = (int)dk_ceil_div(args->kv_len, pack_keys);
     plan->packed_bytes = (size_t)args->heads * dk_attention_head_at(plan, args, NULL, 0).bytes;
     plan->scratch_bytes = lay_out(plan, args, NULL).bytes;
@@ -414,17 +429,39 @@ static void run_block(block *at, const dk_attention_head *head)
     }
 }
 
+/* The queries of a task, counted in quarters of blocks; false: there are none, where a block
+   has fewer than four panels or is its head's last. */
+static bool take_queries(block *at, int task)
+{
+    const dk_attention_plan *plan = at->plan;
+    int halves = task - plan->whole, quarters = halves - plan->half;
+    int first = QUARTERS * task, count = QUARTERS;
+    if (quarters >= 0) {
+        first = QUARTERS * plan->whole + 2 * plan->half + quarters;
+        count = 1;
+    } else if (halves >= 0) {
+        first = QUARTERS * plan->whole + 2 * halves;
+        count = 2;
+    }
+    int64_t mr = plan->kernel->mr, panels = plan->block_q / mr, part = first % QUARTERS;
+    int whole = first / QUARTERS;
+    int64_t begin = whole % plan->q_blocks * plan->block_q;
+    int64_t end = begin + (part + count) * panels / QUARTERS * mr;
+    at->head = whole / plan->q_blocks;
+    at->q0 = begin + part * panels / QUARTERS * mr;
+    at->block_rows = dk_smaller(end, at->args->q_len) - at->q0;
+    return at->block_rows > 0;
+}
+
 void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
                         const dk_attention_args *args, int task, const void *packed,
                         void *scratch)
 {
-    block at = {.kernels = kernels,
-                .plan = plan,
-                .args = args,
-                .w = lay_out(plan, args, scratch),
-                .head = task / plan->q_blocks,
-                .q0 = (int64_t)(task % plan->q_blocks) * plan->block_q};
-    at.block_rows = dk_smaller(plan->block_q, args->q_len - at.q0);
+    block at = {
+        .kernels = kernels, .plan = plan, .args = args, .w = lay_out(plan, args, scratch)};
+    if (!take_queries(&at, task)) {
+        return;
+    }
     const dk_attention_head head = dk_attention_head_at(plan, args, packed, at.head);
     begin_rows(&at, head.mean);
     pack_queries(&at);

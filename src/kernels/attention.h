@@ -70,9 +70,11 @@ typedef struct dk_attention_plan {
     const dk_gemm_kernel *kernel, *score_kernel; /* of probabilities · V, of Q · Kᵀ */
     bool quantized;                              /* score_kernel multiplies int8 */
     int mean_tasks;                              /* of stage 0; 0: there is none */
-    int block_q;                                 /* queries of one task */
-    int q_blocks;                                /* tasks of stage 2 = heads * q_blocks */
-    int pack_blocks;                             /* tasks of stage 1 = heads * pack_blocks */
+    int block_q;                                 /* queries of one task, at most */
+    int q_blocks;                                /* blocks of so many queries, of one head */
+    int whole, half; /* tasks of stage 2 that are a block and half a block, which come first */
+    int tasks;       /* of stage 2; the rest are quarters of a block */
+    int pack_blocks; /* tasks of stage 1 = heads * pack_blocks */
     size_t packed_bytes;  /* K and V of all heads, packed: shared memory, aligned to 64 */
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_attention_plan;
@@ -105,8 +107,10 @@ typedef struct dk_attention_kernels {
 } dk_attention_kernels;
 
 void dk_attention_kernels_init(dk_attention_kernels *kernels, unsigned cpu_flags);
+/* threads: that take the tasks. No result depends on how many. */
 void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
-                            const dk_attention_args *args, dk_attention_backend backend);
+                            const dk_attention_args *args, dk_attention_backend backend,
+                            int threads);
 /* Stages in order, all tasks of one before any of the next, each with a scratch of its thread.
    Stage 0: the mean of one head's keys. */
 void dk_attention_mean(const dk_attention_plan *plan, const dk_attention_args *args, int task,
@@ -114,7 +118,7 @@ void dk_attention_mean(const dk_attention_plan *plan, const dk_attention_args *a
 /* Stage 1: packs part of one head's K and V. */
 void dk_attention_pack(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
                        const dk_attention_args *args, int task, void *packed, void *scratch);
-/* Stage 2: one block of queries of one head. */
+/* Stage 2: a block of queries of one head, or a part of one. */
 void dk_attention_block(const dk_attention_kernels *kernels, const dk_attention_plan *plan,
                         const dk_attention_args *args, int task, const void *packed,
                         void *scratch);

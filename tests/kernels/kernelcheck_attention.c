@@ -264,6 +264,7 @@ static const attention_case cases[] = {
     {2, 40, 50, 20, true, NO_BIAS, 0},  /* the first 30 queries see nothing */
     {1, 16, 300, 3, true, KEY_BIAS, 0}, /* whole blocks of queries see nothing */
     {1, 5, 1, 1300, false, NO_BIAS, 4.0f},
+    {9, 8, 1100, 20, false, NO_BIAS, 0}, /* tasks of whole blocks, of halves and of quarters */
 };
 
 typedef struct attention_data {
@@ -468,7 +469,7 @@ static void run_attention(kc *k, const dk_attention_kernels *kernels,
     if (plan->packed_bytes % DK_ALIGNMENT != 0 || plan->scratch_bytes % DK_ALIGNMENT != 0) {
         kc_fail(k, "the plan's memory is no multiple of %d bytes", DK_ALIGNMENT);
     }
-    int first = a->heads * plan->pack_blocks, second = a->heads * plan->q_blocks;
+    int first = a->heads * plan->pack_blocks, second = plan->tasks;
     for (int task = 0; task < plan->mean_tasks; task++) {
         dk_attention_mean(plan, a, task, packed, scratch);
     }
@@ -515,7 +516,7 @@ static void attention_rounds(kc *k, const dk_attention_kernels *kernels,
         attention_data data;
         dk_attention_plan plan;
         set_operands(k, &data, c, type, gemm->type);
-        dk_attention_plan_init(&plan, kernels, &data.args, backend);
+        dk_attention_plan_init(&plan, kernels, &data.args, backend, kc_threads(k));
         if (quantized) {
             quantize_operands(k, &data);
         }
@@ -551,7 +552,7 @@ static void parts_rounds(kc *k, const dk_attention_kernels *kernels, const atten
             part.kv_len = end - begin;
             part.first = i == 0;
             part.last = i + 1 == parts;
-            dk_attention_plan_init(&plan, kernels, &part, backend);
+            dk_attention_plan_init(&plan, kernels, &part, backend, kc_threads(k));
             if (memcmp(part.dst, data.dst_before, data.dst_bytes) != 0) {
                 kc_fail(k, "dst is touched before the last part");
             }

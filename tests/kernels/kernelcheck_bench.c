@@ -111,7 +111,7 @@ static void run_attention(const bench *b, const work *w)
         dk_attention_pack(&b->attention, &w->attention_plan, &w->attention, task, w->shared,
                           w->scratch);
     }
-    for (int task = 0; task < w->attention.heads * w->attention_plan.q_blocks; task++) {
+    for (int task = 0; task < w->attention_plan.tasks; task++) {
         dk_attention_block(&b->attention, &w->attention_plan, &w->attention, task, w->shared,
                            w->scratch);
     }
@@ -135,8 +135,8 @@ static void set_attention(bench *b, work *w)
                                        .dst_stride = row,
                                        .scale = 0.1f,
                                        .dst = memory(b, (size_t)(q * row) * 2)};
-    dk_attention_plan_init(&w->attention_plan, &b->attention, &w->attention,
-                           DK_ATTENTION_FLASH);
+    dk_attention_plan_init(&w->attention_plan, &b->attention, &w->attention, DK_ATTENTION_FLASH,
+                           1);
     w->shared = memory(b, w->attention_plan.packed_bytes);
     w->scratch = memory(b, w->attention_plan.scratch_bytes);
     w->flops = 4.0 * (double)q * (double)kv * (double)row;

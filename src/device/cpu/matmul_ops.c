@@ -236,10 +236,11 @@ void dk_cpu_attention(dk_device *device, const dk_attention_args *args)
 {
     attention_job job = {.cpu = dk_cpu_device_of(device), .args = args};
     const dk_attention_plan *plan = &job.plan;
-    dk_attention_plan_init(&job.plan, &job.cpu->attention, args, device->attention);
+    dk_attention_plan_init(&job.plan, &job.cpu->attention, args, device->attention,
+                           device->threads);
     if (dk_cpu_reserve(job.cpu, plan->scratch_bytes, plan->packed_bytes) && !device->dry) {
         dk_team_run(job.cpu->team, plan->mean_tasks, mean_task, &job);
         dk_team_run(job.cpu->team, args->heads * plan->pack_blocks, pack_task, &job);
-        dk_team_run(job.cpu->team, args->heads * plan->q_blocks, attention_task, &job);
+        dk_team_run(job.cpu->team, plan->tasks, attention_task, &job);
     }
 }
