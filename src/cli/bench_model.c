@@ -18,6 +18,7 @@ enum { MOST_TOKENS = 4096, FIRST_TIMED = 1 /* pass, after one to warm up */ };
 typedef struct device_counts {
     dk_device_work work[DK_OP_COUNT];
     dk_device_traffic moved;
+    dk_comm_work calls[DK_COMM_OP_COUNT]; /* of the world of ranks; zeros of one rank alone */
     uint64_t enqueued;
     double host_ms; /* processor time of the thread that enqueues, waits aside */
 } device_counts;
@@ -143,6 +144,9 @@ static void take(device_counts *out, const model_bench *b)
     const dk_device *device = b->nn.device;
     memcpy(out->work, device->work, sizeof out->work);
     out->moved = device->traffic;
+    if (b->ranks.ranks != NULL) {
+        dk_comm_get_work(b->ranks.ranks->world, out->calls);
+    }
     out->enqueued = device->enqueued;
     out->host_ms = b->host_ms - device->waited_ms;
 }
@@ -234,30 +238,38 @@ static json_t *traffic(const dk_device_traffic *now, const dk_device_traffic *be
                      (now->stalled - before->stalled) / passes);
 }
 
-static void tell_ranks(json_t *facts, const model_bench *b)
+/* Of one pass. */
+static json_t *communication(const dk_comm_work *now, const dk_comm_work *before, int passes)
+{
+    json_t *out = json_object();
+    for (int i = 0; i < DK_COMM_OP_COUNT; i++) {
+        uint64_t calls = now[i].calls - before[i].calls;
+        if (calls > 0) {
+            json_object_set_new(
+                out, dk_comm_op_names[i],
+                json_pack("{s:f, s:f, s:f, s:f}", "calls", (double)calls / passes, "mb",
+                          (now[i].bytes - before[i].bytes) * 1e-6 / passes, "seconds",
+                          (now[i].seconds - before[i].seconds) / passes, "waited",
+                          (now[i].waited - before[i].waited) / passes));
+        }
+    }
+    return out;
+}
+
+static void tell_ranks(json_t *facts, const model_bench *b, const device_counts *now,
+                       int passes)
 {
     const dk_ranks *ranks = b->ranks.ranks;
-    dk_comm_work work[DK_COMM_OP_COUNT];
     if (ranks == NULL) {
         return;
     }
     const dk_layout *l = &ranks->groups.layout;
-    dk_comm_get_work(ranks->world, work);
-    json_t *calls = json_object();
-    for (int i = 0; i < DK_COMM_OP_COUNT; i++) {
-        if (work[i].calls > 0) {
-            json_object_set_new(calls, dk_comm_op_names[i],
-                                json_pack("{s:I, s:f, s:f, s:f}", "calls",
-                                          (json_int_t)work[i].calls, "mb", work[i].bytes * 1e-6,
-                                          "seconds", work[i].seconds, "waited",
-                                          work[i].waited));
-        }
-    }
     json_object_set_new(facts, "ranks",
                         json_pack("{s:s, s:i, s:i, s:i, s:i}", "backend",
                                   dk_comm_backend(ranks->world), "cfg", l->cfg, "ulysses",
                                   l->ulysses, "ring", l->ring, "tp", l->tp));
-    json_object_set_new(facts, "communication", calls);
+    json_object_set_new(facts, "communication",
+                        communication(now->calls, b->before.calls, passes));
 }
 
 static dk_status measure(model_bench *b, dk_error *err)
@@ -305,7 +317,7 @@ static dk_status measure(model_bench *b, dk_error *err)
     double activations_mb = (double)(nn->temp.size + nn->keep.size) / (1024.0 * 1024.0);
     json_object_set_new(facts, "activations_mb", json_real(activations_mb));
     if (dk_nn_leads(nn)) {
-        tell_ranks(facts, b);
+        tell_ranks(facts, b, &now, times.repeats);
         dk_bench_report(facts, nn->device, &times, flops, false, b->flags->json != 0);
     } else {
         json_decref(facts);
