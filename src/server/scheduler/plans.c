@@ -32,7 +32,8 @@ static bool ask(dk_slot *slot, long number, json_t *request)
 {
     dk_message message;
     dk_error error;
-    dk_message_pack(&message, "plan", "{s:i, s:O*}", "call", (int)number, "request", request);
+    dk_message_pack(&message, "plan", "{s:I, s:O*}", "call", (json_int_t)number, "request",
+                    request);
     dk_status status = dk_slot_send(slot, &message, &error);
     dk_message_release(&message);
     return status == DK_OK;

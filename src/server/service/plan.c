@@ -71,7 +71,7 @@ static json_t *ask(dk_service *service, const json_t *parameters)
     call.next = service->calls;
     service->calls = &call;
     pthread_mutex_unlock(&service->lock);
-    dk_message_pack(&message, "plan", "{s:i, s:o}", "call", (int)call.number, "request",
+    dk_message_pack(&message, "plan", "{s:I, s:o}", "call", (json_int_t)call.number, "request",
                     json_deep_copy(parameters));
     dk_service_post(service, &message);
     pthread_mutex_lock(&service->lock);
@@ -101,13 +101,17 @@ void dk_service_plan_answer(dk_service *service, dk_message *message)
     pthread_mutex_unlock(&service->lock);
 }
 
+static json_t *busy(const char *why)
+{
+    return json_pack("{s:i, s:s}", "status", (int)DK_BUSY, "message", why);
+}
+
 void dk_service_plan_lost(dk_service *service)
 {
     pthread_mutex_lock(&service->lock);
     for (dk_plan_call *call = service->calls; call != NULL; call = call->next) {
         if (call->answer == NULL) {
-            call->answer = json_pack("{s:i, s:s}", "status", (int)DK_BUSY, "message",
-                                     "the scheduler that was asked has ended");
+            call->answer = busy("the scheduler that was asked has ended");
         }
     }
     pthread_cond_broadcast(&service->changed);
@@ -131,8 +135,7 @@ static json_t *ask_patiently(dk_service *service, const json_t *parameters)
         answer = ask(service, parameters);
     }
     if (answer == NULL) {
-        answer = json_pack("{s:i, s:s}", "status", (int)DK_BUSY, "message",
-                           "no worker answers, try again later");
+        answer = busy("no worker answers, try again later");
     }
     if (is_busy(answer)) { /* 503, not 429: it is not the client's fault */
         json_object_set_new(answer, "status", json_integer(DK_MEMORY));
