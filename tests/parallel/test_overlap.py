@@ -44,6 +44,7 @@ class Overlap(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             files = sorted(os.path.join(folder, name) for name in os.listdir(folder))
             self.assertEqual(len(files), 2)
+            shares = []
             for path in files:
                 lanes = spans(path)
                 calls = [span for span in lanes["communication"] if CALLS[layout] in span[2]]
@@ -51,7 +52,9 @@ class Overlap(unittest.TestCase):
                 share = share_under(calls, lanes["compute"])
                 print(f"{layout}, {backend}{' '.join(('', *more))}, {os.path.basename(path)}: {len(calls)} calls, "
                       f"{sum(e - b for b, e, _ in calls) / 1e3:.1f} ms, {share:.0%} under compute", flush=True)
-                self.assertGreater(share, 0)
+                shares.append(share)
+            # Not of each: what a rank wants may always be there already, and the two threads of its one core then take turns.
+            self.assertGreater(max(shares), 0)
             told = subprocess.run([os.path.join(ROOT, "tools/trace_overlap"), *files, "--inside", "denoising"], capture_output=True, text=True,
                                   check=False)
             self.assertEqual(told.returncode, 0, told.stderr)
