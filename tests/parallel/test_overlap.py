@@ -9,6 +9,9 @@ import unittest
 
 from ranks import BACKENDS, BUILT_IN, PROGRAM, ROOT, call, has_xpu, main, rank_flags, started_by
 
+# A rank that is behind finds what it wants: its two threads share a core, and a short call may end before the operation begins that it
+# would lie under. In two steps that was once so of all 24 calls of one rank.
+STEPS = "8"
 CALLS = {"ring 2": "shift", "ulysses 2": "all_to_all"}
 
 
@@ -39,12 +42,11 @@ class Overlap(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             trace = os.path.join(folder, "trace.json")
             done = call([*started_by(backend, 2), PROGRAM, "generate", "--prompt", "a cat", "--save-output=false", "--model-path", BUILT_IN,
-                         "--width", "256", "--height", "256", "--num-frames", "17", "--num-inference-steps", "2", "--trace-path", trace,
+                         "--width", "256", "--height", "256", "--num-frames", "17", "--num-inference-steps", STEPS, "--trace-path", trace,
                          "--distributed-backend", backend, *rank_flags(layout), *more])
             self.assertEqual(done.returncode, 0, done.stderr)
             files = sorted(os.path.join(folder, name) for name in os.listdir(folder))
             self.assertEqual(len(files), 2)
-            shares = []
             for path in files:
                 lanes = spans(path)
                 calls = [span for span in lanes["communication"] if CALLS[layout] in span[2]]
@@ -52,9 +54,7 @@ class Overlap(unittest.TestCase):
                 share = share_under(calls, lanes["compute"])
                 print(f"{layout}, {backend}{' '.join(('', *more))}, {os.path.basename(path)}: {len(calls)} calls, "
                       f"{sum(e - b for b, e, _ in calls) / 1e3:.1f} ms, {share:.0%} under compute", flush=True)
-                shares.append(share)
-            # Not of each: what a rank wants may always be there already, and the two threads of its one core then take turns.
-            self.assertGreater(max(shares), 0)
+                self.assertGreater(share, 0)
             told = subprocess.run([os.path.join(ROOT, "tools/trace_overlap"), *files, "--inside", "denoising"], capture_output=True, text=True,
                                   check=False)
             self.assertEqual(told.returncode, 0, told.stderr)
