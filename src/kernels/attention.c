@@ -122,9 +122,8 @@ static size_t pack_scratch(const dk_attention_plan *plan, const dk_attention_arg
                            : 0;
 }
 
-/* Of equal blocks, of which every thread has one. Half the panels cost 1 to 2 %; a quarter of
-   them 10 % on AVX2 and 19 % on AMX, as keys then come from the third-level cache more often.
- */
+/* Of equal blocks, of which every thread has one. Half the panels cost 1 to 2 %, a quarter of
+   them 10 % on AVX2 and 19 % on AMX: keys then come from the third-level cache more often. */
 static int query_panels(const dk_attention_args *args, int mr, int threads)
 {
     int64_t panels = dk_ceil_div(args->q_len, mr), most = QUERY_PANELS;
