@@ -11,7 +11,6 @@
 
 enum {
     QUERY_PANELS = 8, /* of mr queries in one block, at most */
-    QUARTERS = 4,     /* of a block */
     MOST_KEYS = DK_ATTENTION_KEYS,
 };
 
@@ -133,18 +132,12 @@ static int query_panels(const dk_attention_args *args, int mr, int threads)
     return (int)dk_ceil_div(panels, dk_ceil_div(panels, most));
 }
 
-/* Blocks while there are many, halves of the last and quarters of the very last, a half and two
-   quarters for each thread: so that threads end close together, however fast each is, and few
-   tasks are small. */
 static void cut_queries(dk_attention_plan *plan, const dk_attention_args *args, int threads)
 {
     int mr = plan->kernel->mr;
     plan->block_q = query_panels(args, mr, threads) * mr;
     plan->q_blocks = (int)dk_ceil_div(args->q_len, plan->block_q);
-    int blocks = args->heads * plan->q_blocks;
-    plan->half = (int)dk_smaller(threads, blocks / 2);
-    plan->whole = blocks - plan->half;
-    plan->tasks = plan->whole + plan->half + 2 * plan->half;
+    plan->cut = dk_cut_blocks(args->heads * plan->q_blocks, threads);
 }
 
 void dk_attention_plan_init(dk_attention_plan *plan, const dk_attention_kernels *kernels,
@@ -428,27 +421,17 @@ static void run_block(block *at, const dk_attention_head *head)
     }
 }
 
-/* The queries of a task, counted in quarters of blocks; false: there are none, where a block
-   has fewer than four panels or is its head's last. */
+/* The queries of a task; false: there are none, where a block has fewer than four panels or is
+   its head's last. */
 static bool take_queries(block *at, int task)
 {
     const dk_attention_plan *plan = at->plan;
-    int halves = task - plan->whole, quarters = halves - plan->half;
-    int first = QUARTERS * task, count = QUARTERS;
-    if (quarters >= 0) {
-        first = QUARTERS * plan->whole + 2 * plan->half + quarters;
-        count = 1;
-    } else if (halves >= 0) {
-        first = QUARTERS * plan->whole + 2 * halves;
-        count = 2;
-    }
-    int64_t mr = plan->kernel->mr, panels = plan->block_q / mr, part = first % QUARTERS;
-    int whole = first / QUARTERS;
-    int64_t begin = whole % plan->q_blocks * plan->block_q;
-    int64_t end = begin + (part + count) * panels / QUARTERS * mr;
-    at->head = whole / plan->q_blocks;
-    at->q0 = begin + part * panels / QUARTERS * mr;
-    at->block_rows = dk_smaller(end, at->args->q_len) - at->q0;
+    int64_t mr = plan->kernel->mr;
+    dk_cut_task panels = dk_cut_task_at(&plan->cut, task, plan->block_q / mr);
+    int64_t begin = panels.block % plan->q_blocks * plan->block_q;
+    at->head = panels.block / plan->q_blocks;
+    at->q0 = begin + panels.begin * mr;
+    at->block_rows = dk_smaller(begin + panels.end * mr, at->args->q_len) - at->q0;
     return at->block_rows > 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/blocking.h"
 #include "kernels/gemm.h"
 #include "kernels/quantize.h"
 #include "tensor/dtype.h"
@@ -72,9 +73,8 @@ typedef struct dk_attention_plan {
     int mean_tasks;                              /* of stage 0; 0: there is none */
     int block_q;                                 /* queries of one task, at most */
     int q_blocks;                                /* blocks of so many queries, of one head */
-    int whole, half; /* tasks of stage 2 that are a block and half a block, which come first */
-    int tasks;       /* of stage 2; the rest are quarters of a block */
-    int pack_blocks; /* tasks of stage 1 = heads * pack_blocks */
+    dk_cut cut;           /* of all heads' blocks into tasks of stage 2 */
+    int pack_blocks;      /* tasks of stage 1 = heads * pack_blocks */
     size_t packed_bytes;  /* K and V of all heads, packed: shared memory, aligned to 64 */
     size_t scratch_bytes; /* per thread, aligned to 64 */
 } dk_attention_plan;

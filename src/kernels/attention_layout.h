@@ -4,7 +4,6 @@
 #define DK_KERNELS_ATTENTION_LAYOUT_H
 
 #include "kernels/attention.h"
-#include "kernels/blocking.h"
 
 enum {
     DK_ATTENTION_KEYS = 256,      /* keys whose scores are held at a time */

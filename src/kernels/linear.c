@@ -264,11 +264,14 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
                 .plan = plan,
                 .args = args,
                 .first_row = pass * plan->pass_rows,
-                .m0 = task % plan->row_blocks * plan->block_rows,
-                .n0 = task / plan->row_blocks * plan->block_cols,
                 .shared = shared,
                 .slab = scratch};
-    at.m1 = dk_smaller(at.m0 + plan->block_rows, rows_of_pass(plan, args, pass));
+    int64_t mr = plan->kernel->mr;
+    dk_cut_task panels = dk_cut_task_at(&plan->cut, task, plan->block_rows / mr);
+    int64_t begin = panels.block % plan->row_blocks * plan->block_rows;
+    at.m0 = begin + panels.begin * mr;
+    at.m1 = dk_smaller(begin + panels.end * mr, rows_of_pass(plan, args, pass));
+    at.n0 = panels.block / plan->row_blocks * plan->block_cols;
     at.n1 = dk_smaller(at.n0 + plan->block_cols, args->cols);
     if (at.m0 >= at.m1) {
         return; /* the last pass may have fewer rows */

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/blocking.h"
 #include "kernels/decode.h"
 #include "kernels/gemm.h"
 #include "kernels/quantize.h"
@@ -64,8 +65,9 @@ typedef struct dk_linear_plan {
     int64_t pass_rows;
     int pack_tasks;                 /* stage 1 of a pass: rows */
     int weight_tasks;               /* stage 1 of the first pass: W, when it is packed once */
-    int64_t block_rows, block_cols; /* of one task of stage 2 */
-    int row_blocks, col_blocks;     /* tasks of stage 2 = row_blocks * col_blocks */
+    int64_t block_rows, block_cols; /* of a pass's results */
+    int row_blocks;                 /* of so many columns */
+    dk_cut cut;                     /* of a pass's blocks into tasks of stage 2 */
     size_t shared_bytes;  /* packed rows of a pass, int8: and scales, all of W when it is
                              packed once; aligned to 64 */
     size_t scratch_bytes; /* per thread, aligned to 64 */

@@ -20,11 +20,12 @@ static int64_t slice_of(const dk_linear_plan *plan, const dk_linear_args *args)
     return dk_smaller(slice > 0 ? slice : block, args->depth);
 }
 
-/* Cuts the output of a pass into at least `tasks` blocks where it is large enough. Where each
-   task packs its part of W, columns are cut first, as no work is repeated for them; where W is
-   packed already, rows: a row is read again for every block of columns. */
-static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks, bool packed)
+/* Cuts the output of a pass into some blocks for each thread where it is large enough. Where
+   each task packs its part of W, columns are cut first, as no work is repeated for them; where
+   W is packed already, rows: a row is read again for every block of columns. */
+static void split_blocks(dk_linear_plan *plan, int64_t cols, int threads, bool packed)
 {
+    int64_t tasks = TASKS_PER_THREAD * threads;
     int64_t mr = plan->kernel->mr, nr = plan->kernel->nr, rows = plan->pass_rows;
     int64_t most = packed && plan->kernel->packs_once ? 2 * BLOCK_COLS : BLOCK_COLS;
     if (!packed) {
@@ -32,12 +33,13 @@ static void split_blocks(dk_linear_plan *plan, int64_t cols, int64_t tasks, bool
         most = most > 2 * nr ? most : 2 * nr;
     }
     plan->block_cols = dk_block_size(cols, most, nr);
-    plan->col_blocks = (int)dk_ceil_div(cols, plan->block_cols);
+    int64_t col_blocks = dk_ceil_div(cols, plan->block_cols);
     int64_t row_blocks =
-        dk_smaller(dk_ceil_div(tasks, plan->col_blocks), dk_ceil_div(rows, LEAST_ROWS));
+        dk_smaller(dk_ceil_div(tasks, col_blocks), dk_ceil_div(rows, LEAST_ROWS));
     plan->block_rows = dk_block_size(rows, dk_ceil_div(rows, row_blocks), mr);
     plan->block_rows = dk_smaller(plan->block_rows, MOST_ROWS / mr * mr);
     plan->row_blocks = (int)dk_ceil_div(rows, plan->block_rows);
+    plan->cut = dk_cut_blocks((int)(plan->row_blocks * col_blocks), packed ? threads : 0);
 }
 
 /* Rows that are quantised and packed together in stage 1. */
@@ -77,8 +79,7 @@ void dk_linear_plan_init(dk_linear_plan *plan, const dk_linear_kernels *kernels,
     if (kernel->packs_once && args->quantized == NULL && args->rows > MOST_ROWS) {
         plan->weight_tasks = (int)dk_ceil_div(args->cols, kernel->nr);
     }
-    split_blocks(plan, args->cols, TASKS_PER_THREAD * threads,
-                 args->quantized != NULL || plan->weight_tasks > 0);
+    split_blocks(plan, args->cols, threads, args->quantized != NULL || plan->weight_tasks > 0);
     plan->shared_bytes = dk_linear_rows_bytes(plan, args) + dk_linear_scales_bytes(plan, args);
     if (plan->weight_tasks > 0) {
         plan->shared_bytes +=

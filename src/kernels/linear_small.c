@@ -39,7 +39,7 @@ void dk_linear_small_plan(dk_linear_plan *plan, const dk_linear_args *args)
     plan->block_rows = args->rows;
     plan->block_cols = DK_GEMM_DIRECT_ROWS;
     plan->row_blocks = 1;
-    plan->col_blocks = (int)dk_ceil_div(args->cols, DK_GEMM_DIRECT_ROWS);
+    plan->cut = dk_cut_blocks((int)dk_ceil_div(args->cols, DK_GEMM_DIRECT_ROWS), 0);
     plan->shared_bytes =
         dk_linear_panels_bytes(plan->kernel, args->rows, args->depth, plan->slice);
     plan->scratch_bytes = dk_whole_lines(

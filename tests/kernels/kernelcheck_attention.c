@@ -469,7 +469,7 @@ static void run_attention(kc *k, const dk_attention_kernels *kernels,
     if (plan->packed_bytes % DK_ALIGNMENT != 0 || plan->scratch_bytes % DK_ALIGNMENT != 0) {
         kc_fail(k, "the plan's memory is no multiple of %d bytes", DK_ALIGNMENT);
     }
-    int first = a->heads * plan->pack_blocks, second = plan->tasks;
+    int first = a->heads * plan->pack_blocks, second = plan->cut.tasks;
     for (int task = 0; task < plan->mean_tasks; task++) {
         dk_attention_mean(plan, a, task, packed, scratch);
     }

@@ -76,7 +76,7 @@ static void run_linear(const bench *b, const work *w)
         for (int task = 0; task < dk_linear_pack_tasks(plan, pass); task++) {
             dk_linear_pack(&b->linear, plan, &w->linear, pass, task, w->shared, w->scratch);
         }
-        for (int task = 0; task < plan->row_blocks * plan->col_blocks; task++) {
+        for (int task = 0; task < plan->cut.tasks; task++) {
             dk_linear_block(&b->linear, plan, &w->linear, pass, task, w->shared, w->scratch);
         }
     }
@@ -111,7 +111,7 @@ static void run_attention(const bench *b, const work *w)
         dk_attention_pack(&b->attention, &w->attention_plan, &w->attention, task, w->shared,
                           w->scratch);
     }
-    for (int task = 0; task < w->attention_plan.tasks; task++) {
+    for (int task = 0; task < w->attention_plan.cut.tasks; task++) {
         dk_attention_block(&b->attention, &w->attention_plan, &w->attention, task, w->shared,
                            w->scratch);
     }

@@ -179,7 +179,7 @@ static void run_layer(kc *k, const dk_linear_kernels *kernels, const dk_linear_p
         for (int task = dk_linear_pack_tasks(plan, pass) - 1; task >= 0; task--) {
             dk_linear_pack(kernels, plan, a, pass, task, shared, scratch);
         }
-        int tasks = plan->row_blocks * plan->col_blocks;
+        int tasks = plan->cut.tasks;
         for (int task = 1; task <= tasks; task++) {
             dk_linear_block(kernels, plan, a, pass, task % tasks, shared, scratch);
         }
@@ -219,10 +219,10 @@ static void layer_case(kc *k, const dk_linear_kernels *kernels, const linear_cas
 
 static void layers(kc *k, const dk_linear_kernels *kernels)
 {
-    static const int64_t shapes[][3] = {{1, 1, 1},      {3, 130, 70},   {5, 3, 2},
-                                        {7, 33, 17},    {13, 129, 100}, {31, 70, 600},
-                                        {97, 300, 255}, {200, 40, 513}, {230, 17, 33},
-                                        {2017, 5, 3},   {4500, 1, 7},   {460, 40, 540}};
+    static const int64_t shapes[][3] = {
+        {1, 1, 1},     {3, 130, 70},   {5, 3, 2},      {7, 33, 17},   {13, 129, 100},
+        {31, 70, 600}, {97, 300, 255}, {200, 40, 513}, {230, 17, 33}, {2017, 5, 3},
+        {4500, 1, 7},  {460, 40, 540}, {500, 300, 9}};
     for (int i = 0; i < KC_COUNT(shapes); i++) {
         for (int w = 0; w < KC_COUNT(stored); w++) {
             const linear_case c = {.rows = shapes[i][0],

@@ -77,7 +77,7 @@ static void run_linear_pass(linear_job *job)
     dk_team *team = job->cpu->team;
     dk_team_run(team, dk_linear_pack_tasks(plan, job->pass) - job->skipped, linear_pack_task,
                 job);
-    dk_team_run(team, plan->row_blocks * plan->col_blocks, linear_task, job);
+    dk_team_run(team, plan->cut.tasks, linear_task, job);
 }
 
 /* Whether the rows that a's plan packed are those that b's plan would pack. */
@@ -241,6 +241,6 @@ void dk_cpu_attention(dk_device *device, const dk_attention_args *args)
     if (dk_cpu_reserve(job.cpu, plan->scratch_bytes, plan->packed_bytes) && !device->dry) {
         dk_team_run(job.cpu->team, plan->mean_tasks, mean_task, &job);
         dk_team_run(job.cpu->team, args->heads * plan->pack_blocks, pack_task, &job);
-        dk_team_run(job.cpu->team, plan->tasks, attention_task, &job);
+        dk_team_run(job.cpu->team, plan->cut.tasks, attention_task, &job);
     }
 }
