@@ -91,6 +91,14 @@ static const dk_parameter parameters[] = {
              "own; else they are the host's for enqueueing"},
     NUMBER(threads, "0", "threads; 0: one per core"),
     NUMBER(repeats, "0", "timed passes; 0: about a second of them"),
+    {.name = "turns",
+     .type = DK_PARAMETER_BOOL,
+     .offset = offsetof(dk_bench_flags, turns),
+     .default_text = "false",
+     .help =
+         "model: begin a pass, the one that warms up too, when a line comes on standard "
+         "input, and print its seconds, so that several benches take turns; passes end with "
+         "the input"},
     {.name = "trace_path",
      .type = DK_PARAMETER_TEXT,
      .offset = offsetof(dk_bench_flags, trace_path),
@@ -170,29 +178,60 @@ static int by_size(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass, void *context,
-                        dk_error *err)
+/* The next pass; *seconds: negative where there is to be none. */
+static dk_status make_pass(double *seconds, const dk_bench_loop *loop, int number,
+                           dk_error *err)
+{
+    bool more = true;
+    *seconds = -1;
+    if (loop->turn != NULL) {
+        DK_TRY(loop->turn(loop->context, &more, err));
+    }
+    if (!more) {
+        return DK_OK;
+    }
+    double start = dk_now_ms();
+    DK_TRY(loop->pass(loop->context, err));
+    *seconds = (dk_now_ms() - start) * 1e-3;
+    if (loop->tells) {
+        printf("{\"pass\":%d,\"seconds\":%.6f}\n", number, *seconds);
+        fflush(stdout);
+    }
+    return DK_OK;
+}
+
+static int passes_of_a_second(double pass_s)
 {
     enum { LEAST = 3, MOST = 1000 };
-    double start = dk_now_ms();
-    DK_TRY(pass(context, err));
-    double once = dk_now_ms() - start;
-    if (repeats == 0) {
-        repeats = once > 0 ? (int)(1000.0 / once) : MOST;
-        repeats = repeats < LEAST ? LEAST : repeats > MOST ? MOST : repeats;
-    }
+    int passes = pass_s > 0 ? (int)(1.0 / pass_s) : MOST;
+    return passes < LEAST ? LEAST : passes > MOST ? MOST : passes;
+}
+
+dk_status dk_bench_time(dk_bench_times *out, const dk_bench_loop *loop, dk_error *err)
+{
+    double once;
+    DK_TRY(make_pass(&once, loop, 0, err));
+    int repeats = loop->repeats > 0 ? loop->repeats : passes_of_a_second(once), made = 0;
     double *seconds = dk_alloc((size_t)repeats * sizeof *seconds);
     dk_status status = DK_OK;
-    for (int i = 0; i < repeats && status == DK_OK; i++) {
-        start = dk_now_ms();
-        status = pass(context, err);
-        seconds[i] = (dk_now_ms() - start) * 1e-3;
+    for (double last = once; made < repeats && status == DK_OK && last >= 0;) {
+        status = make_pass(&last, loop, made + 1, err);
+        if (status == DK_OK && last >= 0) {
+            seconds[made++] = last;
+        }
     }
-    qsort(seconds, (size_t)repeats, sizeof *seconds, by_size);
-    *out = (dk_bench_times){.median_s = seconds[repeats / 2],
-                            .least_s = seconds[0],
-                            .most_s = seconds[repeats - 1],
-                            .repeats = repeats};
+    if (status == DK_OK && made == 0) {
+        status = dk_fail(err, DK_INVALID,
+                         "no pass was timed: the first one warms up, so that at least two have "
+                         "to be asked for");
+    }
+    if (status == DK_OK) {
+        qsort(seconds, (size_t)made, sizeof *seconds, by_size);
+        *out = (dk_bench_times){.median_s = seconds[made / 2],
+                                .least_s = seconds[0],
+                                .most_s = seconds[made - 1],
+                                .repeats = made};
+    }
     dk_free(seconds);
     return status;
 }
@@ -233,9 +272,13 @@ void dk_bench_report(json_t *facts, dk_device *device, const dk_bench_times *tim
     json_decref(facts);
 }
 
-/* Only a model has something to share out. */
-static dk_status check_ranks(const dk_arguments *arguments, const char *what, dk_error *err)
+/* Only a model has something to share out, and passes worth waiting for. */
+static dk_status check_model_only(const dk_arguments *arguments, const char *what,
+                                  dk_error *err)
 {
+    if (dk_arguments_has(arguments, "turns") && strcmp(what, "model") != 0) {
+        return dk_fail(err, DK_INVALID, "turns is for bench model, not for bench %s", what);
+    }
     for (int i = 0; i < dk_rank_parameters.count && strcmp(what, "model") != 0; i++) {
         const char *name = dk_rank_parameters.parameters[i].name;
         if (dk_arguments_has(arguments, name)) {
@@ -254,13 +297,13 @@ static dk_status bench(const dk_arguments *arguments, dk_error *err)
     flags.arguments = arguments;
 #ifdef DK_SERVING
     if (strcmp(what, "serve") == 0) {
-        DK_TRY(check_ranks(arguments, what, err));
+        DK_TRY(check_model_only(arguments, what, err));
         return dk_bench_serve(arguments, flags.json, err);
     }
 #endif
     for (int i = 0; i < BENCHES; i++) {
         if (strcmp(what, benches[i].name) == 0) {
-            DK_TRY(check_ranks(arguments, what, err));
+            DK_TRY(check_model_only(arguments, what, err));
             int extent = strcmp(what, "conv3d") == 0 ? 3 : 1;
             flags.kernel_t = flags.kernel_t == 0 ? extent : flags.kernel_t;
             return benches[i].run(&flags, err);

@@ -16,7 +16,7 @@ typedef struct dk_bench_flags {
     int offload_budget_mb;
     bool pin_cpu_memory, wait;
     int threads, repeats;
-    bool json;
+    bool turns, json;
     const char *trace_path;
     dk_trace *trace;                                 /* borrowed, of the device; NULL: none */
     const dk_arguments *arguments;                   /* borrowed: those of ranks */
@@ -43,9 +43,20 @@ typedef struct dk_bench_times {
     int repeats;
 } dk_bench_times;
 
-/* One pass to warm up, then `repeats` of them (0: as many as fill a second, 3 to 1000). */
-DK_MUST_USE dk_status dk_bench_time(dk_bench_times *out, int repeats, dk_bench_pass *pass,
-                                    void *context, dk_error *err);
+/* Whether there is to be one more pass, and when: it returns as the pass may begin. */
+typedef dk_status dk_bench_turn(void *context, bool *more, dk_error *err);
+
+typedef struct dk_bench_loop {
+    dk_bench_pass *pass;
+    void *context;
+    int repeats;         /* timed passes; 0: as many as fill a second, 3 to 1000 */
+    dk_bench_turn *turn; /* waited for before each pass, untimed; NULL: they do not wait */
+    bool tells;          /* prints a line of JSON after each pass */
+} dk_bench_loop;
+
+/* One pass to warm up, then timed ones. */
+DK_MUST_USE dk_status dk_bench_time(dk_bench_times *out, const dk_bench_loop *loop,
+                                    dk_error *err);
 
 /* GFLOP/s of the micro-kernel alone, its panels in the first-level cache, on all threads: what
    no operation can pass. int8: of the kernel of whole numbers. */

@@ -1,4 +1,5 @@
 /* Bench of one part of a model: a configuration's shapes with random weights made in memory. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -178,6 +179,20 @@ static dk_status forward(void *context, dk_error *err)
     return status != DK_OK ? status : dk_device_sync(nn->device, err);
 }
 
+/* A line on standard input asks for a pass. All ranks hear of it. */
+static dk_status take_turn(void *context, bool *more, dk_error *err)
+{
+    model_bench *b = context;
+    uint64_t asked = 0;
+    for (int c = 0; dk_nn_leads(&b->nn) && c != EOF && asked == 0;) {
+        c = getchar();
+        asked = c == '\n';
+    }
+    DK_TRY(dk_nn_call_roll(&b->nn, &asked, err));
+    *more = asked != 0;
+    return DK_OK;
+}
+
 static dk_status open_part(model_bench *b, dk_error *err)
 {
     static const struct {
@@ -287,7 +302,12 @@ static dk_status measure(model_bench *b, dk_error *err)
     DK_TRY(prepare(b, err));
     dk_bench_times times;
     b->passes = 0;
-    DK_TRY(dk_bench_time(&times, b->flags->repeats, forward, b, err));
+    const dk_bench_loop loop = {.pass = forward,
+                                .context = b,
+                                .repeats = b->flags->repeats,
+                                .turn = b->flags->turns ? take_turn : NULL,
+                                .tells = b->flags->turns && dk_nn_leads(nn)};
+    DK_TRY(dk_bench_time(&times, &loop, err));
     json_t *facts = json_pack("{s:s, s:s, s:s}", "bench", "model", "part", b->flags->part,
                               "config", b->flags->config);
     if (b->encoder != NULL) {
@@ -418,7 +438,7 @@ static dk_status check_layout(const void *context, const dk_layout *layout, dk_e
 /* All ranks make the same number of passes. */
 static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err)
 {
-    enum { REPEATS = 3 };
+    enum { REPEATS = 3, MOST_TURNS = 1000 };
     dk_engine_options options;
     dk_engine_options_init(&options);
     DK_TRY(dk_arguments_apply(flags->arguments, &dk_rank_parameters, &options, err));
@@ -427,7 +447,9 @@ static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err
     DK_TRY(dk_bench_ranks_open(&b->ranks, &options, check_layout, b, err));
     flags->device = options.device; /* each rank has its own */
     flags->trace = b->ranks.trace;
-    flags->repeats = b->ranks.ranks != NULL && flags->repeats == 0 ? REPEATS : flags->repeats;
+    if (flags->repeats == 0 && (flags->turns || b->ranks.ranks != NULL)) {
+        flags->repeats = flags->turns ? MOST_TURNS : REPEATS;
+    }
     return DK_OK;
 }
 

@@ -99,7 +99,8 @@ static dk_status add_bare(json_t *facts, dk_device *device, const dk_bench_times
                           dk_error *err)
 {
     dk_bench_times bare;
-    DK_TRY(dk_bench_time(&bare, ours->repeats, run_bare, device, err));
+    const dk_bench_loop loop = {.pass = run_bare, .context = device, .repeats = ours->repeats};
+    DK_TRY(dk_bench_time(&bare, &loop, err));
     json_object_set_new(facts, "library_seconds", json_real(bare.median_s));
     json_object_set_new(facts, "library_share", json_real(bare.median_s / ours->median_s));
     return DK_OK;
@@ -118,7 +119,9 @@ static dk_status time_and_report(json_t *facts, const dk_bench_flags *flags, ope
         status = run_operation(op, err);
     }
     if (status == DK_OK) {
-        status = dk_bench_time(&times, flags->repeats, run_operation, op, err);
+        const dk_bench_loop loop = {
+            .pass = run_operation, .context = op, .repeats = flags->repeats};
+        status = dk_bench_time(&times, &loop, err);
     }
     if (status != DK_OK) {
         json_decref(facts);

@@ -137,6 +137,34 @@ class Ranks(CommandTest):
         self.assertEqual(report["communication"]["shift"]["calls"], 3)  # a layer: one
         self.assertLess(report["communication"]["shift"]["waited"], report["seconds"])
 
+    def test_benches_take_turns(self):
+        """A pass for every line, of both ranks; between them they wait, and the end of the input ends them."""
+        command = [PROGRAM, "bench", "model", "--config", SMALL, "--width", 64, "--height", 64, "--num-gpus", 2, "--ring-degree", 2,
+                   "--threads", 1, "--turns", "--json"]
+        bench = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(bench.kill)
+        idle = 3.0
+        for number in range(3):
+            time.sleep(idle if number == 2 else 0)
+            bench.stdin.write("\n")
+            bench.stdin.flush()
+            turn = json.loads(bench.stdout.readline())
+            self.assertEqual(turn["pass"], number)
+            self.assertGreater(turn["seconds"], 0)
+        report = json.loads(bench.communicate(timeout=60)[0])
+        self.assertEqual(bench.returncode, 0)
+        self.assertEqual(report["repeats"], 2)  # the first pass warms up
+        self.assertEqual(report["communication"]["shift"]["calls"], 3)
+        self.assertLess(report["seconds_most"], idle)  # a turn is not waited for within a pass
+
+    def test_turns_that_time_nothing_are_refused(self):
+        for lines in (b"", b"\n"):
+            done = subprocess.run([PROGRAM, "bench", "model", "--config", SMALL, "--width", "64", "--height", "64", "--turns"], input=lines,
+                                  capture_output=True, timeout=60, check=False)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(b"no pass was timed", done.stderr)
+        self.fails(2, ["turns is for bench model, not for bench linear"], "bench", "linear", "--turns")
+
     def test_stop_while_decoding(self):
         """At a size that a rank decodes for seconds: the step is done, so the ranks are decoding."""
         command = [PROGRAM, "generate", "--model-path", SMALL, "--prompt", "x", "--width", 832, "--height", 480, "--num-frames", 33,
