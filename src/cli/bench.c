@@ -98,7 +98,7 @@ static const dk_parameter parameters[] = {
      .help =
          "model: begin a pass, the one that warms up too, when a line comes on standard "
          "input, and print its seconds, so that several benches take turns; passes end with "
-         "the input"},
+         "the input, after 1000 or --repeats of them at the latest"},
     {.name = "trace_path",
      .type = DK_PARAMETER_TEXT,
      .offset = offsetof(dk_bench_flags, trace_path),
@@ -200,10 +200,11 @@ static dk_status make_pass(double *seconds, const dk_bench_loop *loop, int numbe
     return DK_OK;
 }
 
-static int passes_of_a_second(double pass_s)
+/* Where no number was asked for. */
+static int passes_to_time(const dk_bench_loop *loop, double pass_s)
 {
     enum { LEAST = 3, MOST = 1000 };
-    int passes = pass_s > 0 ? (int)(1.0 / pass_s) : MOST;
+    int passes = loop->turn == NULL && pass_s > 0 ? (int)(1.0 / pass_s) : MOST;
     return passes < LEAST ? LEAST : passes > MOST ? MOST : passes;
 }
 
@@ -211,7 +212,7 @@ dk_status dk_bench_time(dk_bench_times *out, const dk_bench_loop *loop, dk_error
 {
     double once;
     DK_TRY(make_pass(&once, loop, 0, err));
-    int repeats = loop->repeats > 0 ? loop->repeats : passes_of_a_second(once), made = 0;
+    int repeats = loop->repeats > 0 ? loop->repeats : passes_to_time(loop, once), made = 0;
     double *seconds = dk_alloc((size_t)repeats * sizeof *seconds);
     dk_status status = DK_OK;
     for (double last = once; made < repeats && status == DK_OK && last >= 0;) {

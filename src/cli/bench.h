@@ -49,7 +49,7 @@ typedef dk_status dk_bench_turn(void *context, bool *more, dk_error *err);
 typedef struct dk_bench_loop {
     dk_bench_pass *pass;
     void *context;
-    int repeats;         /* timed passes; 0: as many as fill a second, 3 to 1000 */
+    int repeats; /* timed passes; 0: as many as fill a second, 3 to 1000, or 1000 turns */
     dk_bench_turn *turn; /* waited for before each pass, untimed; NULL: they do not wait */
     bool tells;          /* prints a line of JSON after each pass */
 } dk_bench_loop;

@@ -438,7 +438,7 @@ static dk_status check_layout(const void *context, const dk_layout *layout, dk_e
 /* All ranks make the same number of passes. */
 static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err)
 {
-    enum { REPEATS = 3, MOST_TURNS = 1000 };
+    enum { REPEATS = 3 };
     dk_engine_options options;
     dk_engine_options_init(&options);
     DK_TRY(dk_arguments_apply(flags->arguments, &dk_rank_parameters, &options, err));
@@ -447,8 +447,8 @@ static dk_status open_ranks(model_bench *b, dk_bench_flags *flags, dk_error *err
     DK_TRY(dk_bench_ranks_open(&b->ranks, &options, check_layout, b, err));
     flags->device = options.device; /* each rank has its own */
     flags->trace = b->ranks.trace;
-    if (flags->repeats == 0 && (flags->turns || b->ranks.ranks != NULL)) {
-        flags->repeats = flags->turns ? MOST_TURNS : REPEATS;
+    if (flags->repeats == 0 && b->ranks.ranks != NULL && !flags->turns) {
+        flags->repeats = REPEATS;
     }
     return DK_OK;
 }

@@ -274,7 +274,7 @@ void dk_linear_block(const dk_linear_kernels *kernels, const dk_linear_plan *pla
     at.n0 = panels.block / plan->row_blocks * plan->block_cols;
     at.n1 = dk_smaller(at.n0 + plan->block_cols, args->cols);
     if (at.m0 >= at.m1) {
-        return; /* the last pass may have fewer rows */
+        return; /* the last pass may have fewer rows, a small block fewer panels than parts */
     }
     at.results = (float *)(void *)(at.slab + dk_linear_slab_bytes(plan, args));
     at.scales = dk_linear_scales(plan, args, shared);
